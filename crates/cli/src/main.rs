@@ -1,0 +1,2 @@
+//! The `sundew` command.
+fn main() {}

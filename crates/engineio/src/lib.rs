@@ -1,0 +1,1 @@
+//! Engine.IO server: a sans-IO protocol core (proto) and the server that drives it.

@@ -1,0 +1,1 @@
+//! The front door: peeks, classifies, picks a worker, hands the connection over or proxies the request.

@@ -1,0 +1,1 @@
+//! Socket.IO on every core: the one crate an app depends on.

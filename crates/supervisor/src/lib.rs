@@ -1,0 +1,1 @@
+//! Ecosystem files, processes, restart policy, logs, rolling reload and the control API.
