@@ -1,1 +1,11 @@
 //! One worker's connection, however it arrived: accepted, handed over by the supervisor, or a leg of its proxy.
+//!
+//! Two things live here: [`Conn`], the stream a server loop gives to hyper, and [`recover`], which takes the raw
+//! stream back out after an HTTP upgrade, so that a live session owns its file descriptor (and can write without a
+//! lock, or be exported). No protocol and no policy may live here.
+
+mod conn;
+mod recover;
+
+pub use conn::{Conn, Origin, PeerAddr};
+pub use recover::{AsyncReadWrite, Raw, recover};

@@ -1,0 +1,176 @@
+//! Options of the engine, under the names of Node's server, with its defaults where they are safe.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+
+use crate::Transport;
+
+/// Decides about a handshake. `Err` refuses it with code 4; the text, if not empty, replaces `Forbidden`.
+pub type AllowRequest = Arc<
+    dyn for<'a> Fn(&'a Parts) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> + Send + Sync,
+>;
+
+/// Makes the id of a new session: at most 64 characters of `[A-Za-z0-9_-]`, unguessable.
+pub type GenerateId = Arc<dyn Fn(&Parts) -> String + Send + Sync>;
+
+/// Options of an [`Engine`](crate::Engine).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The path requests must start with. Default `/engine.io/` (socketio sets `/socket.io/`).
+    pub path: String,
+    /// Time between the last pong (or the handshake) and the next ping. Default 25 s.
+    pub ping_interval: Duration,
+    /// How long a ping may stay unanswered. Default 20 s.
+    pub ping_timeout: Duration,
+    /// How long an upgrade may take from the probe's connection to the upgrade packet. Default 10 s.
+    pub upgrade_timeout: Duration,
+    /// The largest message, and the largest request body, in bytes, on every transport. Default 1,000,000
+    /// (`maxHttpBufferSize`).
+    pub max_payload: usize,
+    /// The transports offered. Default both.
+    pub transports: Transports,
+    /// Whether a polling session may move to a websocket. Default true.
+    pub allow_upgrades: bool,
+    /// Cross-origin answers. Default none: no such header is sent.
+    pub cors: Option<Cors>,
+    /// Asked for every handshake.
+    pub allow_request: Option<AllowRequest>,
+    /// Makes session ids. Default: 20 characters from 15 random bytes.
+    pub generate_id: GenerateId,
+    /// How many bytes may wait for one session. Beyond it [`send`](crate::SessionHandle::send) answers `Full`.
+    /// Default 2 MiB. One message larger than that is still taken when nothing else waits.
+    pub max_queued_bytes: usize,
+    /// How many messages may wait for one session. Default 4096.
+    pub max_queued_packets: usize,
+    /// How long a closing session may take to get rid of its last output, and a websocket to answer the close
+    /// frame. Default 5 s.
+    pub close_timeout: Duration,
+    /// How many sessions there may be; more are answered with 503. Default 1,000,000.
+    pub max_sessions: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            path: "/engine.io/".into(),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
+            max_payload: 1_000_000,
+            transports: Transports::default(),
+            allow_upgrades: true,
+            cors: None,
+            allow_request: None,
+            generate_id: Arc::new(|_| unimplemented!()),
+            max_queued_bytes: 2 << 20,
+            max_queued_packets: 4096,
+            close_timeout: Duration::from_secs(5),
+            max_sessions: 1_000_000,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("path", &self.path)
+            .field("ping_interval", &self.ping_interval)
+            .field("ping_timeout", &self.ping_timeout)
+            .field("max_payload", &self.max_payload)
+            .field("transports", &self.transports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A set of transports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transports {
+    /// HTTP long-polling.
+    pub polling: bool,
+    /// WebSocket.
+    pub websocket: bool,
+}
+
+impl Transports {
+    /// Whether `transport` is in the set.
+    pub fn contains(self, transport: Transport) -> bool {
+        match transport {
+            Transport::Polling => self.polling,
+            Transport::Websocket => self.websocket,
+        }
+    }
+}
+
+impl Default for Transports {
+    fn default() -> Transports {
+        Transports { polling: true, websocket: true }
+    }
+}
+
+/// Cross-origin answers, as the npm package `cors` gives them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Cors {
+    /// Who may read the answers.
+    pub origin: AllowOrigin,
+    /// `Access-Control-Allow-Credentials: true`. Default false.
+    pub credentials: bool,
+    /// Methods of a preflight answer. Default `GET,HEAD,PUT,PATCH,POST,DELETE`.
+    pub methods: Vec<String>,
+    /// Headers of a preflight answer. Default: those the client asks for.
+    pub allowed_headers: Option<Vec<String>>,
+    /// `Access-Control-Expose-Headers`. Default none.
+    pub exposed_headers: Vec<String>,
+    /// `Access-Control-Max-Age`. Default none.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for Cors {
+    fn default() -> Cors {
+        Cors {
+            origin: AllowOrigin::Any,
+            credentials: false,
+            methods: ["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"].map(String::from).to_vec(),
+            allowed_headers: None,
+            exposed_headers: Vec::new(),
+            max_age: None,
+        }
+    }
+}
+
+/// Which origins `Access-Control-Allow-Origin` names.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum AllowOrigin {
+    /// `*`.
+    Any,
+    /// Whatever origin asks (`origin: true`).
+    Mirror,
+    /// One fixed origin, sent to everybody.
+    Exact(String),
+    /// The asking origin if it is in the list.
+    List(BTreeSet<String>),
+}
+
+/// How sessions are let go: so many at a time, with a pause between, so that their clients do not all come back in
+/// the same moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Sessions per batch. Default 50.
+    pub batch: usize,
+    /// Time between batches. Default 50 ms.
+    pub pause: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { batch: 50, pause: Duration::from_millis(50) }
+    }
+}

@@ -1,0 +1,175 @@
+//! Outgoing messages, encoded once: contiguous websocket frames that every recipient of a broadcast shares.
+
+use std::fmt;
+use std::io;
+
+use bytes::Bytes;
+
+/// The longest header of an unmasked frame.
+const MAX_HEADER: usize = 10;
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+
+/// One or more messages (a text and its attachments) that are queued together and stay together on the wire.
+///
+/// Encoded once, at construction, as contiguous websocket frames; a clone shares them. Polling sends slices of the
+/// same bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frames {
+    bytes: Bytes,
+    packets: u32,
+}
+
+impl Frames {
+    /// A builder for a text message (and its attachments) of about `capacity` bytes.
+    pub fn builder(capacity: usize) -> FramesBuilder {
+        FramesBuilder::with_capacity(capacity)
+    }
+
+    /// A text message.
+    pub fn text(text: &str) -> Frames {
+        let mut builder = FramesBuilder::with_capacity(text.len());
+        builder.push(text);
+        builder.finish()
+    }
+
+    /// A binary message.
+    pub fn binary(data: &[u8]) -> Frames {
+        let mut buf = Vec::with_capacity(MAX_HEADER + data.len());
+        put_header(&mut buf, BINARY, data.len());
+        buf.extend_from_slice(data);
+        Frames { bytes: Bytes::from(buf), packets: 1 }
+    }
+
+    /// A text message and the binary messages that belong to it.
+    pub fn with_attachments(text: &str, attachments: &[Bytes]) -> Frames {
+        let size = attachments.iter().map(|data| data.len() + MAX_HEADER).sum::<usize>();
+        let mut builder = FramesBuilder::with_capacity(text.len() + size);
+        builder.push(text);
+        builder.finish_with(attachments)
+    }
+
+    /// How many bytes this is on a websocket.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is no message in it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How many messages this is.
+    pub fn packets(&self) -> usize {
+        self.packets as usize
+    }
+
+    /// The websocket frames.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames").field("packets", &self.packets).field("bytes", &self.bytes.len()).finish()
+    }
+}
+
+/// Builds [`Frames`] from a text that is written into it: the frame's header and the packet type get their place
+/// before the text, so nothing is copied afterwards.
+///
+/// What is written must be UTF-8 in the end: clients drop a connection that sends anything else in a text frame.
+#[derive(Debug)]
+pub struct FramesBuilder {
+    buf: Vec<u8>,
+}
+
+impl FramesBuilder {
+    fn with_capacity(capacity: usize) -> FramesBuilder {
+        let mut buf = Vec::with_capacity(MAX_HEADER + 1 + capacity);
+        buf.extend_from_slice(&[0; MAX_HEADER]);
+        buf.push(b'4');
+        FramesBuilder { buf }
+    }
+
+    /// Appends text.
+    pub fn push(&mut self, text: &str) {
+        self.buf.extend_from_slice(text.as_bytes());
+    }
+
+    /// How many bytes of text were written so far.
+    pub fn len(&self) -> usize {
+        self.buf.len() - MAX_HEADER - 1
+    }
+
+    /// Whether no text was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The message.
+    pub fn finish(self) -> Frames {
+        self.finish_with(&[])
+    }
+
+    /// The message, followed by the binary messages that belong to it.
+    pub fn finish_with(mut self, attachments: &[Bytes]) -> Frames {
+        let length = self.buf.len() - MAX_HEADER;
+        let mut header = [0; MAX_HEADER];
+        let size = header_bytes(&mut header, TEXT, length);
+        let start = MAX_HEADER - size;
+        self.buf[start..MAX_HEADER].copy_from_slice(&header[..size]);
+        for data in attachments {
+            put_header(&mut self.buf, BINARY, data.len());
+            self.buf.extend_from_slice(data);
+        }
+        Frames { bytes: Bytes::from(self.buf).slice(start..), packets: 1 + attachments.len() as u32 }
+    }
+}
+
+impl io::Write for FramesBuilder {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.buf.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> io::Result<()> {
+        self.buf.extend_from_slice(buf);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Write for FramesBuilder {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text);
+        Ok(())
+    }
+}
+
+fn put_header(buf: &mut Vec<u8>, first: u8, length: usize) {
+    let mut header = [0; MAX_HEADER];
+    let size = header_bytes(&mut header, first, length);
+    buf.extend_from_slice(&header[..size]);
+}
+
+/// Writes an unmasked, final header and returns its size.
+fn header_bytes(header: &mut [u8; MAX_HEADER], first: u8, length: usize) -> usize {
+    header[0] = first;
+    if length < 126 {
+        header[1] = length as u8;
+        2
+    } else if let Ok(length) = u16::try_from(length) {
+        header[1] = 126;
+        header[2..4].copy_from_slice(&length.to_be_bytes());
+        4
+    } else {
+        header[1] = 127;
+        header[2..10].copy_from_slice(&(length as u64).to_be_bytes());
+        10
+    }
+}

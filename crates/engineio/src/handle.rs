@@ -1,0 +1,105 @@
+//! The session as others see it: send, wait, close.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use crate::{CloseReason, Frames, Transport};
+
+/// A session, to send to and to close. Cheap to clone; it does not keep the session open.
+#[derive(Clone)]
+pub struct SessionHandle(Arc<Inner>);
+
+/// A [`SessionHandle`] that keeps nothing alive, for registries.
+#[derive(Clone)]
+pub struct WeakHandle(Weak<Inner>);
+
+struct Inner;
+
+/// A message was not taken; it is given back.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The peer reads too slowly: `max_queued_bytes` or `max_queued_packets` would be exceeded.
+    #[error("the session's outgoing queue is full: the peer does not read fast enough")]
+    Full(Frames),
+    /// The session is over.
+    #[error("the session is closed")]
+    Closed(Frames),
+}
+
+/// The session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session is closed")]
+pub struct Closed;
+
+impl SessionHandle {
+    /// The session's id. It is a secret between client and server: whoever knows it can act as the client.
+    pub fn sid(&self) -> &str {
+        unimplemented!()
+    }
+
+    /// The transport in use now.
+    pub fn transport(&self) -> Transport {
+        unimplemented!()
+    }
+
+    /// Whether messages can still be sent.
+    pub fn is_open(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// Whether a message sent now would leave at once: nothing is queued, nothing half-written.
+    pub fn is_writable(&self) -> bool {
+        unimplemented!()
+    }
+
+    /// Sends, never blocking. From the session's own task, while it works off a read, the messages are queued and
+    /// leave in one write at the end. From elsewhere they are written at once if nothing is queued; what the socket
+    /// does not take is left to the session's task.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] and [`SendError::Closed`], with the messages given back.
+    pub fn send(&self, frames: Frames) -> Result<(), SendError> {
+        let _ = frames;
+        unimplemented!()
+    }
+
+    /// Waits until the queue is at most half full.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn ready(&self) -> Result<(), Closed> {
+        unimplemented!()
+    }
+
+    /// Closes the engine session: what is queued is sent first, within `close_timeout`, then the close packet
+    /// (polling) or close frame (websocket). The protocol's session is told at once. Closing twice does nothing.
+    pub fn close(&self, reason: CloseReason) {
+        let _ = reason;
+        unimplemented!()
+    }
+
+    /// A handle that keeps nothing alive.
+    pub fn downgrade(&self) -> WeakHandle {
+        WeakHandle(Arc::downgrade(&self.0))
+    }
+}
+
+impl WeakHandle {
+    /// The handle, while anybody still holds one.
+    pub fn upgrade(&self) -> Option<SessionHandle> {
+        self.0.upgrade().map(SessionHandle)
+    }
+}
+
+impl fmt::Debug for SessionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The sid is a secret: it stays out of logs.
+        f.debug_struct("SessionHandle").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WeakHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakHandle").finish_non_exhaustive()
+    }
+}

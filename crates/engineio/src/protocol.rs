@@ -1,0 +1,109 @@
+//! What the protocol above Engine.IO implements: one value per engine, one per session.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::task::Context;
+
+use http::request::Parts;
+
+use crate::{Message, SessionHandle};
+
+/// The protocol above: opens its half of every new session.
+pub trait Protocol: Send + Sync + 'static {
+    /// Its half of one session.
+    type Session: Session;
+
+    /// A handshake was accepted. What is sent on `handle` in here leaves right after the open packet.
+    fn open(&self, handle: SessionHandle, request: Handshake) -> Self::Session;
+}
+
+/// One session of the protocol above, owned by the session's task: no method needs a lock.
+pub trait Session: Send + 'static {
+    /// A message arrived. All messages of one read are given before [`poll`](Session::poll); what is sent
+    /// meanwhile leaves in one write.
+    fn message(&mut self, message: Message);
+
+    /// Drives the futures this session holds. Called after each batch of messages, and when the waker fires.
+    fn poll(&mut self, cx: &mut Context<'_>);
+
+    /// Whether more messages may be given. While false, nothing is read from the peer (back-pressure); a later
+    /// [`poll`](Session::poll) makes it true again.
+    fn ready_for_more(&self) -> bool;
+
+    /// The session is over. Takes `self`, so that unfinished work can move to a task of its own.
+    fn close(self, reason: CloseReason);
+}
+
+/// The request that opened a session. Nobody keeps it unless the protocol does.
+#[derive(Debug, Clone)]
+pub struct Handshake {
+    /// Method, URI, headers and extensions.
+    pub parts: Parts,
+    /// The client's own address, from the request extension [`sundew_io::PeerAddr`].
+    pub peer_addr: Option<SocketAddr>,
+    /// The transport the session starts on.
+    pub transport: Transport,
+}
+
+/// How a session's packets travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// HTTP long-polling.
+    Polling,
+    /// WebSocket.
+    Websocket,
+}
+
+impl Transport {
+    /// The name on the wire (`transport=` in the query).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Polling => "polling",
+            Transport::Websocket => "websocket",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a session ended. The names are those Node's server gives to its `close` event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client closed, or its connection ended.
+    TransportClose,
+    /// The connection failed, or the client broke a rule of the transport.
+    TransportError,
+    /// The client did not answer a ping in time.
+    PingTimeout,
+    /// The client sent a packet that cannot be read.
+    ParseError,
+    /// This side closed the session.
+    ForcedClose,
+    /// The server is shutting down.
+    ServerShutdown,
+}
+
+impl CloseReason {
+    /// The reason as Node's server words it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::TransportClose => "transport close",
+            CloseReason::TransportError => "transport error",
+            CloseReason::PingTimeout => "ping timeout",
+            CloseReason::ParseError => "parse error",
+            CloseReason::ForcedClose => "forced close",
+            CloseReason::ServerShutdown => "server shutting down",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

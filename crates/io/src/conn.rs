@@ -1,0 +1,120 @@
+//! The connection type: a TCP or unix stream that knows how it reached this process.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::Raw;
+
+/// The client's own address, as a request extension. The server loop sets it once per request; whoever needs the
+/// address reads it from there and never from a header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PeerAddr(pub SocketAddr);
+
+/// How a connection reached this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// This process accepted it itself.
+    Accepted,
+    /// The supervisor accepted it, looked at its first request and passed the socket here.
+    HandedOff,
+    /// A leg of the supervisor's proxy: many clients' requests, one after another.
+    Leg,
+}
+
+/// A connection to serve: what a listener yields and hyper drives.
+#[derive(Debug)]
+pub struct Conn {
+    stream: Stream,
+    peer: Option<SocketAddr>,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Conn {
+    /// A TCP connection. `peer` is the client's address where it is known from elsewhere (a hand-off says it);
+    /// otherwise the socket is asked.
+    pub fn tcp(stream: TcpStream, peer: Option<SocketAddr>, origin: Origin) -> Conn {
+        let peer = peer.or_else(|| stream.peer_addr().ok());
+        Conn { stream: Stream::Tcp(stream), peer, origin }
+    }
+
+    /// A unix-socket connection. It has no peer address of its own.
+    pub fn unix(stream: UnixStream, origin: Origin) -> Conn {
+        Conn { stream: Stream::Unix(stream), peer: None, origin }
+    }
+
+    /// The client's address, if this connection has one client and it is known.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// How the connection reached this process.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The stream itself.
+    pub fn into_raw(self) -> Raw {
+        match self.stream {
+            Stream::Tcp(stream) => Raw::Tcp(stream),
+            Stream::Unix(stream) => Raw::Unix(stream),
+        }
+    }
+}
+
+macro_rules! each {
+    ($conn:expr, $stream:ident => $call:expr) => {
+        match &mut $conn.get_mut().stream {
+            Stream::Tcp(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+            Stream::Unix(stream) => {
+                let $stream = Pin::new(stream);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => stream.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_shutdown(cx))
+    }
+}
