@@ -1,0 +1,126 @@
+//! A Socket.IO client that costs little: raw websocket frames, the same bytes sent again and again,
+//! every reply compared byte for byte.
+
+use std::io::Cursor;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// How long a connection may take from TCP connect to the answer to CONNECT.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One websocket-only session with the main namespace connected.
+pub(crate) struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn connect(server: SocketAddr) -> anyhow::Result<Client> {
+        timeout(CONNECT_TIMEOUT, Self::handshake(server))
+            .await
+            .context("the server did not answer in time")?
+    }
+
+    async fn handshake(server: SocketAddr) -> anyhow::Result<Client> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        let mut client = Client { stream, input: Vec::with_capacity(4096) };
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        client.stream.write_all(request.as_bytes()).await?;
+        let head = loop {
+            if let Some(end) = client.input.windows(4).position(|window| window == b"\r\n\r\n") {
+                break client.input.drain(..end + 4).collect::<Vec<u8>>();
+            }
+            client.fill().await?;
+        };
+        ensure!(head.starts_with(b"HTTP/1.1 101"), "not upgraded: {}", String::from_utf8_lossy(&head));
+        ensure!(client.next().await?.starts_with(b"0{"), "the first packet is not the open packet");
+        client.stream.write_all(&frame(b"40")).await?;
+        ensure!(client.next().await?.starts_with(b"40{"), "CONNECT was not accepted");
+        Ok(client)
+    }
+
+    /// Keeps `in_flight` copies of `message` on their way until `end`; returns the replies received.
+    pub(crate) async fn echo(
+        &mut self,
+        message: &[u8],
+        in_flight: usize,
+        end: Instant,
+    ) -> anyhow::Result<u64> {
+        let framed = frame(message);
+        self.stream.write_all(&framed.repeat(in_flight)).await?;
+        let (mut received, mut outstanding) = (0, in_flight);
+        while outstanding > 0 {
+            let running = Instant::now() < end;
+            let due = if running { end } else { end + CONNECT_TIMEOUT };
+            match timeout_at(due, self.fill()).await {
+                Ok(filled) => filled?,
+                Err(_) if running => continue,
+                Err(_) => bail!("{outstanding} replies are missing"),
+            }
+            let mut replies = 0;
+            while let Some(packet) = self.take()? {
+                if packet == b"2" {
+                    self.stream.write_all(&frame(b"3")).await?;
+                } else {
+                    ensure!(packet == message, "a reply differs: {}", String::from_utf8_lossy(&packet));
+                    replies += 1;
+                }
+            }
+            outstanding -= replies;
+            if Instant::now() < end {
+                received += replies as u64;
+                self.stream.write_all(&framed.repeat(replies)).await?;
+                outstanding += replies;
+            }
+        }
+        Ok(received)
+    }
+
+    async fn next(&mut self) -> anyhow::Result<Vec<u8>> {
+        loop {
+            if let Some(packet) = self.take()? {
+                return Ok(packet);
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        ensure!(self.stream.read_buf(&mut self.input).await? > 0, "the server closed the connection");
+        Ok(())
+    }
+
+    fn take(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut cursor = Cursor::new(&self.input[..]);
+        let Some((header, length)) = FrameHeader::parse(&mut cursor)? else { return Ok(None) };
+        let (start, length) = (cursor.position() as usize, length as usize);
+        if self.input.len() < start + length {
+            return Ok(None);
+        }
+        ensure!(header.opcode == OpCode::Data(Data::Text), "an unexpected frame: {:?}", header.opcode);
+        let packet = self.input[start..start + length].to_vec();
+        self.input.drain(..start + length);
+        Ok(Some(packet))
+    }
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let header =
+        FrameHeader { opcode: OpCode::Data(Data::Text), mask: Some([0; 4]), ..FrameHeader::default() };
+    let mut bytes = Vec::with_capacity(payload.len() + 14);
+    // Writing to a Vec does not fail; a zero mask leaves the payload as it is.
+    let _ = header.format(payload.len() as u64, &mut bytes);
+    bytes.extend_from_slice(payload);
+    bytes
+}
