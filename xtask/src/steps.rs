@@ -1,0 +1,139 @@
+//! `cargo xtask test`: the steps in order, the first failure ends the run with its name, a summary at the end.
+
+use crate::e2e;
+use crate::setup::{self, CHROMIUM, CLIPPY, DENY, MACHETE, NODE, NPM, Need, RUSTFMT};
+use crate::shell::{self, cargo};
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use std::time::{Duration, Instant};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only these steps (all of them when none is named).
+    #[arg(value_enum)]
+    steps: Vec<Step>,
+    /// Only end-to-end files whose name contains this. May be given several times.
+    #[arg(long = "e2e", value_name = "NAME")]
+    files: Vec<String>,
+    /// Use what is installed; install nothing.
+    #[arg(long)]
+    no_setup: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// cargo fmt --check
+    Fmt,
+    /// cargo clippy, warnings are errors
+    Clippy,
+    /// Licences and sources of the dependencies
+    Licences,
+    /// Dependencies nobody uses
+    Unused,
+    /// cargo doc, warnings are errors
+    Doc,
+    /// cargo test
+    Unit,
+    /// cargo build --release
+    Build,
+    /// Real clients against the real binary
+    E2e,
+}
+
+impl Step {
+    const ALL: [Self; 8] = [
+        Self::Fmt,
+        Self::Clippy,
+        Self::Licences,
+        Self::Unused,
+        Self::Doc,
+        Self::Unit,
+        Self::Build,
+        Self::E2e,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Licences => "licences",
+            Self::Unused => "unused",
+            Self::Doc => "doc",
+            Self::Unit => "unit",
+            Self::Build => "build",
+            Self::E2e => "e2e",
+        }
+    }
+
+    fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Fmt => &[RUSTFMT],
+            Self::Clippy => &[CLIPPY],
+            Self::Licences => &[DENY],
+            Self::Unused => &[MACHETE],
+            Self::Doc | Self::Unit | Self::Build => &[],
+            Self::E2e => &[NODE, NPM, CHROMIUM, Need::Npm("tests"), Need::Npm("examples/chat")],
+        }
+    }
+
+    fn execute(self, options: &Options) -> anyhow::Result<()> {
+        match self {
+            Self::Fmt => shell::run(&mut cargo(&["fmt", "--all", "--check"])),
+            Self::Clippy => shell::run(&mut cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ])),
+            Self::Licences => shell::run(setup::tool("cargo-deny").args([
+                "--workspace",
+                "check",
+                "licenses",
+                "bans",
+                "sources",
+            ])),
+            Self::Unused => shell::run(setup::tool("cargo-machete").arg("--skip-target-dir")),
+            Self::Doc => shell::run(
+                cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
+            ),
+            Self::Unit => shell::run(&mut cargo(&["test", "--workspace", "--locked"])),
+            Self::Build => shell::run(&mut cargo(&["build", "--release", "--workspace", "--locked"])),
+            Self::E2e => e2e::run(&options.files),
+        }
+    }
+}
+
+/// `cargo xtask test`.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let chosen = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
+    let steps: Vec<Step> = Step::ALL.into_iter().filter(chosen).collect();
+    if !options.no_setup {
+        let needs: Vec<Need> = steps.iter().flat_map(|step| step.needs()).copied().collect();
+        setup::provide(&needs)?;
+    }
+    let mut done = Vec::new();
+    for step in &steps {
+        println!("\n== {}", step.name());
+        let started = Instant::now();
+        let outcome = step.execute(options);
+        done.push((step.name(), started.elapsed(), outcome.is_ok()));
+        if let Err(error) = outcome {
+            summary(&done);
+            bail!("step `{0}` failed: {error:#}\n  again: cargo xtask test {0}", step.name());
+        }
+    }
+    summary(&done);
+    Ok(())
+}
+
+fn summary(done: &[(&str, Duration, bool)]) {
+    println!("\n== summary");
+    for (name, took, passed) in done {
+        println!("{name:<10} {:<7} {:>5} s", if *passed { "passed" } else { "FAILED" }, took.as_secs());
+    }
+    let total: Duration = done.iter().map(|(_, took, _)| *took).sum();
+    println!("{:<10} {:<7} {:>5} s", "", "", total.as_secs());
+}
