@@ -1,0 +1,151 @@
+//! A fully resolved app: everything the daemon needs and nothing it would have to look up. No parsing here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds, the unit of pm2's time options.
+pub type Milliseconds = u64;
+
+/// pm2's `exec_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecMode {
+    /// Supervised, not routed (unless it has a port).
+    Fork,
+    /// The instances share one front door.
+    Cluster,
+}
+
+/// How connections reach a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Over the channel: a program that uses `sundew::Listener`.
+    Native,
+    /// Not at all: the program is supervised only.
+    None,
+}
+
+/// Where a stream is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFile {
+    /// `logs/NAME-out-ID.log` in the daemon's home.
+    Default,
+    /// Nowhere.
+    Off,
+    /// An absolute path, as configured: `-ID` is put before its extension unless logs are merged.
+    Path(PathBuf),
+}
+
+/// How a line is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// As written, behind the date if one is configured.
+    Raw,
+    /// pm2's `log_type: "json"`.
+    Json,
+}
+
+/// How a session's worker is found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// Every request goes to the owner of its session id.
+    Sid,
+    /// Every request goes where its client's address leads.
+    Ip,
+    /// A connection stays where it began, as under pm2: shows the failure.
+    None,
+}
+
+/// How a new session's worker is picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// The worker with the fewest.
+    LeastSessions,
+    /// By the client's address, load bounded.
+    IpHash,
+    /// In turn.
+    RoundRobin,
+    /// At random.
+    Random,
+}
+
+/// The `sundew` object of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SundewOptions {
+    /// `affinity`.
+    pub affinity: Affinity,
+    /// `balance`.
+    pub balance: Balance,
+    /// `drainTimeout`: how long a replaced worker keeps its sessions.
+    pub drain_timeout: Milliseconds,
+}
+
+/// One app, fully resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppConfig {
+    /// `name`.
+    pub name: String,
+    /// `namespace`.
+    pub namespace: String,
+    /// The file this app came from, for messages.
+    pub file: Option<PathBuf>,
+    /// The program or script: an absolute path to an existing file.
+    pub script: PathBuf,
+    /// What runs `script`, with its own arguments; empty when it is run directly.
+    pub interpreter: Vec<String>,
+    /// `args`.
+    pub args: Vec<String>,
+    /// `cwd`, absolute.
+    pub cwd: PathBuf,
+    /// The environment, complete: nothing of the daemon's own is added.
+    pub env: BTreeMap<String, String>,
+    /// `exec_mode`.
+    pub exec_mode: ExecMode,
+    /// How connections reach the workers.
+    pub kind: Kind,
+    /// `instances`, resolved: at least 1.
+    pub instances: u32,
+    /// `instance_var`.
+    pub instance_var: String,
+    /// `port`: sets `PORT`.
+    pub port: Option<u16>,
+    /// `autorestart`.
+    pub autorestart: bool,
+    /// `max_restarts`.
+    pub max_restarts: u32,
+    /// `min_uptime`.
+    pub min_uptime: Milliseconds,
+    /// `restart_delay`.
+    pub restart_delay: Milliseconds,
+    /// `exp_backoff_restart_delay`; 0 is off.
+    pub exp_backoff_restart_delay: Milliseconds,
+    /// `stop_exit_codes`.
+    pub stop_exit_codes: Vec<i32>,
+    /// `kill_timeout`.
+    pub kill_timeout: Milliseconds,
+    /// `wait_ready`.
+    pub wait_ready: bool,
+    /// `listen_timeout`.
+    pub listen_timeout: Milliseconds,
+    /// `treekill`.
+    pub treekill: bool,
+    /// `out_file`.
+    pub out_file: LogFile,
+    /// `error_file`.
+    pub error_file: LogFile,
+    /// `merge_logs` / `combine_logs`.
+    pub merge_logs: bool,
+    /// `log_date_format`, or what `time` stands for: dayjs tokens.
+    pub log_date_format: Option<String>,
+    /// `log_type`.
+    pub log_format: LogFormat,
+    /// The `sundew` object.
+    pub sundew: SundewOptions,
+}
