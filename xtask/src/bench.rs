@@ -11,6 +11,21 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli", "-p", "echo", "-p", "sundew-bench"]))?;
-    shell::run(command(release("bench")).args(&options.arguments))
+    shell::run(&mut cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "sundew-cli",
+        "-p",
+        "echo",
+        "-p",
+        "sundew-bench",
+    ]))?;
+    shell::run(
+        command(release("sundew-bench"))
+            .args(&options.arguments)
+            .arg("--bin")
+            .arg(shell::target().join("release")),
+    )
 }

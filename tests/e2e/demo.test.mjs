@@ -1,0 +1,162 @@
+// The demo as a person sees it: a real browser opens the page, clicks, and gets answers over websocket; with websockets
+// blocked on the way the same session stays on polling and works. Screenshots land in target/e2e.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import http from 'node:http';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { chromium } from 'playwright-core';
+import { Sandbox, freePort, out, root, sundew } from '../lib/cluster.mjs';
+import { until } from '../lib/wait.mjs';
+
+const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(fs.existsSync);
+const QUIET = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** A proxy as some companies have them: ordinary requests pass, upgrades are cut. */
+async function startBlockingProxy(port) {
+  let blocked = 0;
+  const agent = new http.Agent({ keepAlive: true });
+  const proxy = http.createServer((request, response) => {
+    const { method, url, headers } = request;
+    const upstream = http.request({ port, method, path: url, headers, agent }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    upstream.on('error', () => response.destroy());
+    response.on('close', () => upstream.destroy());
+    request.pipe(upstream);
+  });
+  proxy.on('upgrade', (_, socket) => {
+    blocked++;
+    socket.destroy();
+  });
+  await new Promise((resolve) => proxy.listen(0, resolve));
+  return {
+    url: `http://localhost:${proxy.address().port}`,
+    blocked: () => blocked,
+    close: () => (proxy.closeAllConnections(), proxy.close(), agent.destroy()),
+  };
+}
+
+/** Opens the page and records its Socket.IO traffic. */
+async function visit(browser, url) {
+  const page = await browser.newPage({ viewport: { width: 1000, height: 700 } });
+  const log = [];
+  const problems = [];
+  page.on('pageerror', (error) => problems.push(error.message));
+  page.on('response', (response) => {
+    const address = new URL(response.url());
+    if (address.searchParams.has('transport')) {
+      log.push({ transport: 'polling', sid: address.searchParams.get('sid'), status: response.status(), method: response.request().method() });
+    }
+  });
+  // Playwright shows no status of a websocket's handshake; the browser's own protocol does.
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send('Network.enable');
+  devtools.on('Network.webSocketHandshakeResponseReceived', ({ response }) => log.push({ transport: 'websocket', status: response.status }));
+  const frames = [];
+  devtools.on('Network.webSocketFrameReceived', ({ response }) => frames.push(response.payloadData));
+  const answer = await page.goto(`${url}/page`);
+  assert.equal(answer.status(), 200);
+  return { page, log, frames, problems };
+}
+
+const hello = (page) => page.getByRole('button', { name: /say hello/i }).click();
+/** The lines with answers, newest first; each names its worker and the transport. */
+const answers = (page) => page.locator('#log li', { hasText: 's:message' });
+const newest = (page) => answers(page).first().innerText();
+
+describe('the demo in a browser', { skip: !CHROMIUM && 'no chromium' }, () => {
+  let sandbox;
+  let browser;
+  let port;
+  before(async () => {
+    fs.mkdirSync(out, { recursive: true });
+    sandbox = new Sandbox();
+    port = await freePort();
+    const child = sandbox.spawn(sundew, ['run', 'examples/chat/pm2.json'], { cwd: root, env: { PORT: String(port) } });
+    await until(20_000, 'the page', async () => {
+      if (child.exitCode !== null) throw new Error(child.output);
+      return (await fetch(`http://127.0.0.1:${port}/page`)).ok;
+    });
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: QUIET });
+  });
+  after(async () => {
+    await browser?.close();
+    await sandbox?.close();
+  });
+
+  test('a click is answered; polling handshake first, then websocket', async (t) => {
+    const { page, log, frames, problems } = await visit(browser, `http://localhost:${port}`);
+    t.after(() => page.close());
+    await hello(page);
+    await until(10_000, 'an answer', async () => (await answers(page).count()) > 0);
+    await until(10_000, 'the upgrade', () => log.some(({ transport }) => transport === 'websocket'));
+    t.diagnostic(JSON.stringify(log));
+    assert.deepEqual([log[0].transport, log[0].sid, log[0].status], ['polling', null, 200], 'first the polling handshake');
+    assert.equal(log.find(({ transport }) => transport === 'websocket').status, 101);
+    for (const { status } of log) assert.ok(status === 200 || status === 101, JSON.stringify(log));
+
+    // The next answers come over the websocket, and the page says so.
+    const before = await answers(page).count();
+    await hello(page);
+    await until(10_000, 'an answer over websocket', () => frames.some((frame) => frame.includes('s:message')));
+    await until(10_000, 'it is shown', async () => (await answers(page).count()) > before);
+    const shown = await newest(page);
+    assert.match(shown, /websocket$/, 'the page names the transport');
+    assert.match(shown, /worker #\d, process \d+/, 'and the worker');
+    await page.screenshot({ path: path.join(out, 'demo.png') });
+    assert.deepEqual(problems, []);
+  });
+
+  test('with websockets blocked on the way it stays on polling, and works', async (t) => {
+    const proxy = await startBlockingProxy(port);
+    t.after(() => proxy.close());
+    const { page, log, problems } = await visit(browser, proxy.url);
+    t.after(() => page.close());
+    await hello(page);
+    await until(10_000, 'an answer', async () => (await answers(page).count()) > 0);
+    await until(10_000, 'an attempt to upgrade', () => proxy.blocked() > 0);
+    const sid = log.find((entry) => entry.sid)?.sid;
+
+    for (let click = 0; click < 5; click++) {
+      const before = await answers(page).count();
+      await hello(page);
+      await until(10_000, 'another answer', async () => (await answers(page).count()) > before);
+    }
+    t.diagnostic(`${log.length} polling requests, ${proxy.blocked()} upgrades blocked`);
+    assert.ok(log.every(({ transport, status }) => transport === 'polling' && status === 200), JSON.stringify(log));
+    assert.deepEqual([...new Set(log.map((entry) => entry.sid).filter(Boolean))], [sid], 'one session all along');
+    assert.match(await newest(page), /polling$/, 'the page names the transport');
+    await page.screenshot({ path: path.join(out, 'demo-polling.png') });
+    assert.deepEqual(problems, []);
+  });
+
+  test('ten tabs share the connections of one browser, and each keeps its session', async (t) => {
+    const context = await browser.newContext();
+    t.after(() => context.close());
+    const tabs = await Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const page = await context.newPage();
+        const failed = [];
+        page.on('response', (response) => response.status() >= 400 && !response.url().endsWith('favicon.ico') && failed.push(`${response.status()} ${response.url()}`));
+        await page.goto(`http://localhost:${port}/page`);
+        await hello(page);
+        return { page, failed };
+      }),
+    );
+    for (const { page, failed } of tabs) {
+      await until(15_000, 'an answer in each tab', async () => (await answers(page).count()) > 0);
+      assert.deepEqual(failed, []);
+    }
+  });
+});
