@@ -1,1 +1,26 @@
 //! The front door: peeks, classifies, picks a worker, hands the connection over or proxies the request.
+//!
+//! ```text
+//! accept -> peek the head (never consume before deciding) -> classify -> pick -> hand over or proxy
+//! ```
+//!
+//! What it knows of workers is the [`Backend`] trait; it knows no processes. What happens to one connection is in
+//! `connection.rs`, one request of it over a leg in `proxy/`. The decisions (`head`, `query`, `classify`, `pick`,
+//! `rendezvous`) are pure.
+
+mod accept;
+mod backend;
+mod config;
+mod connection;
+mod front;
+mod leg;
+mod members;
+mod pick;
+mod rendezvous;
+mod stats;
+
+pub use accept::ListenerHandle;
+pub use backend::{Backend, BackendId, HandOff, Leg};
+pub use config::{Affinity, Balance, FrontConfig, Limits};
+pub use front::Front;
+pub use stats::FrontStats;

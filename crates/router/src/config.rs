@@ -1,0 +1,111 @@
+//! What can be set on a front door. Every limit has a name and a default.
+
+use std::time::Duration;
+
+use sundew_channel::tag::TagKey;
+
+/// How a session that exists is found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Affinity {
+    /// Each request goes to the owner of the session id in its query.
+    #[default]
+    Sid,
+    /// Each request goes where the client's address hashes to: the classic way, wrong behind proxies and on changes.
+    Ip,
+    /// Each TCP connection goes to one worker, whatever it carries: what pm2's cluster mode does. Breaks long polling.
+    None,
+}
+
+/// Where a new session is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// On the worker with the fewest sessions.
+    #[default]
+    LeastSessions,
+    /// By the client's address, unless that worker has 1.25 times its share already.
+    IpHash,
+    /// On each in turn.
+    RoundRobin,
+    /// Anywhere.
+    Random,
+}
+
+/// The front door of one app.
+#[derive(Debug, Clone)]
+pub struct FrontConfig {
+    /// The app's name, for logs.
+    pub app: String,
+    /// How a session is found again.
+    pub affinity: Affinity,
+    /// Where a new session is placed.
+    pub balance: Balance,
+    /// The key of the marks in session ids.
+    pub tag_key: TagKey,
+    /// This host's number in those marks.
+    pub node: u8,
+    /// Paths of Socket.IO. Empty: any path; what makes a request Socket.IO is `EIO` and `transport` in its query.
+    pub paths: Vec<String>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+impl FrontConfig {
+    /// The defaults, for an app of this name.
+    pub fn new(app: impl Into<String>, tag_key: TagKey) -> Self {
+        Self {
+            app: app.into(),
+            affinity: Affinity::default(),
+            balance: Balance::default(),
+            tag_key,
+            node: 0,
+            paths: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What bounds a front door. What is over a limit gets an answer that says so, and a counter moves.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The longest request head, in bytes (431). At most 64 KiB.
+    pub head_bytes: usize,
+    /// From the first byte of a request head to its last (408).
+    pub head_timeout: Duration,
+    /// How long a connection may stay without a request.
+    pub idle_timeout: Duration,
+    /// How long a client may neither send what it announced nor take what it is sent (408, or the connection is closed).
+    pub stall_timeout: Duration,
+    /// Connections at once, those handed over not counted (503).
+    pub max_connections: usize,
+    /// How long a request waits for a worker while none is up (503).
+    pub no_worker_wait: Duration,
+    /// How many requests wait so at once (503 for more).
+    pub max_waiting: usize,
+    /// Idle legs kept per worker.
+    pub idle_legs: usize,
+    /// How long a leg is kept idle.
+    pub idle_leg_timeout: Duration,
+    /// What is still read and thrown away of a body that was answered early, so that the answer is not lost: at most
+    /// this many bytes...
+    pub linger_bytes: u64,
+    /// ... and this long.
+    pub linger_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 16 * 1024,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            stall_timeout: Duration::from_secs(60),
+            max_connections: 16_384,
+            no_worker_wait: Duration::from_secs(5),
+            max_waiting: 1024,
+            idle_legs: 64,
+            idle_leg_timeout: Duration::from_secs(60),
+            linger_bytes: 16 * 1024 * 1024,
+            linger_timeout: Duration::from_secs(5),
+        }
+    }
+}

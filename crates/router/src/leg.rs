@@ -1,0 +1,235 @@
+//! Legs: the connections to one worker, in use and idle. A leg carries one request at a time.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::net::{RecvFlags, Shutdown};
+use slab::Slab;
+use tokio::io::{Interest, Ready};
+
+use crate::backend::{Backend, Leg};
+
+impl AsFd for Leg {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Leg {
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Self::Unix(stream) => stream.ready(interest).await,
+            Self::Tcp(stream) => stream.ready(interest).await,
+        }
+    }
+
+    pub(crate) fn try_io<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Unix(stream) => stream.try_io(interest, io),
+            Self::Tcp(stream) => stream.try_io(interest, io),
+        }
+    }
+
+    /// Nothing has come over it and it has not ended. Costs no system call unless something happened since the last
+    /// read.
+    fn is_quiet(&self) -> bool {
+        let peek = || {
+            rustix::net::recv(self, &mut [0u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                .map_err(io::Error::from)
+        };
+        matches!(self.try_io(Interest::READABLE, peek), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// All legs to one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Legs {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Every leg, so that all of them can be ended at once.
+    open: Slab<Arc<Leg>>,
+    /// The oldest first; the newest is used first, so that the others can age.
+    idle: Vec<Idle>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    leg: Arc<Leg>,
+    key: usize,
+    since: Instant,
+}
+
+/// A leg in use. Dropped, it is closed; [`Lease::give_back`] keeps it.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    leg: Arc<Leg>,
+    key: usize,
+    legs: Arc<Legs>,
+    kept: bool,
+    /// It carried requests before: it may turn out to be stale.
+    pub(crate) reused: bool,
+}
+
+impl Legs {
+    /// An idle leg, or a new one.
+    pub(crate) fn lease(self: &Arc<Self>, backend: &dyn Backend, fresh: bool) -> io::Result<Lease> {
+        if !fresh {
+            while let Some(Idle { leg, key, .. }) = self.pop_idle() {
+                let lease = Lease { leg, key, legs: self.clone(), kept: false, reused: true };
+                if lease.leg.is_quiet() {
+                    return Ok(lease);
+                }
+            }
+        }
+        let leg = Arc::new(backend.open_leg()?);
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Err(io::Error::from(io::ErrorKind::NotConnected));
+        }
+        let key = inner.open.insert(leg.clone());
+        Ok(Lease { leg, key, legs: self.clone(), kept: false, reused: false })
+    }
+
+    fn pop_idle(&self) -> Option<Idle> {
+        self.inner.lock().idle.pop()
+    }
+
+    /// Closes the legs that have been idle for `age`.
+    pub(crate) fn sweep(&self, age: Duration) {
+        let mut inner = self.inner.lock();
+        let old = inner.idle.iter().take_while(|idle| idle.since.elapsed() >= age).count();
+        let old: Vec<Idle> = inner.idle.drain(..old).collect();
+        for idle in &old {
+            inner.open.try_remove(idle.key);
+        }
+    }
+
+    /// Ends every leg, also those in use, whose requests then see the worker gone. No new one can be opened.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        inner.idle.clear();
+        for (_, leg) in &inner.open {
+            // Ours alone, unlike a client's socket: nobody else holds this end.
+            let _ = rustix::net::shutdown(leg, Shutdown::Both);
+        }
+        inner.open.retain(|_, leg| Arc::strong_count(leg) > 1);
+    }
+
+    #[cfg(test)]
+    fn counts(&self) -> (usize, usize) {
+        let inner = self.inner.lock();
+        (inner.open.len(), inner.idle.len())
+    }
+}
+
+impl Lease {
+    pub(crate) fn leg(&self) -> &Leg {
+        &self.leg
+    }
+
+    /// Keeps the leg for the next request, unless `limit` idle ones are there already. The answer to the last request
+    /// must have been read to its end.
+    pub(crate) fn give_back(mut self, limit: usize) {
+        let mut inner = self.legs.inner.lock();
+        if !inner.closed && inner.idle.len() < limit {
+            let idle = Idle { leg: self.leg.clone(), key: self.key, since: Instant::now() };
+            inner.idle.push(idle);
+            self.kept = true;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.legs.inner.lock().open.try_remove(self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::backend::{BackendId, HandOff};
+
+    #[derive(Default)]
+    struct Worker(Mutex<Vec<std::os::unix::net::UnixStream>>);
+
+    impl Backend for Worker {
+        fn id(&self) -> BackendId {
+            BackendId { slot: 0, generation: 0 }
+        }
+        fn hand_over(&self, connection: HandOff) -> Result<(), HandOff> {
+            Err(connection)
+        }
+        fn open_leg(&self) -> io::Result<Leg> {
+            let (ours, theirs) = tokio::net::UnixStream::pair()?;
+            self.0.lock().push(theirs.into_std()?);
+            Ok(Leg::Unix(ours))
+        }
+        fn sessions(&self) -> u32 {
+            0
+        }
+        fn placements_seen(&self) -> u64 {
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leg_is_used_again_unless_it_is_stale_or_one_too_many() {
+        let (worker, legs) = (Worker::default(), Arc::new(Legs::default()));
+        let first = legs.lease(&worker, false).unwrap();
+        let second = legs.lease(&worker, false).unwrap();
+        assert_eq!(legs.counts(), (2, 0));
+        first.give_back(1);
+        second.give_back(1);
+        assert_eq!(legs.counts(), (1, 1));
+
+        let again = legs.lease(&worker, false).unwrap();
+        assert!(again.reused);
+        again.give_back(1);
+        assert!(!legs.lease(&worker, true).unwrap().reused);
+
+        // The worker closed the idle one, and wrote a late byte on another: neither may carry a request.
+        worker.0.lock().clear();
+        tokio::task::yield_now().await;
+        let fresh = legs.lease(&worker, false).unwrap();
+        assert!(!fresh.reused);
+        fresh.give_back(1);
+        worker.0.lock()[0].write_all(b"late").unwrap();
+        tokio::task::yield_now().await;
+        assert!(!legs.lease(&worker, false).unwrap().reused);
+        assert_eq!(legs.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn idle_legs_age_and_a_lost_worker_ends_all() {
+        let (worker, legs) = (Worker::default(), Arc::new(Legs::default()));
+        let used = legs.lease(&worker, false).unwrap();
+        legs.lease(&worker, false).unwrap().give_back(9);
+        legs.sweep(Duration::from_secs(60));
+        assert_eq!(legs.counts(), (2, 1));
+        legs.sweep(Duration::ZERO);
+        assert_eq!(legs.counts(), (1, 0));
+
+        legs.close();
+        let ready = used.leg().ready(Interest::READABLE).await.unwrap();
+        assert!(ready.is_read_closed());
+        assert!(legs.lease(&worker, false).is_err());
+        used.give_back(9);
+        assert_eq!(legs.counts(), (0, 0));
+    }
+}

@@ -1,0 +1,175 @@
+//! The workers behind a front door, as they come, drain and go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+use crate::backend::{Backend, BackendId};
+use crate::leg::Legs;
+
+/// A worker and what the front door remembers of it.
+pub(crate) struct Member {
+    pub(crate) id: BackendId,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) legs: Arc<Legs>,
+    draining: AtomicBool,
+    gone: AtomicBool,
+    /// New sessions sent there so far.
+    placed: AtomicU64,
+    in_flight: AtomicUsize,
+    quiet: Notify,
+}
+
+impl Member {
+    fn new(backend: Arc<dyn Backend>) -> Self {
+        Self {
+            id: backend.id(),
+            placed: AtomicU64::new(backend.placements_seen()),
+            backend,
+            legs: Arc::default(),
+            draining: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            quiet: Notify::new(),
+        }
+    }
+
+    /// Takes new sessions.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The process is no more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// The sessions it reported, and those sent there since.
+    pub(crate) fn load(&self) -> u64 {
+        let placed = self.placed.load(Ordering::Relaxed);
+        // The report may be ahead of us for a moment.
+        let unseen = placed.saturating_sub(self.backend.placements_seen());
+        u64::from(self.backend.sessions()) + unseen
+    }
+
+    /// Requests it is working on for us.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed) as u64
+    }
+
+    pub(crate) fn place(&self) {
+        self.placed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session that was to be placed never reached the worker.
+    pub(crate) fn unplace(&self) {
+        self.placed.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request a worker is working on.
+pub(crate) struct InFlight(pub(crate) Arc<Member>);
+
+impl InFlight {
+    pub(crate) fn new(member: Arc<Member>) -> Self {
+        member.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(member)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && !self.0.is_open() {
+            self.0.quiet.notify_waiters();
+        }
+    }
+}
+
+/// All workers of an app.
+#[derive(Default)]
+pub(crate) struct Members {
+    list: RwLock<Vec<Arc<Member>>>,
+    arrived: Notify,
+}
+
+impl Members {
+    pub(crate) fn add(&self, backend: Arc<dyn Backend>) {
+        let member = Arc::new(Member::new(backend));
+        let mut list = self.list.write();
+        list.retain(|old| old.id != member.id);
+        list.push(member);
+        drop(list);
+        self.arrived.notify_waiters();
+    }
+
+    pub(crate) fn find(&self, id: BackendId) -> Option<Arc<Member>> {
+        self.list.read().iter().find(|member| member.id == id).cloned()
+    }
+
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&[Arc<Member>]) -> T) -> T {
+        look(&self.list.read())
+    }
+
+    pub(crate) fn drain(&self, id: BackendId) {
+        if let Some(member) = self.find(id) {
+            member.draining.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn lost(&self, id: BackendId) {
+        if let Some(member) = self.remove(id) {
+            member.draining.store(true, Ordering::Relaxed);
+            member.gone.store(true, Ordering::Relaxed);
+            member.legs.close();
+        }
+    }
+
+    pub(crate) async fn retire(&self, id: BackendId, timeout: Duration) {
+        let Some(member) = self.find(id) else { return };
+        member.draining.store(true, Ordering::Relaxed);
+        let quiet = async {
+            loop {
+                let notified = member.quiet.notified();
+                let mut notified = std::pin::pin!(notified);
+                notified.as_mut().enable();
+                if member.in_flight() == 0 {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        let _ = tokio::time::timeout(timeout, quiet).await;
+        self.remove(id);
+        member.gone.store(true, Ordering::Relaxed);
+        member.legs.close();
+    }
+
+    fn remove(&self, id: BackendId) -> Option<Arc<Member>> {
+        let mut list = self.list.write();
+        let index = list.iter().position(|member| member.id == id)?;
+        Some(list.remove(index))
+    }
+
+    /// Waits until a worker takes new sessions. `false` when the time is over.
+    pub(crate) async fn wait(&self, timeout: Duration) -> bool {
+        let arrived = async {
+            loop {
+                let notified = self.arrived.notified();
+                let mut notified = std::pin::pin!(notified);
+                notified.as_mut().enable();
+                if self.with(|list| list.iter().any(|member| member.is_open())) {
+                    return;
+                }
+                notified.await;
+            }
+        };
+        tokio::time::timeout(timeout, arrived).await.is_ok()
+    }
+
+    pub(crate) fn sweep(&self, age: Duration) {
+        self.with(|list| list.iter().for_each(|member| member.legs.sweep(age)));
+    }
+}

@@ -1,0 +1,72 @@
+//! The counters of a front door. Nothing is refused without one of them moving.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters as they are.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+
+        /// The counters of a front door at one moment. All but `connections` only grow.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct FrontStats {
+            /// Connections held now; those handed over are not.
+            pub connections: u64,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            pub(crate) fn read(&self, connections: u64) -> FrontStats {
+                FrontStats { connections, $($name: self.$name.get(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    accepted,
+    /// Connections handed over to a worker.
+    handed_off,
+    /// Connections that came back from a dead worker and were routed again.
+    rerouted,
+    /// Requests answered by a worker over a leg.
+    proxied,
+    /// Upgrades other than Socket.IO's that run through a leg.
+    tunnelled,
+    /// Legs opened.
+    legs_opened,
+    /// Requests sent once more because a leg was stale or a worker gone.
+    retried,
+    /// Connections refused because there are too many (503).
+    rejected_connections,
+    /// Requests that are no HTTP, or are ambiguous (400, 501, 505).
+    rejected_malformed,
+    /// Request heads that are too long (431).
+    rejected_head_size,
+    /// Request heads or bodies that came too slowly (408).
+    rejected_slow,
+    /// Requests for a session nobody owns (400, code 1).
+    rejected_unknown_sid,
+    /// Requests for which there was no worker (503).
+    rejected_no_worker,
+    /// Requests whose worker went away (the close packet, 400 code 1, or 502).
+    worker_lost,
+    /// Clients that went away before their answer was complete.
+    client_gone,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
