@@ -1,0 +1,192 @@
+//! The serve loop: HTTP/1 with upgrades on every connection, the client's address on every request, a graceful end.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use futures_util::future::join;
+use http::{Request, Response};
+use hyper::body::Incoming as RequestBody;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use sundew_io::{Conn, Origin, PeerAddr};
+use tokio::sync::watch;
+use tower_service::Service;
+
+use crate::address::{self, PEER_HEADER};
+use crate::cluster::{Cluster, Phase};
+use crate::placement::Placement;
+use crate::signals::Signals;
+use crate::{Listener, sessions};
+
+/// How long a client may take to send a head, and how long an idle connection is kept. The front door has its own
+/// limits, so a leg has none.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head, and the read buffer of a connection. The front door allows less.
+const HEAD_LIMIT: usize = 64 * 1024;
+/// How long sessions and requests in flight may take to end once the server leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Serves `app` (an `axum::Router`, or any tower service) until this process is told to end.
+///
+/// Each request carries the client's own address, as axum's `ConnectInfo<SocketAddr>` and as [`PeerAddr`], on every
+/// transport: also when it came through the supervisor's proxy.
+///
+/// Alone, SIGINT and SIGTERM end it. Under the supervisor they do too, and so does the supervisor; when the supervisor
+/// is gone, sessions are kept for the drain timeout first. To end means: accept nothing more, close all sessions so
+/// that their clients come back elsewhere, let requests in flight finish, for 5 seconds at most. A second signal ends
+/// it at once.
+///
+/// # Errors
+/// When signals cannot be caught. An error of one connection ends that connection.
+pub async fn serve<S, B>(mut listener: Listener, app: S) -> io::Result<()>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let mut signals = Signals::catch()?;
+    let cluster = listener.cluster().cloned();
+    tracing::debug!(addr = %listener.local_addr(), ?cluster, "serving");
+    let leaving = watch::Sender::new(false);
+    {
+        let mut end = pin!(end(cluster.as_ref(), &mut signals));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut end => break,
+                (conn, placement) = listener.next() => {
+                    let connection = Connection { cluster: cluster.clone(), leaving: leaving.subscribe() };
+                    tokio::spawn(connection.run(conn, placement, app.clone()));
+                }
+            }
+        }
+    }
+    // Connections nobody took go back: to the system's next listener, or to the supervisor.
+    drop(listener);
+    leaving.send_replace(true);
+    let finished = join(sessions::close(), leaving.closed());
+    tokio::select! {
+        done = tokio::time::timeout(LEAVE_TIMEOUT, finished) => if done.is_err() {
+            tracing::warn!(after = ?LEAVE_TIMEOUT, "some sessions or requests did not end in time");
+        },
+        signal = signals.recv() => tracing::warn!(signal, "ended at once"),
+    }
+    Ok(())
+}
+
+/// Completes when the server has to end.
+async fn end(cluster: Option<&Cluster>, signals: &mut Signals) {
+    let told = async {
+        match cluster {
+            // An error means the cluster is gone, which its own end has announced.
+            Some(cluster) => drop(cluster.phase().wait_for(|phase| *phase == Phase::Leaving).await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        signal = signals.recv() => {
+            tracing::info!(signal, "ending");
+            if let Some(cluster) = cluster {
+                cluster.enter(Phase::Leaving);
+            }
+        }
+        () = told => tracing::info!("ending, as the supervisor said"),
+    }
+}
+
+/// What one connection's task needs.
+struct Connection {
+    cluster: Option<Cluster>,
+    /// True once the server leaves. The server also waits until all of these are gone.
+    leaving: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn run<S, B>(mut self, conn: Conn, placement: Option<Placement>, app: S)
+    where
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let origin = conn.origin();
+        let requests = Arc::new(Requests {
+            cluster: self.cluster.take(),
+            origin,
+            peer: conn.peer_addr(),
+            placement: Mutex::new(placement),
+        });
+        let service = service_fn(move |mut request: Request<RequestBody>| {
+            let mut app = app.clone();
+            let placement = requests.prepare(&mut request);
+            async move {
+                std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
+                let response = app.call(request).await;
+                drop(placement);
+                response
+            }
+        });
+        let mut server = http1::Builder::new();
+        server
+            .timer(TokioTimer::new())
+            .header_read_timeout((origin != Origin::Leg).then_some(HEAD_TIMEOUT))
+            .max_buf_size(HEAD_LIMIT)
+            // The front door sees no later request of a socket it has handed over, so there must be none.
+            .keep_alive(origin != Origin::HandedOff);
+        let mut http = pin!(server.serve_connection(TokioIo::new(conn), service).with_upgrades());
+        let result = tokio::select! {
+            result = http.as_mut() => result,
+            // The guard `wait_for` returns must not live over the next await.
+            _ = async { self.leaving.wait_for(|leaving| *leaving).await.is_ok() } => {
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, ?origin, "a connection ended early");
+        }
+    }
+}
+
+/// What the requests of one connection have in common.
+struct Requests {
+    cluster: Option<Cluster>,
+    origin: Origin,
+    peer: Option<SocketAddr>,
+    /// Of a handed-over connection, until its one request takes it.
+    placement: Mutex<Option<Placement>>,
+}
+
+impl Requests {
+    /// Sets the client's address. What is returned counts the session the request opens once it is dropped.
+    fn prepare<B>(&self, request: &mut Request<B>) -> Option<Placement> {
+        let (peer, placement) = if self.origin == Origin::Leg {
+            let marks = address::take_marks(request.headers_mut());
+            let cluster = self.cluster.as_ref().filter(|_| marks.place);
+            (marks.peer, cluster.map(|cluster| Placement::new(cluster.clone())))
+        } else {
+            // Only the front door may say it.
+            request.headers_mut().remove(PEER_HEADER);
+            (self.peer, self.placement.lock().take())
+        };
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(PeerAddr(peer));
+        }
+        placement
+    }
+}

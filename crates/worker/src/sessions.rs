@@ -1,0 +1,92 @@
+//! What a session server lends to this crate: how much it carries, and how to make it let go.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use futures_util::future::{self, BoxFuture, FutureExt};
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+/// How many sessions a server carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SessionStats {
+    /// Sessions open now.
+    pub sessions: u32,
+    /// Those of them on long polling.
+    pub polling: u32,
+    /// Those of them on a websocket.
+    pub websocket: u32,
+}
+
+/// How sessions are let go of at a drain's deadline: so many at a time, because all their clients come back at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Sessions per batch.
+    pub batch: u32,
+    /// The time between two batches.
+    pub pause: Duration,
+}
+
+/// A server of long-lived sessions inside this process.
+pub trait Sessions: Send + Sync + 'static {
+    /// What it carries now.
+    fn stats(&self) -> SessionStats;
+    /// Completes when the number of sessions changes after this call.
+    fn changed(&self) -> BoxFuture<'_, ()>;
+    /// Waits until no session is left or the deadline has passed, then lets go of those left, batch by batch. Returns
+    /// when none is left.
+    fn drain(&self, deadline: Duration, pace: Pace) -> BoxFuture<'_, ()>;
+    /// Closes all sessions now. Returns when none is left.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Servers live as long as the process: an app builds one or a few of them at its start.
+#[derive(Default)]
+struct Registry {
+    servers: RwLock<Vec<Arc<dyn Sessions>>>,
+    added: Notify,
+}
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+
+/// Makes a server known for the rest of the process's life: its sessions are reported to the supervisor, drained, and
+/// closed when [`serve`](crate::serve) ends.
+pub fn register(server: Arc<dyn Sessions>) {
+    REGISTRY.servers.write().push(server);
+    REGISTRY.added.notify_waiters();
+}
+
+fn servers() -> Vec<Arc<dyn Sessions>> {
+    REGISTRY.servers.read().clone()
+}
+
+/// The sum over all servers.
+pub(crate) fn stats() -> SessionStats {
+    servers().iter().map(|server| server.stats()).fold(SessionStats::default(), |sum, one| SessionStats {
+        sessions: sum.sessions.saturating_add(one.sessions),
+        polling: sum.polling.saturating_add(one.polling),
+        websocket: sum.websocket.saturating_add(one.websocket),
+    })
+}
+
+/// Completes once [`stats`] may have changed since the first poll of this.
+pub(crate) async fn changed() {
+    let added = std::pin::pin!(REGISTRY.added.notified());
+    let servers = servers();
+    let changed = servers.iter().map(|server| server.changed());
+    // Never empty: `select_all` panics on nothing.
+    let changed = future::select_all(changed.chain([future::pending().boxed()]));
+    future::select(added, changed).await;
+}
+
+/// Drains all servers.
+pub(crate) async fn drain(deadline: Duration, pace: Pace) {
+    let servers = servers();
+    future::join_all(servers.iter().map(|server| server.drain(deadline, pace))).await;
+}
+
+/// Closes all sessions of all servers.
+pub(crate) async fn close() {
+    let servers = servers();
+    future::join_all(servers.iter().map(|server| server.close())).await;
+}
