@@ -1,0 +1,253 @@
+//! Options of a server: those of the engine, and those of Socket.IO.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use sundew_engineio::{Config as EngineConfig, Cors, Transports};
+
+use crate::SocketIo;
+use crate::adapter::{Adapter, Alone};
+
+/// Options of Socket.IO itself.
+pub(crate) struct Options {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) ack_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) max_attachments: usize,
+    pub(crate) max_namespaces: usize,
+    pub(crate) max_rooms: usize,
+    pub(crate) max_in_progress: usize,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_pending_acks: usize,
+    pub(crate) keep_headers: bool,
+    pub(crate) client_dir: Option<PathBuf>,
+}
+
+/// Builds a [`SocketIo`]. Every limit has a safe default and a name.
+pub struct Builder {
+    pub(crate) engine: EngineConfig,
+    pub(crate) options: Options,
+    pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        let mut engine = EngineConfig::default();
+        engine.path = "/socket.io/".into();
+        Builder {
+            engine,
+            options: Options {
+                connect_timeout: Duration::from_secs(45),
+                ack_timeout: Duration::from_secs(5),
+                request_timeout: Duration::from_secs(5),
+                max_attachments: 10,
+                max_namespaces: 100,
+                max_rooms: 10_000,
+                max_in_progress: 256,
+                max_waiting: 1024,
+                max_pending_acks: 10_000,
+                keep_headers: false,
+                client_dir: None,
+            },
+            adapter: Arc::new(Alone),
+            state: HashMap::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// The server.
+    pub fn build(self) -> SocketIo {
+        SocketIo::from_builder(self)
+    }
+
+    /// Changes any option of the engine.
+    #[must_use]
+    pub fn engine(mut self, change: impl FnOnce(&mut EngineConfig)) -> Builder {
+        change(&mut self.engine);
+        self
+    }
+
+    /// The path. Default `/socket.io/`; a slash is added at the end.
+    #[must_use]
+    pub fn path(mut self, path: &str) -> Builder {
+        self.engine.path = format!("{}/", path.trim_end_matches('/'));
+        self
+    }
+
+    /// Time between heartbeats (`pingInterval`). Default 25 s.
+    #[must_use]
+    pub fn ping_interval(mut self, interval: Duration) -> Builder {
+        self.engine.ping_interval = interval;
+        self
+    }
+
+    /// How long a heartbeat may stay unanswered (`pingTimeout`). Default 20 s.
+    #[must_use]
+    pub fn ping_timeout(mut self, timeout: Duration) -> Builder {
+        self.engine.ping_timeout = timeout;
+        self
+    }
+
+    /// The largest message in bytes, on every transport (`maxHttpBufferSize`). Default 1,000,000.
+    #[must_use]
+    pub fn max_payload(mut self, bytes: usize) -> Builder {
+        self.engine.max_payload = bytes;
+        self
+    }
+
+    /// The transports offered. Default polling and websocket.
+    #[must_use]
+    pub fn transports(mut self, transports: Transports) -> Builder {
+        self.engine.transports = transports;
+        self
+    }
+
+    /// Cross-origin answers. Default none.
+    #[must_use]
+    pub fn cors(mut self, cors: Cors) -> Builder {
+        self.engine.cors = Some(cors);
+        self
+    }
+
+    /// Makes session ids (`generateId`): at most 64 characters of `[A-Za-z0-9_-]`, unguessable. These are not the
+    /// sockets' public ids.
+    #[must_use]
+    pub fn generate_id(mut self, generate: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Builder {
+        self.engine.generate_id = Arc::new(generate);
+        self
+    }
+
+    /// Decides about handshakes (`allowRequest`), before there is a session. `Err` refuses with 403; its text, if not
+    /// empty, is the answer's message.
+    #[must_use]
+    pub fn allow_request<F, Fut>(mut self, allow: F) -> Builder
+    where
+        F: Fn(&Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.engine.allow_request = Some(Arc::new(move |parts| Box::pin(allow(parts))));
+        self
+    }
+
+    /// How much may wait for one connection, in bytes and in packets, before emits answer
+    /// `EmitError::Full`. Default 2 MiB and 4096.
+    #[must_use]
+    pub fn max_queued(mut self, bytes: usize, packets: usize) -> Builder {
+        self.engine.max_queued_bytes = bytes;
+        self.engine.max_queued_packets = packets;
+        self
+    }
+
+    /// What joins this server to the others. Default [`Alone`].
+    #[must_use]
+    pub fn adapter(mut self, adapter: impl Adapter) -> Builder {
+        self.adapter = Arc::new(adapter);
+        self
+    }
+
+    /// How long a connection may exist without joining a namespace (`connectTimeout`). Default 45 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
+        self.options.connect_timeout = timeout;
+        self
+    }
+
+    /// How long `emit_with_ack` waits unless told otherwise. Default 5 s.
+    #[must_use]
+    pub fn ack_timeout(mut self, timeout: Duration) -> Builder {
+        self.options.ack_timeout = timeout;
+        self
+    }
+
+    /// How long other servers may take to answer (fetching sockets). Default 5 s.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Builder {
+        self.options.request_timeout = timeout;
+        self
+    }
+
+    /// The most binary values in one packet (`maxAttachments` of Node's parser). Default 10. A packet with more closes
+    /// the connection.
+    #[must_use]
+    pub fn max_attachments(mut self, count: usize) -> Builder {
+        self.options.max_attachments = count;
+        self
+    }
+
+    /// The most namespaces one connection may join. Default 100; further ones are refused with a connect error.
+    #[must_use]
+    pub fn max_namespaces(mut self, count: usize) -> Builder {
+        self.options.max_namespaces = count;
+        self
+    }
+
+    /// The most rooms one socket may be in. Default 10,000; further ones are refused with a warning.
+    #[must_use]
+    pub fn max_rooms(mut self, count: usize) -> Builder {
+        self.options.max_rooms = count;
+        self
+    }
+
+    /// The most event handlers of one connection in progress at once. Default 256. When reached, nothing is read
+    /// from the client until one ends; while handlers wait for acknowledgements of this client, reading goes on and up to
+    /// [`max_waiting`](Builder::max_waiting) events wait.
+    #[must_use]
+    pub fn max_in_progress(mut self, count: usize) -> Builder {
+        self.options.max_in_progress = count.max(1);
+        self
+    }
+
+    /// The most events of one connection that wait for `on_connect` to return, or for an earlier handler in the serial
+    /// order. Default 1024. When reached, nothing is read from the client.
+    #[must_use]
+    pub fn max_waiting(mut self, count: usize) -> Builder {
+        self.options.max_waiting = count.max(1);
+        self
+    }
+
+    /// The most acknowledgements one socket may owe. Default 10,000; beyond, emits answer
+    /// `EmitError::Full`.
+    #[must_use]
+    pub fn max_pending_acks(mut self, count: usize) -> Builder {
+        self.options.max_pending_acks = count;
+        self
+    }
+
+    /// Keeps the handshake request's headers for as long as the connection lives. Default false: they cost a few
+    /// hundred bytes to several kilobytes each.
+    #[must_use]
+    pub fn keep_headers(mut self, keep: bool) -> Builder {
+        self.options.keep_headers = keep;
+        self
+    }
+
+    /// Serves the browser client from the `dist` folder of an installed `socket.io-client` npm package
+    /// (`serveClient`): `socket.io[.esm|.msgpack][.min].js` and their `.map` under the server's path. Nothing is
+    /// compiled in. Default: not served.
+    #[must_use]
+    pub fn serve_client(mut self, dist: impl Into<PathBuf>) -> Builder {
+        self.options.client_dir = Some(dist.into());
+        self
+    }
+
+    /// Gives handlers a value, as `State<T>`. One per type; the last wins.
+    #[must_use]
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Builder {
+        self.state.insert(TypeId::of::<T>(), Arc::new(value));
+        self
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}

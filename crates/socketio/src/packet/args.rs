@@ -1,0 +1,448 @@
+//! The arguments of an event or an acknowledgement: raw as they came, typed on demand, and what may be sent.
+
+use std::fmt;
+use std::io;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::ser::{CompactFormatter, Formatter};
+use sundew_engineio::Text;
+
+use super::binary::{Lifted, Wrap};
+use super::spread::{NotSpread, Spread};
+
+/// The arguments of an event or an acknowledgement, as they came: nothing is parsed until [`decode`](Args::decode).
+///
+/// As an extractor it takes whatever was sent; as something to emit it sends the same again, without parsing it.
+#[derive(Clone)]
+pub struct Args {
+    text: Text,
+    /// Where the JSON array starts in `text`; it ends where `text` does.
+    array: usize,
+    /// Where the first argument starts, or the closing bracket.
+    first: usize,
+    /// Whether the array starts with an event's name.
+    named: bool,
+    attachments: Vec<Bytes>,
+}
+
+impl Args {
+    /// `text[array..]` is a whole JSON array; with `named`, its first element is not an argument and is followed by
+    /// `text[rest..]` (a comma or the bracket).
+    pub(crate) fn new(text: Text, array: usize, rest: Option<usize>, attachments: Vec<Bytes>) -> Args {
+        let start = match rest {
+            Some(rest) if text.as_bytes().get(rest) == Some(&b',') => rest + 1,
+            Some(rest) => rest,
+            None => array + 1,
+        };
+        let space = text[start..].len() - text[start..].trim_start().len();
+        Args { first: start + space, array, named: rest.is_some(), text, attachments }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.elements().is_empty()
+    }
+
+    /// Reads them as `T`: a tuple takes one argument per element, any other type the first argument. What is
+    /// missing counts as null, what is too many is ignored. Byte types (`bytes::Bytes`, `serde_bytes`) read binary.
+    ///
+    /// # Errors
+    /// They are not what `T` expects.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DataError> {
+        T::deserialize(Decoder(self)).map_err(|error| DataError {
+            expected: std::any::type_name::<T>(),
+            got: excerpt(self.elements()),
+            error,
+        })
+    }
+
+    /// The arguments' JSON, separated by commas, without brackets. `{"_placeholder":true,"num":N}` stands for
+    /// attachment N.
+    pub fn elements(&self) -> &str {
+        let text = self.text.trim_end();
+        text.get(self.first..text.len().saturating_sub(1)).unwrap_or_default().trim_end()
+    }
+
+    /// The binary values among them.
+    pub fn attachments(&self) -> &[Bytes] {
+        &self.attachments
+    }
+}
+
+impl fmt::Debug for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Args([{}], {} attachments)", excerpt(self.elements()), self.attachments.len())
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    const MOST: usize = 120;
+    match text.char_indices().nth(MOST) {
+        None => text.into(),
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+/// Arguments were not what the handler expects.
+#[derive(Debug, thiserror::Error)]
+#[error("the arguments [{got}] cannot be read as {expected}: {error}")]
+pub struct DataError {
+    expected: &'static str,
+    got: String,
+    error: serde_json::Error,
+}
+
+/// Decides between one argument and all of them: a tuple asks for a tuple, everything else for one value.
+struct Decoder<'de>(&'de Args);
+
+impl<'de> Decoder<'de> {
+    fn first(&self) -> serde_json::Deserializer<serde_json::de::StrRead<'de>> {
+        let elements = self.0.elements();
+        serde_json::Deserializer::from_str(if elements.is_empty() { "null" } else { elements })
+    }
+}
+
+macro_rules! first {
+    ($($name:ident($($arg:ident: $type:ty),*);)*) => {
+        $(fn $name<V: Visitor<'de>>(self, $($arg: $type,)* visitor: V) -> Result<V::Value, serde_json::Error> {
+            let mut json = self.first();
+            if self.0.attachments.is_empty() {
+                json.$name($($arg,)* visitor)
+            } else {
+                Wrap::new(&mut json, &self.0.attachments).$name($($arg,)* visitor)
+            }
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Decoder<'de> {
+    type Error = serde_json::Error;
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Self::Error> {
+        let array = &self.0.text[self.0.array..];
+        let seq = All { skip: self.0.named, len, visitor };
+        let mut json = serde_json::Deserializer::from_str(array);
+        if self.0.attachments.is_empty() {
+            json.deserialize_seq(seq)
+        } else {
+            Wrap::new(&mut json, &self.0.attachments).deserialize_seq(seq)
+        }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_unit()
+    }
+
+    first! {
+        deserialize_any();
+        deserialize_bool();
+        deserialize_i8();
+        deserialize_i16();
+        deserialize_i32();
+        deserialize_i64();
+        deserialize_i128();
+        deserialize_u8();
+        deserialize_u16();
+        deserialize_u32();
+        deserialize_u64();
+        deserialize_u128();
+        deserialize_f32();
+        deserialize_f64();
+        deserialize_char();
+        deserialize_str();
+        deserialize_string();
+        deserialize_bytes();
+        deserialize_byte_buf();
+        deserialize_option();
+        deserialize_unit_struct(name: &'static str);
+        deserialize_newtype_struct(name: &'static str);
+        deserialize_seq();
+        deserialize_tuple_struct(name: &'static str, len: usize);
+        deserialize_map();
+        deserialize_struct(name: &'static str, fields: &'static [&'static str]);
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]);
+        deserialize_identifier();
+        deserialize_ignored_any();
+    }
+}
+
+/// Visits the array as the tuple of its arguments.
+struct All<V> {
+    skip: bool,
+    len: usize,
+    visitor: V,
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for All<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<V::Value, A::Error> {
+        if self.skip {
+            seq.next_element::<IgnoredAny>()?;
+        }
+        let mut padded = Padded { seq, left: self.len, over: false };
+        let value = self.visitor.visit_seq(&mut padded)?;
+        if !padded.over {
+            while padded.seq.next_element::<IgnoredAny>()?.is_some() {}
+        }
+        Ok(value)
+    }
+}
+
+/// A sequence that is null beyond its end, up to `left` elements.
+struct Padded<A> {
+    seq: A,
+    left: usize,
+    over: bool,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for &mut Padded<A> {
+    type Error = A::Error;
+
+    fn next_element_seed<T: de::DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, A::Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        // The seed is needed twice if the sequence turns out to be over: it travels through a cell.
+        let mut seed = Some(seed);
+        if !self.over {
+            if let Some(value) = self.seq.next_element_seed(Once(&mut seed))? {
+                return Ok(Some(value));
+            }
+            self.over = true;
+        }
+        match seed.take() {
+            Some(seed) => seed.deserialize(de::value::UnitDeserializer::new()).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+struct Once<'s, T>(&'s mut Option<T>);
+
+impl<'de, T: de::DeserializeSeed<'de>> de::DeserializeSeed<'de> for Once<'_, T> {
+    type Value = T::Value;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T::Value, D::Error> {
+        match self.0.take() {
+            Some(seed) => seed.deserialize(deserializer),
+            None => Err(de::Error::custom("an element was asked for twice")),
+        }
+    }
+}
+
+/// What can be emitted: anything serializable. A tuple is several arguments (so is a fixed-size array: serde does not
+/// tell them apart), `()` none, anything else is one. Byte types (`bytes::Bytes`, `serde_bytes`) are sent as binary.
+/// [`Args`] are sent as they came.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be emitted",
+    label = "needs `serde::Serialize`",
+    note = "derive `serde::Serialize` for it; several arguments are a tuple, `socket.emit(\"event\", (a, b))`"
+)]
+pub trait EmitArgs {
+    #[doc(hidden)]
+    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error>;
+}
+
+impl<T: Serialize> EmitArgs for T {
+    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error> {
+        match self.serialize(Spread(out)) {
+            Ok(()) => Ok(()),
+            Err(NotSpread::One) => out.element(&self),
+            Err(NotSpread::Failed(error)) => Err(error),
+        }
+    }
+}
+
+impl EmitArgs for Args {
+    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error> {
+        (&self).write(out)
+    }
+}
+
+impl EmitArgs for &Args {
+    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error> {
+        let elements = self.elements();
+        if !elements.is_empty() {
+            out.separate()?;
+            out.target.write_all(elements.as_bytes()).map_err(serde_json::Error::io)?;
+            out.attachments.extend_from_slice(&self.attachments);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the elements of a packet's array and collects the binary values in them.
+#[doc(hidden)]
+pub struct Writer<'a, W> {
+    target: &'a mut W,
+    attachments: &'a mut Vec<Bytes>,
+    first: bool,
+}
+
+impl<W> fmt::Debug for Writer<'_, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+impl<W: io::Write> Writer<'_, W> {
+    fn separate(&mut self) -> Result<(), serde_json::Error> {
+        if !std::mem::take(&mut self.first) {
+            self.target.write_all(b",").map_err(serde_json::Error::io)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), serde_json::Error> {
+        self.separate()?;
+        let lift = Lift(self.attachments);
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut *self.target, lift))
+    }
+}
+
+/// Writes `["name",args...]`.
+pub(crate) fn write_array<W: io::Write>(
+    target: &mut W,
+    attachments: &mut Vec<Bytes>,
+    event: Option<&str>,
+    args: impl EmitArgs,
+) -> Result<(), serde_json::Error> {
+    target.write_all(b"[").map_err(serde_json::Error::io)?;
+    let mut writer = Writer { target, attachments, first: true };
+    if let Some(event) = event {
+        writer.element(event)?;
+    }
+    args.write(&mut writer)?;
+    target.write_all(b"]").map_err(serde_json::Error::io)
+}
+
+/// JSON whose byte arrays become placeholders.
+struct Lift<'a>(&'a mut Vec<Bytes>);
+
+impl Formatter for Lift<'_> {
+    fn write_byte_array<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: &[u8]) -> io::Result<()> {
+        let num = self.0.len();
+        self.0.push(Bytes::copy_from_slice(value));
+        write!(writer, "{{\"{}\":true,\"{}\":{num}}}", Lifted::MARK, Lifted::NUM)
+    }
+
+    fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        CompactFormatter.write_null(writer)
+    }
+}
+
+/// Reads `T` from the JSON of a CONNECT payload; nothing counts as null.
+pub(crate) fn from_payload<T: DeserializeOwned>(payload: &str) -> Result<T, DataError> {
+    let text = if payload.is_empty() { "null" } else { payload };
+    serde_json::from_str(text).map_err(|error| DataError {
+        expected: std::any::type_name::<T>(),
+        got: excerpt(payload),
+        error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    fn args(array: &str) -> Args {
+        Args::new(Text::from(array), 0, None, Vec::new())
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct File {
+        name: String,
+        data: Bytes,
+        parts: Vec<Option<Bytes>>,
+    }
+
+    fn written(value: impl EmitArgs) -> (String, Vec<Bytes>) {
+        let (mut out, mut attachments) = (Vec::new(), Vec::new());
+        write_array(&mut out, &mut attachments, Some("e"), value).unwrap();
+        (String::from_utf8(out).unwrap(), attachments)
+    }
+
+    #[test]
+    fn one_value_or_a_tuple() {
+        let three = args("[1,\"2\",{\"3\":[false]}]");
+        assert_eq!(three.decode::<(u8, String, Value)>().unwrap(), (1, "2".into(), json!({"3":[false]})));
+        assert_eq!(three.decode::<u8>().unwrap(), 1);
+        assert_eq!(three.decode::<(u8,)>().unwrap(), (1,));
+        assert_eq!(three.decode::<Value>().unwrap(), json!(1));
+        three.decode::<()>().unwrap();
+        assert_eq!(three.decode::<(u8, String, Value, Option<u8>)>().unwrap().3, None);
+        assert_eq!(args("[]").decode::<Option<u8>>().unwrap(), None);
+        assert_eq!(args("[ ]").decode::<Value>().unwrap(), Value::Null);
+        assert!(args("[]").is_empty() && args("[ ]").is_empty() && !three.is_empty());
+        let error = args("[\"x\"]").decode::<u8>().unwrap_err().to_string();
+        assert!(error.contains("[\"x\"]") && error.contains("u8"), "{error}");
+    }
+
+    #[test]
+    fn the_event_name_is_no_argument() {
+        let text = "2/n,[\"ev\", 1, 2 ]";
+        let named = Args::new(Text::from(text), 4, Some(9), Vec::new());
+        assert_eq!(named.elements(), "1, 2");
+        assert_eq!(named.decode::<(u8, u8)>().unwrap(), (1, 2));
+        assert_eq!(written(&named).0, "[\"e\",1, 2]");
+    }
+
+    #[test]
+    fn what_is_emitted() {
+        assert_eq!(written(()).0, "[\"e\"]");
+        assert_eq!(written("a\"b").0, "[\"e\",\"a\\\"b\"]");
+        assert_eq!(written((1, "x", json!({"a": [1]}))).0, "[\"e\",1,\"x\",{\"a\":[1]}]");
+        assert_eq!(written(vec![1, 2]).0, "[\"e\",[1,2]]");
+        assert_eq!(written(json!([1, 2])).0, "[\"e\",[1,2]]");
+        assert_eq!(written(Some((1, 2))).0, "[\"e\",[1,2]]");
+        assert_eq!(written(()).0, "[\"e\"]");
+        assert!(
+            write_array(
+                &mut Vec::new(),
+                &mut Vec::new(),
+                None,
+                std::collections::HashMap::from([((1, 2), 3)])
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn binary_is_lifted_and_put_back() {
+        let file = File {
+            name: "x".into(),
+            data: Bytes::from_static(b"\0\x01"),
+            parts: vec![None, Some(Bytes::from_static(b"z"))],
+        };
+        let (text, attachments) = written((&file, Bytes::from_static(b"last")));
+        assert_eq!(
+            text,
+            "[\"e\",{\"name\":\"x\",\"data\":{\"_placeholder\":true,\"num\":0},\"parts\":[null,\
+             {\"_placeholder\":true,\"num\":1}]},{\"_placeholder\":true,\"num\":2}]"
+        );
+        assert_eq!(attachments, [&b"\0\x01"[..], b"z", b"last"]);
+        let back = Args::new(Text::from(text), 0, Some(4), attachments);
+        let (read, last) = back.decode::<(File, Bytes)>().unwrap();
+        assert_eq!((read, &last[..]), (file, &b"last"[..]));
+        assert_eq!(back.decode::<File>().unwrap().name, "x");
+    }
+
+    #[test]
+    fn a_placeholder_that_points_nowhere_is_an_error() {
+        let bytes = vec![Bytes::from_static(b"a")];
+        let args = Args::new(Text::from("[{\"_placeholder\":true,\"num\":1}]"), 0, None, bytes);
+        assert!(args.decode::<Bytes>().unwrap_err().to_string().contains("attachment 1"));
+    }
+}

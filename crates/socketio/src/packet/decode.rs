@@ -1,0 +1,327 @@
+//! Reads the head of a packet, strictly: `<type>[<n>-][<nsp>,][<ack>][json]`. The payload's shape is checked to the
+//! depth the protocol asks for (an event is an array whose first element is a name); its values stay raw.
+
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+
+/// Packet types of protocol v5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Connect,
+    Disconnect,
+    Event,
+    Ack,
+}
+
+/// A packet's head; the payload is `text[payload..]`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Header<'a> {
+    pub(crate) kind: Kind,
+    /// How many binary messages follow.
+    pub(crate) attachments: usize,
+    pub(crate) nsp: &'a str,
+    pub(crate) ack: Option<u64>,
+    pub(crate) payload: &'a str,
+    /// Of an event: its name, and where its arguments start in `payload` (at a comma or the closing bracket).
+    pub(crate) event: Option<(EventName<'a>, usize)>,
+}
+
+/// The name of an event: as it stands on the wire if it has no escapes.
+pub(crate) type EventName<'a> = std::borrow::Cow<'a, str>;
+
+/// What is wrong with a packet. Every one of these closes the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ParseError {
+    #[error("the packet is empty")]
+    Empty,
+    #[error("unknown packet type")]
+    UnknownType,
+    #[error("illegal number of attachments")]
+    Attachments,
+    #[error("more attachments than allowed (max_attachments)")]
+    TooManyAttachments,
+    #[error("illegal acknowledgement id")]
+    AckId,
+    #[error("the payload does not fit the packet type")]
+    Payload,
+    #[error("the event name is reserved")]
+    Reserved,
+}
+
+/// Names a client may not use as events, because they mean something on the server (Node: `RESERVED_EVENTS`).
+pub(crate) const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// Parses one text message.
+pub(crate) fn parse(text: &str, max_attachments: usize) -> Result<Header<'_>, ParseError> {
+    let bytes = text.as_bytes();
+    let (kind, binary) = match bytes.first() {
+        None => return Err(ParseError::Empty),
+        Some(b'0') => (Kind::Connect, false),
+        Some(b'1') => (Kind::Disconnect, false),
+        Some(b'2') => (Kind::Event, false),
+        Some(b'3') => (Kind::Ack, false),
+        // CONNECT_ERROR: only the server sends it.
+        Some(b'4') => return Err(ParseError::Payload),
+        Some(b'5') => (Kind::Event, true),
+        Some(b'6') => (Kind::Ack, true),
+        Some(_) => return Err(ParseError::UnknownType),
+    };
+    let mut at = 1;
+    let mut attachments = 0;
+    if binary {
+        let (count, next) = number(bytes, at).ok_or(ParseError::Attachments)?;
+        // "450-" is refused as Node's parser 4.2.7 does: nothing would ever complete it there.
+        if bytes.get(next) != Some(&b'-') || count == 0 {
+            return Err(ParseError::Attachments);
+        }
+        attachments = usize::try_from(count).unwrap_or(usize::MAX);
+        if attachments > max_attachments {
+            return Err(ParseError::TooManyAttachments);
+        }
+        at = next + 1;
+    }
+    let nsp = if bytes.get(at) == Some(&b'/') {
+        let end = memchr(b',', &bytes[at..]).map_or(bytes.len(), |offset| at + offset);
+        let nsp = &text[at..end];
+        at = (end + 1).min(bytes.len());
+        nsp
+    } else {
+        "/"
+    };
+    let mut ack = None;
+    if bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        let (id, next) = number(bytes, at).ok_or(ParseError::AckId)?;
+        ack = Some(id);
+        at = next;
+    }
+    let payload = &text[at..];
+    let event = check(kind, payload)?;
+    if kind == Kind::Ack && ack.is_none() {
+        return Err(ParseError::AckId);
+    }
+    Ok(Header { kind, attachments, nsp, ack, payload, event })
+}
+
+/// Checks the payload as `isPayloadValid` of Node's parser does, and that it is JSON to its end.
+fn check(kind: Kind, payload: &str) -> Result<Option<(EventName<'_>, usize)>, ParseError> {
+    match kind {
+        Kind::Connect => match payload.as_bytes().first() {
+            None => Ok(None),
+            Some(b'{') => valid(payload).map(|()| None),
+            Some(_) => Err(ParseError::Payload),
+        },
+        Kind::Disconnect => {
+            if payload.is_empty() {
+                Ok(None)
+            } else {
+                Err(ParseError::Payload)
+            }
+        }
+        Kind::Ack => {
+            if payload.starts_with('[') {
+                valid(payload).map(|()| None)
+            } else {
+                Err(ParseError::Payload)
+            }
+        }
+        Kind::Event => {
+            if !payload.starts_with('[') {
+                return Err(ParseError::Payload);
+            }
+            let (name, rest) = name(payload)?;
+            if RESERVED.contains(&&*name) {
+                return Err(ParseError::Reserved);
+            }
+            valid(payload)?;
+            Ok(Some((name, rest)))
+        }
+    }
+}
+
+/// The first element of the array: a string, or a number (whose digits then are the name).
+fn name(payload: &str) -> Result<(EventName<'_>, usize), ParseError> {
+    let bytes = payload.as_bytes();
+    let start = skip_space(bytes, 1);
+    let (name, end) = if bytes.get(start) == Some(&b'"') {
+        let mut at = start + 1;
+        let mut escaped = false;
+        loop {
+            match bytes.get(at) {
+                None => return Err(ParseError::Payload),
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    at += 2;
+                }
+                Some(_) => at += 1,
+            }
+        }
+        let quoted = &payload[start..=at];
+        let name = if escaped {
+            EventName::Owned(serde_json::from_str(quoted).map_err(|_| ParseError::Payload)?)
+        } else {
+            EventName::Borrowed(&payload[start + 1..at])
+        };
+        (name, at + 1)
+    } else {
+        let length = bytes[start..]
+            .iter()
+            .position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+            .ok_or(ParseError::Payload)?;
+        if length == 0 {
+            return Err(ParseError::Payload);
+        }
+        (EventName::Borrowed(&payload[start..start + length]), start + length)
+    };
+    let rest = skip_space(bytes, end);
+    match bytes.get(rest) {
+        Some(b',' | b']') => Ok((name, rest)),
+        _ => Err(ParseError::Payload),
+    }
+}
+
+/// JSON to the end, without building anything and without recursion (types that read it are held to serde_json's
+/// 128 levels).
+fn valid(payload: &str) -> Result<(), ParseError> {
+    struct Whole;
+    impl<'de> Visitor<'de> for Whole {
+        type Value = ();
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array or an object")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(())
+        }
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            Ok(())
+        }
+    }
+    let mut json = serde_json::Deserializer::from_str(payload);
+    json.deserialize_any(Whole).and_then(|()| json.end()).map_err(|_| ParseError::Payload)
+}
+
+/// A run of digits; `None` if there is none or it does not fit.
+fn number(bytes: &[u8], from: usize) -> Option<(u64, usize)> {
+    let mut value = 0u64;
+    let mut at = from;
+    while let Some(digit) = bytes.get(at).filter(|byte| byte.is_ascii_digit()) {
+        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        at += 1;
+    }
+    (at > from).then_some((value, at))
+}
+
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        at += 1;
+    }
+    at
+}
+
+fn memchr(needle: u8, haystack: &[u8]) -> Option<usize> {
+    haystack.iter().position(|&byte| byte == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Header<'_>, ParseError> {
+        super::parse(text, 10)
+    }
+
+    #[test]
+    fn connect() {
+        let header = parse("0").unwrap();
+        assert_eq!((header.kind, header.nsp, header.payload), (Kind::Connect, "/", ""));
+        assert_eq!(parse("0{\"token\":\"123\"}").unwrap().payload, "{\"token\":\"123\"}");
+        assert_eq!(parse("0/custom").unwrap().nsp, "/custom");
+        let header = parse("0/custom,{\"a\":1}").unwrap();
+        assert_eq!((header.nsp, header.payload), ("/custom", "{\"a\":1}"));
+        for bad in ["0[]", "0\"x\"", "0{", "0{}x", "0null", "0/a,1{}"] {
+            let result = parse(bad);
+            // An ack id on CONNECT is ignored, as Node does.
+            assert!(result.is_err() || bad == "0/a,1{}", "{bad}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn disconnect_has_no_payload() {
+        assert_eq!(parse("1/custom").unwrap().nsp, "/custom");
+        assert_eq!(parse("1/custom,").unwrap().nsp, "/custom");
+        assert_eq!(parse("1{}"), Err(ParseError::Payload));
+    }
+
+    #[test]
+    fn event_name_and_arguments() {
+        let header = parse("2/nsp,12[\"message\",1,\"2\"]").unwrap();
+        assert_eq!((header.nsp, header.ack), ("/nsp", Some(12)));
+        let (name, rest) = header.event.unwrap();
+        assert_eq!((&*name, &header.payload[rest..]), ("message", ",1,\"2\"]"));
+        let (name, rest) = parse("2[\"a\\n\\u00e9\"]").unwrap().event.unwrap();
+        assert_eq!((&*name, rest), ("a\n\u{e9}", 12));
+        let header = parse("2[ 42 , 1]").unwrap();
+        assert_eq!(&*header.event.unwrap().0, "42");
+    }
+
+    #[test]
+    fn refused() {
+        for (text, error) in [
+            ("", ParseError::Empty),
+            ("abc", ParseError::UnknownType),
+            ("7", ParseError::UnknownType),
+            ("4{}", ParseError::Payload),
+            ("2{}", ParseError::Payload),
+            ("2", ParseError::Payload),
+            ("2[]", ParseError::Payload),
+            ("2[{}]", ParseError::Payload),
+            ("2[null]", ParseError::Payload),
+            ("2[\"a\"", ParseError::Payload),
+            ("2[\"a\",]", ParseError::Payload),
+            ("2[\"a\"]]", ParseError::Payload),
+            ("2[\"a\\", ParseError::Payload),
+            ("2[1-2]", ParseError::Payload),
+            ("2abc[\"message\"]", ParseError::Payload),
+            ("299999999999999999999[\"a\"]", ParseError::AckId),
+            ("3[\"a\"]", ParseError::AckId),
+            ("31{}", ParseError::Payload),
+            ("5[\"a\"]", ParseError::Attachments),
+            ("5-[\"a\"]", ParseError::Attachments),
+            ("50-[\"a\"]", ParseError::Attachments),
+            ("52[\"a\"]", ParseError::Attachments),
+            ("511-[\"a\"]", ParseError::TooManyAttachments),
+            ("599999999999999999999-[\"a\"]", ParseError::Attachments),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+        for name in RESERVED {
+            assert_eq!(parse(&format!("2[\"{name}\"]")), Err(ParseError::Reserved));
+        }
+        assert_eq!(parse("2[\"discon\\u006eect\"]"), Err(ParseError::Reserved));
+    }
+
+    #[test]
+    fn deep_nesting_overflows_nothing() {
+        let text = format!("2[\"a\",{}{}]", "[".repeat(100_000), "]".repeat(100_000));
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn binary() {
+        let header = parse("52-/a,3[\"x\",{\"_placeholder\":true,\"num\":0}]").unwrap();
+        assert_eq!((header.attachments, header.nsp, header.ack), (2, "/a", Some(3)));
+        let header = parse("61-7[{\"_placeholder\":true,\"num\":0}]").unwrap();
+        assert_eq!((header.kind, header.attachments, header.ack), (Kind::Ack, 1, Some(7)));
+    }
+
+    #[test]
+    fn multibyte_text_is_no_trouble() {
+        for text in
+            ["2\u{1f600}", "\u{e9}", "5\u{e9}-", "2/\u{e9},[\"\u{4f60}\",\"\u{597d}\"]", "2[\"\\\u{e9}\"]"]
+        {
+            let _ = parse(text);
+        }
+    }
+}

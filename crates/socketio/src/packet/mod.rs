@@ -1,0 +1,80 @@
+//! Packets of protocol v5 (<https://socket.io/docs/v4/socket-io-protocol/>): reading, writing, and the arguments in
+//! them. Payloads stay raw JSON until somebody names the type to read. No sockets, no IO.
+
+mod args;
+mod binary;
+mod decode;
+mod encode;
+mod spread;
+
+pub(crate) use args::from_payload;
+pub use args::{Args, DataError, EmitArgs};
+pub(crate) use decode::{Header, Kind, ParseError, RESERVED, parse};
+pub(crate) use encode::{ack, connect, connect_error, disconnect, event, frames};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sundew_engineio::Text;
+
+/// What an event or an acknowledgement carries, encoded: a JSON array and the binary values that were lifted out of
+/// it. An event's array starts with its name.
+///
+/// In the JSON, `{"_placeholder":true,"num":N}` stands for attachment N.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Packet {
+    json: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attachments: Vec<Bytes>,
+}
+
+impl Packet {
+    /// Encodes an event.
+    ///
+    /// # Errors
+    /// `args` do not serialize to JSON.
+    pub fn event(event: &str, args: impl EmitArgs) -> Result<Packet, serde_json::Error> {
+        encode::to_packet(Some(event), args)
+    }
+
+    /// Encodes the arguments of an acknowledgement.
+    ///
+    /// # Errors
+    /// `args` do not serialize to JSON.
+    pub fn arguments(args: impl EmitArgs) -> Result<Packet, serde_json::Error> {
+        encode::to_packet(None, args)
+    }
+
+    /// From the JSON array, as [`json`](Packet::json) gave it, and the attachments.
+    ///
+    /// # Errors
+    /// The text is not JSON.
+    pub fn from_parts(json: String, attachments: Vec<Bytes>) -> Result<Packet, serde_json::Error> {
+        Ok(Packet { json: RawValue::from_string(json)?, attachments })
+    }
+
+    /// The JSON array.
+    pub fn json(&self) -> &str {
+        self.json.get()
+    }
+
+    /// The binary values.
+    pub fn attachments(&self) -> &[Bytes] {
+        &self.attachments
+    }
+
+    /// Takes the binary values out, for a codec that carries them beside the rest.
+    pub fn take_attachments(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.attachments)
+    }
+
+    /// Puts them back.
+    pub fn set_attachments(&mut self, attachments: Vec<Bytes>) {
+        self.attachments = attachments;
+    }
+
+    /// The values of an acknowledgement.
+    pub(crate) fn into_args(self) -> Args {
+        Args::new(Text::from(String::from(Box::<str>::from(self.json))), 0, None, self.attachments)
+    }
+}
