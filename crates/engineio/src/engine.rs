@@ -2,17 +2,32 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::ORIGIN;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use sundew_io::PeerAddr;
+use tokio::sync::oneshot;
 
-use crate::{Body, Config, Pace, Protocol};
+use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, is_valid_sid, verify};
+use crate::proto::session::Machine;
+use crate::server::registry::Registry;
+use crate::server::shared::{Arrival, Shared};
+use crate::server::socket::Writer;
+use crate::server::task::SessionTask;
+use crate::server::{cors, now, polling, probe, reply, upgrade};
+use crate::{Body, CloseReason, Config, Frames, Handshake, Pace, Protocol, SessionHandle, Transport};
+
+/// How often an id is made anew when the generator repeats itself.
+const ID_ATTEMPTS: usize = 4;
 
 /// An Engine.IO server. Cheap to clone.
-pub struct Engine<P: Protocol>(Arc<Shared<P>>);
+pub struct Engine<P: Protocol>(Arc<Inner<P>>);
 
-struct Shared<P> {
-    config: Config,
+struct Inner<P> {
+    registry: Arc<Registry>,
     protocol: P,
 }
 
@@ -36,12 +51,12 @@ pub struct Stats {
 impl<P: Protocol> Engine<P> {
     /// An engine that serves `protocol`.
     pub fn new(config: Config, protocol: P) -> Engine<P> {
-        Engine(Arc::new(Shared { config, protocol }))
+        Engine(Arc::new(Inner { registry: Arc::new(Registry::new(config)), protocol }))
     }
 
     /// The options in force.
     pub fn config(&self) -> &Config {
-        &self.0.config
+        &self.0.registry.config
     }
 
     /// The protocol it serves.
@@ -51,18 +66,18 @@ impl<P: Protocol> Engine<P> {
 
     /// Counters.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        self.0.registry.stats()
     }
 
     /// Completes when the number of sessions changes after this call. To miss nothing: call it, read
     /// [`stats`](Engine::stats), then await.
     pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
-        unimplemented!()
+        self.0.registry.changed.notified()
     }
 
-    /// Whether a request for this path is the engine's.
+    /// Whether a request for this path is the engine's: a prefix is enough, as in Node.
     pub fn path_matches(&self, path: &str) -> bool {
-        path.starts_with(&self.0.config.path)
+        path.starts_with(&self.config().path)
     }
 
     /// Answers one request: CORS, verification, handshake, polling, upgrade. Dropping the future while a poll
@@ -72,22 +87,213 @@ impl<P: Protocol> Engine<P> {
         B: http_body::Body + Send,
         B::Data: Send,
     {
-        let _ = request;
-        unimplemented!()
+        let allow = match &self.config().cors {
+            Some(cors) if request.method() == Method::OPTIONS => {
+                return cors::preflight(cors, request.headers());
+            }
+            Some(cors) => cors::headers(cors, request.headers()),
+            None => HeaderMap::new(),
+        };
+        let mut response = self.answer(request).await;
+        response.headers_mut().extend(allow);
+        response
+    }
+
+    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+    {
+        let (parts, body) = request.into_parts();
+        let upgrade = upgrade::is_asked_for(&parts);
+        let refused = |code, message: Option<String>| {
+            self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
+            match upgrade {
+                true => reply::upgrade_error(code, message.as_deref()),
+                false => reply::error(code, message.as_deref()),
+            }
+        };
+        let wanted = self.verify(&parts, upgrade);
+        match wanted {
+            Err(code) => refused(code, None),
+            Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
+                Some(Accepted { key, upgrade, .. }) => {
+                    tokio::spawn(probe::run(session, upgrade));
+                    reply::switching(key)
+                }
+                None => refused(ErrorCode::BadRequest, None),
+            },
+            Ok(Wanted::Existing(session, Transport::Polling)) => match parts.method {
+                Method::GET => polling::get(&session).await,
+                Method::POST => polling::post(&session, &parts.headers, body).await,
+                _ => reply::method_not_served(),
+            },
+            Ok(Wanted::Handshake(transport)) => {
+                if let Some(allow) = &self.config().allow_request
+                    && let Err(message) = allow(&parts).await
+                {
+                    return refused(ErrorCode::Forbidden, (!message.is_empty()).then_some(message));
+                }
+                if let Err(code) = check_version(&Query::parse(parts.uri.query().unwrap_or_default())) {
+                    return refused(code, None);
+                }
+                if self.0.registry.closed.load(Ordering::Relaxed) {
+                    return reply::unavailable("the server is shutting down");
+                }
+                if self.0.registry.len() >= self.config().max_sessions {
+                    return reply::unavailable("too many sessions");
+                }
+                let response = match transport {
+                    Transport::Polling => self.open_polling(parts).await,
+                    Transport::Websocket => self.open_websocket(parts),
+                };
+                response.unwrap_or_else(|code| refused(code, None))
+            }
+        }
+    }
+
+    fn verify(&self, parts: &Parts, upgrade: bool) -> Result<Wanted<Arc<Shared>>, ErrorCode> {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let facts = Facts {
+            query: &query,
+            get: parts.method == Method::GET,
+            upgrade,
+            origin: parts.headers.get(ORIGIN).map(|origin| origin.as_bytes()),
+        };
+        verify(facts, self.config().transports, |sid| {
+            let session = self.0.registry.find(sid)?;
+            let transport = session.look(|state| state.machine.transport());
+            Some((session, transport))
+        })
+    }
+
+    async fn open_polling(&self, parts: Parts) -> Result<Response<Body>, ErrorCode> {
+        let shared = self.0.new_session(&parts, Transport::Polling, None)?;
+        let (sender, answer) = oneshot::channel();
+        shared.act(|state| state.get = Some(sender));
+        self.0.start(&shared, parts, Transport::Polling, None);
+        Ok(polling::wait(&shared, answer).await)
+    }
+
+    fn open_websocket(&self, parts: Parts) -> Result<Response<Body>, ErrorCode> {
+        let Accepted { parts, key, upgrade } = accept(parts).ok_or(ErrorCode::BadRequest)?;
+        let engine = self.0.clone();
+        tokio::spawn(async move {
+            let max_payload = engine.registry.config.max_payload;
+            let Some((writer, arrival)) = upgrade::take_over(upgrade, max_payload).await else { return };
+            match engine.new_session(&parts, Transport::Websocket, Some(writer)) {
+                Ok(shared) => engine.start(&shared, parts, Transport::Websocket, Some(arrival)),
+                Err(code) => tracing::error!(error = code.message(), "no id for a websocket session"),
+            }
+        });
+        Ok(reply::switching(key))
     }
 
     /// Waits until no session is left or `deadline` has passed; then closes those that are left, in paced batches,
     /// by closing the engine session (never a disconnect packet of the protocol above, after which clients do not
     /// come back). Returns when no session is left. New sessions are not refused: that is the router's part.
     pub async fn drain(&self, deadline: Duration, pace: Pace) {
-        let _ = (deadline, pace);
-        unimplemented!()
+        if tokio::time::timeout(deadline, self.empty()).await.is_ok() {
+            return;
+        }
+        let close_timeout = self.config().close_timeout;
+        loop {
+            for batch in self.0.registry.all().chunks(pace.batch.max(1)) {
+                for session in batch {
+                    session.act(|state| state.machine.close(CloseReason::ServerShutdown, now()));
+                }
+                tokio::time::sleep(pace.pause).await;
+            }
+            // Only sessions that came in meanwhile can outlast the close timeout.
+            if tokio::time::timeout(close_timeout, self.empty()).await.is_ok() {
+                return;
+            }
+        }
     }
 
     /// Closes every session now, and refuses new ones with 503. Returns when none is left.
     pub async fn close(&self) {
-        unimplemented!()
+        self.0.registry.closed.store(true, Ordering::Relaxed);
+        self.drain(Duration::ZERO, Pace { batch: usize::MAX, pause: Duration::ZERO }).await;
     }
+
+    async fn empty(&self) {
+        loop {
+            let changed = self.changed();
+            if self.0.registry.len() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl<P: Protocol> Inner<P> {
+    /// Makes a session and enters it in the table.
+    fn new_session(
+        &self,
+        parts: &Parts,
+        transport: Transport,
+        writer: Option<Writer>,
+    ) -> Result<Arc<Shared>, ErrorCode> {
+        let mut writer = writer;
+        for _ in 0..ID_ATTEMPTS {
+            let sid = (self.registry.config.generate_id)(parts);
+            if !is_valid_sid(&sid) {
+                tracing::error!(length = sid.len(), "generate_id made an id that cannot be used");
+                return Err(ErrorCode::BadRequest);
+            }
+            let open = self.open_packet(&sid, transport);
+            let machine = Machine::new(self.registry.settings.clone(), transport, open, now());
+            let shared = Arc::new(Shared::new(sid, self.registry.clone(), machine, writer.take()));
+            if shared.enlist() {
+                return Ok(shared);
+            }
+            writer = shared.take_writer();
+        }
+        tracing::error!("generate_id keeps making ids that are in use");
+        Err(ErrorCode::BadRequest)
+    }
+
+    fn open_packet(&self, sid: &str, transport: Transport) -> Frames {
+        let config = &self.registry.config;
+        let upgrades = match transport {
+            Transport::Polling if self.registry.settings.allow_upgrades => r#""websocket""#,
+            _ => "",
+        };
+        Frames::control(&format!(
+            r#"0{{"sid":"{sid}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
+            config.ping_interval.as_millis(),
+            config.ping_timeout.as_millis(),
+            config.max_payload,
+        ))
+    }
+
+    /// Opens the protocol's half and starts the session's task.
+    fn start(&self, shared: &Arc<Shared>, parts: Parts, transport: Transport, arrival: Option<Arrival>) {
+        let peer_addr = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
+        let handshake = Handshake { parts, peer_addr, transport };
+        let session = self.protocol.open(SessionHandle(shared.clone()), handshake);
+        tokio::spawn(SessionTask::new(shared.clone(), session, arrival));
+    }
+}
+
+/// A request that becomes a websocket.
+struct Accepted {
+    parts: Parts,
+    key: http::HeaderValue,
+    upgrade: hyper::upgrade::OnUpgrade,
+}
+
+/// Checks the websocket part of a request and takes the connection's upgrade out of it.
+fn accept(parts: Parts) -> Option<Accepted> {
+    let key = upgrade::accept_key(&parts.headers)?;
+    // Absent where the connection cannot be upgraded: another HTTP version, or a test without a connection.
+    parts.extensions.get::<hyper::upgrade::OnUpgrade>()?;
+    let mut request = Request::from_parts(parts, ());
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, ()) = request.into_parts();
+    Some(Accepted { parts, key, upgrade })
 }
 
 impl<P: Protocol> Clone for Engine<P> {
@@ -98,6 +304,6 @@ impl<P: Protocol> Clone for Engine<P> {
 
 impl<P: Protocol> fmt::Debug for Engine<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("config", &self.0.config).finish_non_exhaustive()
+        f.debug_struct("Engine").field("config", self.config()).finish_non_exhaustive()
     }
 }

@@ -68,6 +68,50 @@ impl Frames {
     pub fn as_bytes(&self) -> &Bytes {
         &self.bytes
     }
+
+    /// A packet that is no message, as the text frame it is on a websocket.
+    pub(crate) fn control(packet: &str) -> Frames {
+        let mut buf = Vec::with_capacity(MAX_HEADER + packet.len());
+        put_header(&mut buf, TEXT, packet.len());
+        buf.extend_from_slice(packet.as_bytes());
+        Frames { bytes: Bytes::from(buf), packets: 1 }
+    }
+
+    /// A ready-made websocket frame.
+    pub(crate) fn raw(frame: Bytes) -> Frames {
+        Frames { bytes: frame, packets: 1 }
+    }
+
+    /// The packets inside: whether it is text, and its bytes (a text's begin with the packet type).
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (bool, &[u8])> {
+        let mut rest: &[u8] = &self.bytes;
+        std::iter::from_fn(move || {
+            let (text, start, end) = first_frame(rest)?;
+            let packet = &rest[start..end];
+            rest = &rest[end..];
+            Some((text, packet))
+        })
+    }
+
+    /// The bytes of the packet, if there is one only and it is text.
+    pub(crate) fn only_text(&self) -> Option<Bytes> {
+        match first_frame(&self.bytes)? {
+            (true, start, end) if end == self.bytes.len() => Some(self.bytes.slice(start..)),
+            _ => None,
+        }
+    }
+}
+
+/// Kind, start and end of the first frame's payload. Only frames made in this module are ever read here.
+fn first_frame(bytes: &[u8]) -> Option<(bool, usize, usize)> {
+    let text = *bytes.first()? == TEXT;
+    let (start, length) = match *bytes.get(1)? {
+        126 => (4, u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?) as usize),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
+        length => (2, length as usize),
+    };
+    let end = start + length;
+    (end <= bytes.len()).then_some((text, start, end))
 }
 
 impl fmt::Debug for Frames {
@@ -171,5 +215,36 @@ fn header_bytes(header: &mut [u8; MAX_HEADER], first: u8, length: usize) -> usiz
         header[1] = 127;
         header[2..10].copy_from_slice(&(length as u64).to_be_bytes());
         10
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn every_length_gets_its_header() {
+        for length in [0, 1, 124, 125, 126, 65_534, 65_535, 70_000] {
+            let text = "x".repeat(length);
+            let mut builder = Frames::builder(length);
+            builder.write_all(text.as_bytes()).unwrap();
+            let frames = builder.finish_with(&[Bytes::from(text.clone())]);
+            let packets: Vec<_> = frames.iter().collect();
+            assert_eq!(packets.len(), 2);
+            assert!(packets[0].0 && !packets[1].0);
+            assert_eq!(packets[0].1, format!("4{text}").as_bytes());
+            assert_eq!(packets[1].1, text.as_bytes());
+            assert_eq!(frames.packets(), 2);
+            assert_eq!(frames.only_text(), None);
+            assert_eq!(Frames::text(&text).only_text().unwrap(), format!("4{text}"));
+        }
+    }
+
+    #[test]
+    fn a_clone_shares_the_bytes() {
+        let frames = Frames::text("shared");
+        assert_eq!(frames.clone().as_bytes().as_ptr(), frames.as_bytes().as_ptr());
     }
 }

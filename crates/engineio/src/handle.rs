@@ -1,19 +1,21 @@
 //! The session as others see it: send, wait, close.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use crate::proto::session::Unsendable;
+use crate::server::now;
+use crate::server::shared::Shared;
 use crate::{CloseReason, Frames, Transport};
 
 /// A session, to send to and to close. Cheap to clone; it does not keep the session open.
 #[derive(Clone)]
-pub struct SessionHandle(Arc<Inner>);
+pub struct SessionHandle(pub(crate) Arc<Shared>);
 
 /// A [`SessionHandle`] that keeps nothing alive, for registries.
 #[derive(Clone)]
-pub struct WeakHandle(Weak<Inner>);
-
-struct Inner;
+pub struct WeakHandle(Weak<Shared>);
 
 /// A message was not taken; it is given back.
 #[derive(Debug, thiserror::Error)]
@@ -34,22 +36,22 @@ pub struct Closed;
 impl SessionHandle {
     /// The session's id. It is a secret between client and server: whoever knows it can act as the client.
     pub fn sid(&self) -> &str {
-        unimplemented!()
+        self.0.sid()
     }
 
     /// The transport in use now.
     pub fn transport(&self) -> Transport {
-        unimplemented!()
+        self.0.look(|state| state.machine.transport())
     }
 
     /// Whether messages can still be sent.
     pub fn is_open(&self) -> bool {
-        unimplemented!()
+        self.0.look(|state| state.machine.is_open())
     }
 
     /// Whether a message sent now would leave at once: nothing is queued, nothing half-written.
     pub fn is_writable(&self) -> bool {
-        unimplemented!()
+        self.0.look(|state| state.is_writable())
     }
 
     /// Sends, never blocking. From the session's own task, while it works off a read, the messages are queued and
@@ -59,8 +61,10 @@ impl SessionHandle {
     /// # Errors
     /// [`SendError::Full`] and [`SendError::Closed`], with the messages given back.
     pub fn send(&self, frames: Frames) -> Result<(), SendError> {
-        let _ = frames;
-        unimplemented!()
+        self.0.act(|state| state.machine.send(frames)).map_err(|(why, frames)| match why {
+            Unsendable::Full => SendError::Full(frames),
+            Unsendable::Closed => SendError::Closed(frames),
+        })
     }
 
     /// Waits until the queue is at most half full.
@@ -68,14 +72,24 @@ impl SessionHandle {
     /// # Errors
     /// The session is over.
     pub async fn ready(&self) -> Result<(), Closed> {
-        unimplemented!()
+        loop {
+            let news = self.0.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            self.0.waiting.store(true, Ordering::Relaxed);
+            let (open, room) = self.0.look(|state| (state.machine.is_open(), state.machine.has_room()));
+            match (open, room) {
+                (false, _) => return Err(Closed),
+                (true, true) => return Ok(()),
+                (true, false) => news.await,
+            }
+        }
     }
 
     /// Closes the engine session: what is queued is sent first, within `close_timeout`, then the close packet
     /// (polling) or close frame (websocket). The protocol's session is told at once. Closing twice does nothing.
     pub fn close(&self, reason: CloseReason) {
-        let _ = reason;
-        unimplemented!()
+        self.0.act(|state| state.machine.close(reason, now()));
     }
 
     /// A handle that keeps nothing alive.

@@ -1,4 +1,9 @@
-//! Engine.IO server: a sans-IO protocol core (proto) and the server that drives it.
+//! Engine.IO server: a sans-IO protocol core and the server that drives it.
+//!
+//! `proto` has the rules (packets, payloads, websocket framing, verification of requests, the session's state
+//! machine) and touches no socket, no task and no clock. `server` moves bytes and time around it. The protocol above
+//! implements [`Protocol`] and [`Session`] and gets an [`Engine`], which answers HTTP requests, or sits before another
+//! service as an [`EngineLayer`].
 
 mod body;
 mod config;
@@ -7,7 +12,9 @@ mod frames;
 mod handle;
 mod layer;
 mod message;
+mod proto;
 mod protocol;
+mod server;
 
 pub use body::Body;
 pub use config::{AllowOrigin, AllowRequest, Config, Cors, GenerateId, Pace, Transports};

@@ -1,0 +1,206 @@
+//! What waits to be sent to one session, bounded in bytes and packets.
+//!
+//! Everything is kept as websocket frames. A websocket writes them as they are; a poll gets the same packets as a
+//! payload, so it does not matter on which transport something was queued.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use super::payload;
+use crate::Frames;
+
+/// Capacity an empty queue may keep: more is given back, an idle session holds no buffer.
+const IDLE_CAPACITY: usize = 4;
+
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Frames>,
+    /// How much of the first entry was written already.
+    written: usize,
+    bytes: usize,
+    packets: usize,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, frames: Frames) {
+        self.bytes += frames.len();
+        self.packets += frames.packets();
+        self.queue.push_back(frames);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Bytes not written yet.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Packets not written whole yet.
+    pub(crate) fn packets(&self) -> usize {
+        self.packets
+    }
+
+    /// The only entry's unwritten bytes, if there is just one: the common case, and a plain write.
+    pub(crate) fn single(&self) -> Option<&[u8]> {
+        match self.queue.len() {
+            1 => Some(&self.queue[0].as_bytes()[self.written..]),
+            _ => None,
+        }
+    }
+
+    /// Fills `slices` with what is next to be written and returns how many were filled.
+    pub(crate) fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = self.written;
+        let mut filled = 0;
+        for (slice, frames) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(&frames.as_bytes()[skip..]);
+            skip = 0;
+            filled += 1;
+        }
+        filled
+    }
+
+    /// `count` bytes were written.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.bytes -= count;
+        self.written += count;
+        while let Some(front) = self.queue.front()
+            && self.written >= front.len()
+        {
+            self.written -= front.len();
+            self.packets -= front.packets();
+            self.queue.pop_front();
+        }
+        self.relax();
+    }
+
+    /// Drops everything but the rest of a half-written entry, which must reach the peer whole or break the framing.
+    pub(crate) fn discard(&mut self) {
+        let half = if self.written > 0 { self.queue.pop_front() } else { None };
+        self.queue = VecDeque::new();
+        self.bytes = 0;
+        self.packets = 0;
+        if let Some(half) = half {
+            self.bytes = half.len() - self.written;
+            self.packets = half.packets();
+            self.queue.push_back(half);
+        } else {
+            self.written = 0;
+        }
+    }
+
+    /// Drops everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Outbox::default();
+    }
+
+    /// Everything as one polling payload, followed by the packets `tail`.
+    pub(crate) fn take_payload(&mut self, tail: &[&str]) -> Bytes {
+        let queue = std::mem::take(&mut self.queue);
+        let bytes = std::mem::take(&mut self.bytes);
+        self.packets = 0;
+        if let [frames] = queue.as_slices().0
+            && queue.len() == 1
+            && tail.is_empty()
+            && let Some(text) = frames.only_text()
+        {
+            return text;
+        }
+        let mut body = Vec::with_capacity(bytes + bytes / 3 + 16);
+        for frames in &queue {
+            for (text, data) in frames.iter() {
+                payload::append(&mut body, text, data);
+            }
+        }
+        for packet in tail {
+            payload::append(&mut body, true, packet.as_bytes());
+        }
+        body.into()
+    }
+
+    fn relax(&mut self) {
+        if self.queue.is_empty() && self.queue.capacity() > IDLE_CAPACITY {
+            self.queue = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(outbox: &Outbox) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let filled = outbox.chunks(&mut slices);
+        slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    #[test]
+    fn partial_writes_keep_the_order() {
+        let mut outbox = Outbox::default();
+        outbox.push(Frames::text("one"));
+        outbox.push(Frames::binary(&[9, 9]));
+        let whole = written(&outbox);
+        assert_eq!(whole, b"\x81\x044one\x82\x02\x09\x09");
+        for at in 1..whole.len() {
+            outbox.advance(1);
+            assert_eq!(written(&outbox), &whole[at..]);
+            assert_eq!(outbox.bytes(), whole.len() - at);
+        }
+        outbox.advance(1);
+        assert!(outbox.is_empty());
+        assert_eq!((outbox.bytes(), outbox.packets()), (0, 0));
+    }
+
+    #[test]
+    fn a_payload_has_every_packet_of_every_entry() {
+        let mut outbox = Outbox::default();
+        outbox.push(Frames::with_attachments("51-[]", &[Bytes::from_static(&[1, 2, 3, 4])]));
+        outbox.push(Frames::text(&"x".repeat(200)));
+        assert_eq!(outbox.packets(), 3);
+        let expected = format!("451-[]\x1ebAQIDBA==\x1e4{}\x1e1", "x".repeat(200));
+        assert_eq!(outbox.take_payload(&["1"]), expected.as_bytes());
+        assert!(outbox.is_empty());
+        assert_eq!((outbox.bytes(), outbox.packets()), (0, 0));
+    }
+
+    #[test]
+    fn one_text_is_sliced_not_copied() {
+        let mut outbox = Outbox::default();
+        let frames = Frames::text("hello");
+        let inside = frames.as_bytes()[2..].as_ptr();
+        outbox.push(frames);
+        let payload = outbox.take_payload(&[]);
+        assert_eq!(payload, "4hello");
+        assert_eq!(payload.as_ptr(), inside);
+    }
+
+    #[test]
+    fn discard_keeps_a_half_written_entry() {
+        let mut outbox = Outbox::default();
+        outbox.push(Frames::text("one"));
+        outbox.push(Frames::text("two"));
+        outbox.advance(3);
+        outbox.discard();
+        assert_eq!(written(&outbox), b"one");
+        assert_eq!((outbox.bytes(), outbox.packets()), (3, 1));
+        outbox.advance(3);
+        outbox.push(Frames::text("three"));
+        outbox.discard();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn an_emptied_queue_gives_its_memory_back() {
+        let mut outbox = Outbox::default();
+        for _ in 0..100 {
+            outbox.push(Frames::text("x"));
+        }
+        outbox.advance(outbox.bytes());
+        assert!(outbox.queue.capacity() <= IDLE_CAPACITY);
+    }
+}

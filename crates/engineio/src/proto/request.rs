@@ -1,0 +1,270 @@
+//! Verification of a request: the checks of Node's server in its order, with its codes and messages.
+
+use std::borrow::Cow;
+
+use crate::{Transport, Transports};
+
+/// The longest session id that is looked up.
+pub(crate) const MAX_SID: usize = 64;
+
+/// Why a request is refused: the protocol's error codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorCode {
+    UnknownTransport = 0,
+    UnknownSid = 1,
+    BadHandshakeMethod = 2,
+    BadRequest = 3,
+    Forbidden = 4,
+    UnsupportedProtocol = 5,
+}
+
+impl ErrorCode {
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            ErrorCode::UnknownTransport => "Transport unknown",
+            ErrorCode::UnknownSid => "Session ID unknown",
+            ErrorCode::BadHandshakeMethod => "Bad handshake method",
+            ErrorCode::BadRequest => "Bad request",
+            ErrorCode::Forbidden => "Forbidden",
+            ErrorCode::UnsupportedProtocol => "Unsupported protocol version",
+        }
+    }
+}
+
+/// The version of the Engine.IO protocol a client speaks. Version 3 will be another variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    V4,
+}
+
+/// What the query says. JSONP's `j` and version 3's `b64` will be further fields.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query<'a> {
+    pub(crate) transport: Cow<'a, str>,
+    pub(crate) eio: Cow<'a, str>,
+    pub(crate) sid: Option<Cow<'a, str>>,
+}
+
+impl<'a> Query<'a> {
+    pub(crate) fn parse(query: &'a str) -> Query<'a> {
+        let mut parsed = Query::default();
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match key {
+                "transport" => parsed.transport = percent_decode(value),
+                "EIO" => parsed.eio = percent_decode(value),
+                // An empty sid is no sid, as in Node.
+                "sid" if !value.is_empty() => parsed.sid = Some(percent_decode(value)),
+                _ => {}
+            }
+        }
+        parsed
+    }
+
+    fn version(&self) -> Option<Version> {
+        (self.eio == "4").then_some(Version::V4)
+    }
+}
+
+fn percent_decode(value: &str) -> Cow<'_, str> {
+    if !value.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        return Cow::Borrowed(value);
+    }
+    let mut decoded = Vec::with_capacity(value.len());
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'+' => decoded.push(b' '),
+            b'%' => {
+                let mut ahead = bytes.clone();
+                let digits = (ahead.next().and_then(hex), ahead.next().and_then(hex));
+                if let (Some(high), Some(low)) = digits {
+                    decoded.push(high << 4 | low);
+                    bytes = ahead;
+                } else {
+                    decoded.push(b'%');
+                }
+            }
+            other => decoded.push(other),
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    (digit as char).to_digit(16).map(|digit| digit as u8)
+}
+
+/// The facts about a request that verification looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) query: &'a Query<'a>,
+    pub(crate) get: bool,
+    /// It asks for a websocket upgrade.
+    pub(crate) upgrade: bool,
+    pub(crate) origin: Option<&'a [u8]>,
+}
+
+/// What a verified request wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wanted<S> {
+    /// A new session. `allow_request` is asked next, then [`check_version`].
+    Handshake(Transport),
+    /// A session that exists.
+    Existing(S, Transport),
+}
+
+/// Checks a request up to the point where `allow_request` is asked. `find` looks a session up and tells its transport.
+pub(crate) fn verify<S>(
+    facts: Facts<'_>,
+    offered: Transports,
+    find: impl FnOnce(&str) -> Option<(S, Transport)>,
+) -> Result<Wanted<S>, ErrorCode> {
+    let transport = match &*facts.query.transport {
+        "polling" => Transport::Polling,
+        "websocket" => Transport::Websocket,
+        _ => return Err(ErrorCode::UnknownTransport),
+    };
+    if !offered.contains(transport) {
+        return Err(ErrorCode::UnknownTransport);
+    }
+    if facts.origin.is_some_and(|origin| !origin.iter().all(|&byte| legal_in_header(byte))) {
+        return Err(ErrorCode::BadRequest);
+    }
+    // An upgrade request for a transport that is none: Node accepts the upgrade and closes it.
+    if facts.upgrade && transport != Transport::Websocket {
+        return Err(ErrorCode::BadRequest);
+    }
+    if let Some(sid) = &facts.query.sid {
+        let found = if sid.len() <= MAX_SID { find(sid) } else { None };
+        let Some((session, current)) = found else { return Err(ErrorCode::UnknownSid) };
+        if !facts.upgrade && current != transport || facts.query.version().is_none() {
+            return Err(ErrorCode::BadRequest);
+        }
+        return Ok(Wanted::Existing(session, transport));
+    }
+    if !facts.get {
+        return Err(ErrorCode::BadHandshakeMethod);
+    }
+    if transport == Transport::Websocket && !facts.upgrade {
+        return Err(ErrorCode::BadRequest);
+    }
+    Ok(Wanted::Handshake(transport))
+}
+
+/// The last check of a handshake.
+pub(crate) fn check_version(query: &Query<'_>) -> Result<Version, ErrorCode> {
+    query.version().ok_or(ErrorCode::UnsupportedProtocol)
+}
+
+/// Node's `checkInvalidHeaderChar`: tab, printable ASCII and Latin-1.
+fn legal_in_header(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+}
+
+/// Whether a generated session id can be used: it must survive a query string, a header and a log line.
+pub(crate) fn is_valid_sid(sid: &str) -> bool {
+    (1..=MAX_SID).contains(&sid.len())
+        && sid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Case {
+        query: &'static str,
+        get: bool,
+        upgrade: bool,
+        origin: Option<&'static [u8]>,
+    }
+
+    fn case(query: &'static str) -> Case {
+        Case { query, get: true, upgrade: false, origin: None }
+    }
+
+    impl Case {
+        fn post(self) -> Case {
+            Case { get: false, ..self }
+        }
+
+        fn upgrade(self) -> Case {
+            Case { upgrade: true, ..self }
+        }
+
+        fn verify(self) -> Result<Wanted<&'static str>, ErrorCode> {
+            let query = Query::parse(self.query);
+            let facts = Facts { query: &query, get: self.get, upgrade: self.upgrade, origin: self.origin };
+            verify(facts, Transports::default(), |sid| match sid {
+                "poll" => Some(("poll", Transport::Polling)),
+                "ws" => Some(("ws", Transport::Websocket)),
+                _ => None,
+            })
+        }
+    }
+
+    #[test]
+    fn the_query_is_decoded() {
+        let query = Query::parse("EIO=4&transport=poll%69ng&t=abc&sid=a%2Bb+c%zz&sid");
+        assert_eq!(query.transport, "polling");
+        assert_eq!(query.eio, "4");
+        assert_eq!(query.sid.as_deref(), Some("a+b c%zz"));
+        assert_eq!(Query::parse("sid=").sid, None);
+    }
+
+    #[test]
+    fn checks_come_in_nodes_order() {
+        assert_eq!(case("").verify(), Err(ErrorCode::UnknownTransport));
+        assert_eq!(case("EIO=4&transport=tcp&sid=no").post().verify(), Err(ErrorCode::UnknownTransport));
+        let bad_origin = Case { origin: Some(b"http://a\x7f"), ..case("EIO=4&transport=polling&sid=no") };
+        assert_eq!(bad_origin.verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("EIO=3&transport=polling&sid=no").post().verify(), Err(ErrorCode::UnknownSid));
+        assert_eq!(case("EIO=4&transport=polling&sid=ws").verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("EIO=4&transport=websocket&sid=poll").verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("EIO=3&transport=polling&sid=poll").verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("transport=polling").post().verify(), Err(ErrorCode::BadHandshakeMethod));
+        assert_eq!(case("EIO=4&transport=websocket").verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("EIO=4&transport=polling").upgrade().verify(), Err(ErrorCode::BadRequest));
+    }
+
+    #[test]
+    fn good_requests_pass() {
+        use Transport::{Polling, Websocket};
+        assert_eq!(case("EIO=4&transport=polling").verify(), Ok(Wanted::Handshake(Polling)));
+        assert_eq!(case("EIO=4&transport=websocket").upgrade().verify(), Ok(Wanted::Handshake(Websocket)));
+        assert_eq!(case("EIO=4&transport=polling&sid=poll").verify(), Ok(Wanted::Existing("poll", Polling)));
+        assert_eq!(
+            case("EIO=4&transport=websocket&sid=poll").upgrade().verify(),
+            Ok(Wanted::Existing("poll", Websocket))
+        );
+    }
+
+    #[test]
+    fn the_version_is_checked_last() {
+        assert_eq!(check_version(&Query::parse("EIO=4")), Ok(Version::V4));
+        for query in ["", "EIO=abc", "EIO=3"] {
+            assert_eq!(check_version(&Query::parse(query)), Err(ErrorCode::UnsupportedProtocol));
+        }
+    }
+
+    #[test]
+    fn transports_that_are_not_offered_are_unknown() {
+        let query = Query::parse("EIO=4&transport=polling");
+        let facts = Facts { query: &query, get: true, upgrade: false, origin: None };
+        let offered = Transports { polling: false, websocket: true };
+        assert_eq!(verify(facts, offered, |_| None::<((), _)>), Err(ErrorCode::UnknownTransport));
+    }
+
+    #[test]
+    fn ids_are_short_and_plain() {
+        assert!(is_valid_sid("abc_DEF-123"));
+        assert!(is_valid_sid(&"x".repeat(64)));
+        for sid in ["", "a b", "a.b", "\u{e9}", &"x".repeat(65)] {
+            assert!(!is_valid_sid(sid), "{sid:?}");
+        }
+    }
+}

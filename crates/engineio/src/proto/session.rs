@@ -1,0 +1,494 @@
+//! One session as a state machine.
+//!
+//! Its methods come in three kinds: what happened (`get_opened`, `packet`, `close`, ...), the passing of time
+//! (`handle_timeout`, with `poll_timeout` saying when), and what is to be done now (`poll_get` for a waiting poll,
+//! `outbox` for a websocket, `over` for the protocol above). None of them blocks, none looks at a clock.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::outbox::Outbox;
+use super::packet::Packet;
+use super::websocket;
+use crate::{CloseReason, Frames, Message, Transport};
+
+const PING: Bytes = Bytes::from_static(b"\x81\x012");
+const CLOSE_PACKET: &str = "1";
+const NOOP_PACKET: &str = "6";
+
+/// The options the rules depend on.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) ping_interval: Duration,
+    pub(crate) ping_timeout: Duration,
+    pub(crate) upgrade_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) max_queued_bytes: usize,
+    pub(crate) max_queued_packets: usize,
+    pub(crate) allow_upgrades: bool,
+}
+
+/// A request the session does not accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The session is over: 400, code 1.
+    Unknown,
+    /// It has left polling: 400, code 3.
+    WrongTransport,
+    /// A second poll, or a second body, at the same time: 400 without a body, and the session is over.
+    Overlap,
+}
+
+/// A message that cannot be queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsendable {
+    Full,
+    Closed,
+}
+
+/// What a probe's connection does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProbeStep {
+    /// Answer `3probe` and go on.
+    Pong,
+    /// The session is on this connection now.
+    Upgraded,
+    /// Close this connection; the session stays where it is.
+    Failed,
+}
+
+/// Which probe is meant: an old one may report late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProbeId(u32);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// This side has closed; what is queued, then the last word, has until then to leave.
+    Closing(CloseReason, Instant),
+    /// The close frame is written; the peer has until then to end the connection.
+    Lingering(CloseReason, Instant),
+    Closed(CloseReason),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Heartbeat {
+    PingAt(Instant),
+    /// A pong is awaited. The first packet that is none moves the end once (engine.io 6.6.12).
+    PongBy(Instant, Extended),
+}
+
+type Extended = bool;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// A websocket has connected and said nothing yet.
+    Silent,
+    /// It has sent `2probe`: polls are answered at once from now on.
+    Probed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    settings: std::sync::Arc<Settings>,
+    phase: Phase,
+    transport: Transport,
+    heartbeat: Heartbeat,
+    probe: Probe,
+    probes: u32,
+    probe_until: Option<Instant>,
+    /// A poll waits.
+    get: bool,
+    /// A body is being received.
+    post: bool,
+    /// Nothing is read from the peer at the moment, so its pong may be waiting unread.
+    paused: bool,
+    /// What a waiting poll is answered with when there is nothing else to say.
+    word: Option<&'static str>,
+    outbox: Outbox,
+}
+
+impl Machine {
+    /// A session that has just been accepted on `transport`; `open` is its open packet.
+    pub(crate) fn new(
+        settings: std::sync::Arc<Settings>,
+        transport: Transport,
+        open: Frames,
+        now: Instant,
+    ) -> Machine {
+        let mut outbox = Outbox::default();
+        outbox.push(open);
+        Machine {
+            phase: Phase::Open,
+            transport,
+            heartbeat: Heartbeat::PingAt(now + settings.ping_interval),
+            probe: Probe::None,
+            probes: 0,
+            probe_until: None,
+            // The handshake request of a polling session is its first poll.
+            get: transport == Transport::Polling,
+            post: false,
+            paused: false,
+            word: None,
+            outbox,
+            settings,
+        }
+    }
+
+    // --- What is so ---
+
+    pub(crate) fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Why the session is over, once it is: the protocol above is told at once, even if last output is still leaving.
+    pub(crate) fn over(&self) -> Option<CloseReason> {
+        match self.phase {
+            Phase::Open => None,
+            Phase::Closing(reason, _) | Phase::Lingering(reason, _) | Phase::Closed(reason) => Some(reason),
+        }
+    }
+
+    /// Whether the session's id means nothing any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(..) | Phase::Closed(_))
+    }
+
+    /// Whether all is said on the websocket and only its end is waited for.
+    pub(crate) fn is_lingering(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(..))
+    }
+
+    /// Whether nothing at all is left to be done.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// Whether a poll waits for an answer.
+    pub(crate) fn has_get(&self) -> bool {
+        self.get
+    }
+
+    /// What waits to be written, for a websocket.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Whether the outbox is at most half full.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outbox.bytes() <= self.settings.max_queued_bytes / 2
+            && self.outbox.packets() <= self.settings.max_queued_packets / 2
+    }
+
+    // --- Sending ---
+
+    pub(crate) fn send(&mut self, frames: Frames) -> Result<(), (Unsendable, Frames)> {
+        if !self.is_open() {
+            return Err((Unsendable::Closed, frames));
+        }
+        // One that is larger than the bound still gets through when it is alone.
+        if !self.outbox.is_empty()
+            && (self.outbox.bytes() + frames.len() > self.settings.max_queued_bytes
+                || self.outbox.packets() + frames.packets() > self.settings.max_queued_packets)
+        {
+            return Err((Unsendable::Full, frames));
+        }
+        self.outbox.push(frames);
+        Ok(())
+    }
+
+    /// Queues a websocket control frame.
+    pub(crate) fn control(&mut self, frame: Bytes) {
+        if self.is_open() {
+            self.outbox.push(Frames::raw(frame));
+        }
+    }
+
+    /// `count` bytes of the outbox were written to the websocket.
+    pub(crate) fn written(&mut self, count: usize) {
+        self.outbox.advance(count);
+        if self.outbox.is_empty()
+            && let Phase::Closing(reason, until) = self.phase
+            && self.transport == Transport::Websocket
+        {
+            self.phase = Phase::Lingering(reason, until);
+        }
+    }
+
+    // --- Polling ---
+
+    /// A poll came in. It is answered by [`poll_get`](Machine::poll_get), now or later.
+    pub(crate) fn get_opened(&mut self) -> Result<(), Refused> {
+        self.polling_allowed()?;
+        if self.get {
+            self.end(CloseReason::TransportError);
+            return Err(Refused::Overlap);
+        }
+        self.get = true;
+        Ok(())
+    }
+
+    /// The answer of the waiting poll, when there is one to give.
+    pub(crate) fn poll_get(&mut self) -> Option<Bytes> {
+        if !self.get {
+            return None;
+        }
+        let answer = match self.phase {
+            Phase::Closed(_) | Phase::Lingering(..) => self.last_word(CLOSE_PACKET),
+            Phase::Closing(reason, _) => {
+                self.phase = Phase::Closed(reason);
+                self.outbox.take_payload(&[CLOSE_PACKET])
+            }
+            Phase::Open if self.transport == Transport::Websocket => self.last_word(NOOP_PACKET),
+            Phase::Open if !self.outbox.is_empty() => self.outbox.take_payload(&[]),
+            // No timer: a client that probes waits for its poll to return before it upgrades.
+            Phase::Open if self.probe == Probe::Probed => Bytes::from_static(NOOP_PACKET.as_bytes()),
+            Phase::Open => return None,
+        };
+        self.get = false;
+        Some(answer)
+    }
+
+    /// The client of the waiting poll is gone, or its answer was lost.
+    pub(crate) fn get_lost(&mut self) {
+        self.get = false;
+        self.end(CloseReason::TransportError);
+    }
+
+    /// A body is coming in.
+    pub(crate) fn post_opened(&mut self) -> Result<(), Refused> {
+        self.polling_allowed()?;
+        if self.post {
+            self.end(CloseReason::TransportError);
+            return Err(Refused::Overlap);
+        }
+        self.post = true;
+        Ok(())
+    }
+
+    /// The body was received, or refused for its size: the session goes on.
+    pub(crate) fn post_done(&mut self) {
+        self.post = false;
+    }
+
+    /// The client went away in the middle of its body, or sent one of a kind that is not allowed.
+    pub(crate) fn post_failed(&mut self) {
+        self.post = false;
+        self.end(CloseReason::TransportError);
+    }
+
+    fn polling_allowed(&self) -> Result<(), Refused> {
+        if self.is_gone() {
+            Err(Refused::Unknown)
+        } else if self.transport != Transport::Polling {
+            Err(Refused::WrongTransport)
+        } else {
+            Ok(())
+        }
+    }
+
+    // --- Packets ---
+
+    /// A packet arrived on the session's transport; a message is handed back.
+    pub(crate) fn packet(&mut self, packet: Packet, now: Instant) -> Option<Message> {
+        if !self.is_open() {
+            return None;
+        }
+        if packet == Packet::Pong {
+            self.heartbeat = Heartbeat::PingAt(now + self.settings.ping_interval);
+            return None;
+        }
+        if let Heartbeat::PongBy(until, extended @ false) = &mut self.heartbeat {
+            *extended = true;
+            *until = now + self.settings.ping_timeout;
+        }
+        match packet {
+            Packet::Message(message) => return Some(message),
+            // In version 4 only the server pings.
+            Packet::Ping(_) => self.fail(CloseReason::TransportError, websocket::CLOSE, now),
+            Packet::Close => {
+                self.word = Some(NOOP_PACKET);
+                self.fail(CloseReason::TransportClose, websocket::CLOSE, now);
+            }
+            // Node ignores these too.
+            Packet::Open | Packet::Pong | Packet::Upgrade | Packet::Noop => {}
+        }
+        None
+    }
+
+    /// Something arrived that is no packet.
+    pub(crate) fn unreadable(&mut self, now: Instant) {
+        self.fail(CloseReason::ParseError, websocket::CLOSE, now);
+    }
+
+    /// The websocket's peer broke a rule of the framing, or sent a close frame; `frame` is the answer.
+    pub(crate) fn websocket_failed(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
+        self.fail(reason, frame, now);
+    }
+
+    /// The connection has ended.
+    pub(crate) fn disconnected(&mut self) {
+        let reason = self.over().unwrap_or(CloseReason::TransportClose);
+        self.phase = Phase::Closed(reason);
+        self.outbox.clear();
+    }
+
+    /// Reading stops, or goes on again, because the protocol above is behind. A pong that waits unread is no reason
+    /// to give the client up.
+    pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
+        if self.paused
+            && !paused
+            && let Heartbeat::PongBy(until, _) = &mut self.heartbeat
+        {
+            *until = now + self.settings.ping_timeout;
+        }
+        self.paused = paused;
+    }
+
+    // --- Upgrade ---
+
+    /// A websocket connected with this session's id. `Err`: close it. The probe must be over by the instant given.
+    pub(crate) fn probe_opened(&mut self, now: Instant) -> Result<(ProbeId, Instant), ()> {
+        if !self.is_open()
+            || self.transport != Transport::Polling
+            || self.probe != Probe::None
+            || !self.settings.allow_upgrades
+        {
+            return Err(());
+        }
+        self.probes += 1;
+        self.probe = Probe::Silent;
+        let until = now + self.settings.upgrade_timeout;
+        self.probe_until = Some(until);
+        Ok((ProbeId(self.probes), until))
+    }
+
+    /// A packet arrived on the probing websocket.
+    pub(crate) fn probe_packet(&mut self, id: ProbeId, packet: &Packet, now: Instant) -> ProbeStep {
+        if id.0 != self.probes || self.probe == Probe::None || !self.is_open() {
+            return ProbeStep::Failed;
+        }
+        match packet {
+            Packet::Ping(data) if data == "probe" => {
+                self.probe = Probe::Probed;
+                ProbeStep::Pong
+            }
+            Packet::Upgrade => {
+                self.transport = Transport::Websocket;
+                self.clear_probe();
+                // A ping sent on polling is answered here, so its time starts anew. (Node stops it instead, and
+                // never misses a pong that does not come.)
+                if let Heartbeat::PongBy(until, _) = &mut self.heartbeat {
+                    *until = now + self.settings.ping_timeout;
+                }
+                ProbeStep::Upgraded
+            }
+            _ => {
+                self.clear_probe();
+                ProbeStep::Failed
+            }
+        }
+    }
+
+    /// The probe's connection is gone; the session goes on as if it had never been.
+    pub(crate) fn probe_failed(&mut self, id: ProbeId) {
+        if id.0 == self.probes {
+            self.clear_probe();
+        }
+    }
+
+    fn clear_probe(&mut self) {
+        self.probe = Probe::None;
+        self.probe_until = None;
+    }
+
+    // --- Time and the end ---
+
+    /// When [`handle_timeout`](Machine::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open => {
+                let (Heartbeat::PingAt(at) | Heartbeat::PongBy(at, _)) = self.heartbeat;
+                Some(self.probe_until.map_or(at, |until| until.min(at)))
+            }
+            Phase::Closing(_, until) | Phase::Lingering(_, until) => Some(until),
+            Phase::Closed(_) => None,
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing(_, until) | Phase::Lingering(_, until) => {
+                if until <= now {
+                    self.disconnected();
+                }
+                return;
+            }
+            Phase::Closed(_) => return,
+        }
+        if self.probe_until.is_some_and(|until| until <= now) {
+            self.clear_probe();
+        }
+        match self.heartbeat {
+            Heartbeat::PingAt(at) if at <= now => {
+                self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
+                self.outbox.push(Frames::raw(PING));
+            }
+            Heartbeat::PongBy(until, extended) if until <= now => {
+                if self.paused {
+                    self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, extended);
+                } else {
+                    // The peer takes nothing: what is queued for it would only hold memory.
+                    self.outbox.discard();
+                    self.fail(CloseReason::PingTimeout, websocket::CLOSE, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// This side closes. What is queued leaves first, within the close timeout.
+    pub(crate) fn close(&mut self, reason: CloseReason, now: Instant) {
+        if self.is_open() {
+            self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
+            self.clear_probe();
+            if self.transport == Transport::Websocket {
+                self.outbox.push(Frames::raw(websocket::CLOSE));
+            }
+        }
+    }
+
+    /// The session cannot go on: a websocket gets `frame`, polling ends at once.
+    fn fail(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
+        if !self.is_open() {
+            return;
+        }
+        match self.transport {
+            Transport::Polling => self.end(reason),
+            Transport::Websocket => {
+                self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
+                self.outbox.push(Frames::raw(frame));
+            }
+        }
+    }
+
+    /// Ends the session at once. A poll that waits gets a last word.
+    fn end(&mut self, reason: CloseReason) {
+        let reason = self.over().unwrap_or(reason);
+        self.phase = Phase::Closed(reason);
+        self.clear_probe();
+        self.outbox.clear();
+    }
+
+    fn last_word(&mut self, default: &'static str) -> Bytes {
+        Bytes::from_static(self.word.take().unwrap_or(default).as_bytes())
+    }
+}

@@ -1,0 +1,491 @@
+//! Every rule of the session, on a clock that only moves when told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::packet::Packet;
+use super::session::{Machine, ProbeId, ProbeStep, Refused, Settings, Unsendable};
+use super::websocket;
+use crate::{CloseReason, Frames, Message, Transport};
+
+const INTERVAL: Duration = Duration::from_secs(25);
+const TIMEOUT: Duration = Duration::from_secs(20);
+const UPGRADE: Duration = Duration::from_secs(10);
+const CLOSING: Duration = Duration::from_secs(5);
+
+struct Rig {
+    machine: Machine,
+    now: Instant,
+}
+
+fn settings() -> Settings {
+    Settings {
+        ping_interval: INTERVAL,
+        ping_timeout: TIMEOUT,
+        upgrade_timeout: UPGRADE,
+        close_timeout: CLOSING,
+        max_queued_bytes: 1000,
+        max_queued_packets: 10,
+        allow_upgrades: true,
+    }
+}
+
+/// A session whose open packet has been fetched.
+fn rig(transport: Transport) -> Rig {
+    let now = Instant::now();
+    let machine = Machine::new(Arc::new(settings()), transport, Frames::control("0{}"), now);
+    let mut rig = Rig { machine, now };
+    match transport {
+        Transport::Polling => assert_eq!(rig.poll(), Some("0{}".into())),
+        Transport::Websocket => assert_eq!(rig.wire(), b"\x81\x030{}"),
+    }
+    rig
+}
+
+fn polling() -> Rig {
+    rig(Transport::Polling)
+}
+
+fn websocket() -> Rig {
+    rig(Transport::Websocket)
+}
+
+fn text(text: &str) -> Packet {
+    Packet::Message(Message::Text(text.into()))
+}
+
+impl Rig {
+    fn send(&mut self, text: &str) {
+        self.machine.send(Frames::text(text)).unwrap();
+    }
+
+    fn packet(&mut self, packet: Packet) -> Option<Message> {
+        self.machine.packet(packet, self.now)
+    }
+
+    fn poll(&mut self) -> Option<String> {
+        self.machine.poll_get().map(|body| String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// A poll that comes in now.
+    fn get(&mut self) -> Option<String> {
+        self.machine.get_opened().unwrap();
+        self.poll()
+    }
+
+    /// Everything a websocket writes now.
+    fn wire(&mut self) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while !self.machine.outbox().is_empty() {
+            let mut slices = [std::io::IoSlice::new(&[]); 4];
+            let filled = self.machine.outbox().chunks(&mut slices);
+            let count = slices[..filled].iter().map(|slice| wire.extend_from_slice(slice)).count();
+            assert_eq!(count, filled);
+            let size = slices[..filled].iter().map(|slice| slice.len()).sum();
+            self.machine.written(size);
+        }
+        wire
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now += by;
+        self.machine.handle_timeout(self.now);
+    }
+
+    fn probe(&mut self) -> ProbeId {
+        let (id, until) = self.machine.probe_opened(self.now).unwrap();
+        assert_eq!(until, self.now + UPGRADE);
+        id
+    }
+
+    fn probe_packet(&mut self, id: ProbeId, packet: Packet) -> ProbeStep {
+        self.machine.probe_packet(id, &packet, self.now)
+    }
+
+    fn upgrade(&mut self) {
+        let id = self.probe();
+        assert_eq!(self.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+        assert_eq!(self.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+    }
+
+    fn over(&self) -> Option<CloseReason> {
+        self.machine.over()
+    }
+}
+
+// --- Sending ---
+
+#[test]
+fn what_is_sent_before_the_first_answer_follows_the_open_packet() {
+    let now = Instant::now();
+    let mut machine = Machine::new(Arc::new(settings()), Transport::Polling, Frames::control("0{}"), now);
+    machine.send(Frames::text("hi")).unwrap();
+    assert_eq!(machine.poll_get().unwrap(), "0{}\x1e4hi");
+}
+
+#[test]
+fn a_waiting_poll_gets_what_is_sent() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.send("a");
+    assert_eq!(rig.poll(), Some("4a".into()));
+    rig.send("b");
+    rig.send("c");
+    assert_eq!(rig.poll(), None, "no poll waits");
+    assert_eq!(rig.get(), Some("4b\x1e4c".into()));
+}
+
+#[test]
+fn the_outbox_is_bounded_in_packets_and_bytes() {
+    let mut rig = polling();
+    for _ in 0..10 {
+        rig.send("x");
+    }
+    let (why, frames) = rig.machine.send(Frames::text("x")).unwrap_err();
+    assert_eq!((why, frames), (Unsendable::Full, Frames::text("x")));
+    assert!(!rig.machine.has_room());
+    assert!(rig.get().is_some());
+    assert!(rig.machine.has_room());
+    rig.send(&"x".repeat(900));
+    assert_eq!(rig.machine.send(Frames::text(&"x".repeat(100))).unwrap_err().0, Unsendable::Full);
+    rig.send(&"x".repeat(10));
+}
+
+#[test]
+fn one_message_over_the_bound_passes_alone() {
+    let mut rig = websocket();
+    rig.send(&"x".repeat(5000));
+    assert_eq!(rig.machine.send(Frames::text("x")).unwrap_err().0, Unsendable::Full);
+    rig.wire();
+    rig.send("x");
+}
+
+// --- Polling ---
+
+#[test]
+fn a_second_poll_ends_the_session() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    assert_eq!(rig.machine.get_opened(), Err(Refused::Overlap));
+    assert_eq!(rig.poll(), Some("1".into()), "the first poll learns it");
+    assert_eq!(rig.over(), Some(CloseReason::TransportError));
+    assert_eq!(rig.machine.get_opened(), Err(Refused::Unknown));
+}
+
+#[test]
+fn a_second_body_ends_the_session() {
+    let mut rig = polling();
+    rig.machine.post_opened().unwrap();
+    assert_eq!(rig.machine.post_opened(), Err(Refused::Overlap));
+    assert_eq!(rig.over(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn bodies_one_after_another_are_fine_and_so_is_one_that_was_too_large() {
+    let mut rig = polling();
+    for _ in 0..3 {
+        rig.machine.post_opened().unwrap();
+        rig.machine.post_done();
+    }
+    assert!(rig.machine.is_open());
+}
+
+#[test]
+fn a_poll_whose_client_left_ends_the_session() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.machine.get_lost();
+    assert_eq!(rig.over(), Some(CloseReason::TransportError));
+    assert!(rig.machine.is_gone());
+}
+
+#[test]
+fn a_body_whose_client_left_ends_the_session() {
+    let mut rig = polling();
+    rig.machine.post_opened().unwrap();
+    rig.machine.post_failed();
+    assert_eq!(rig.over(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn the_clients_close_packet_answers_the_poll_with_a_noop() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.packet(Packet::Close);
+    assert_eq!(rig.poll(), Some("6".into()));
+    assert_eq!(rig.over(), Some(CloseReason::TransportClose));
+    assert!(rig.machine.is_closed());
+}
+
+#[test]
+fn an_unreadable_packet_ends_the_session() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.machine.unreadable(rig.now);
+    assert_eq!(rig.poll(), Some("1".into()));
+    assert_eq!(rig.over(), Some(CloseReason::ParseError));
+}
+
+// --- Packets ---
+
+#[test]
+fn messages_are_handed_on_and_the_rest_is_not() {
+    let mut rig = websocket();
+    assert_eq!(rig.packet(text("a")), Some(Message::Text("a".into())));
+    for packet in [Packet::Pong, Packet::Noop, Packet::Upgrade, Packet::Open] {
+        assert_eq!(rig.packet(packet), None);
+    }
+    assert!(rig.machine.is_open());
+}
+
+#[test]
+fn a_client_must_not_ping() {
+    for mut rig in [polling(), websocket()] {
+        rig.packet(Packet::Ping(Bytes::new()));
+        assert_eq!(rig.over(), Some(CloseReason::TransportError));
+    }
+}
+
+#[test]
+fn nothing_is_handed_on_after_the_end() {
+    let mut rig = websocket();
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert_eq!(rig.packet(text("late")), None);
+}
+
+// --- Heartbeat ---
+
+#[test]
+fn pings_come_one_interval_after_the_handshake_and_after_each_pong() {
+    let mut rig = websocket();
+    for _ in 0..3 {
+        assert_eq!(rig.machine.poll_timeout(), Some(rig.now + INTERVAL));
+        rig.advance(INTERVAL - Duration::from_millis(1));
+        assert_eq!(rig.wire(), b"");
+        rig.advance(Duration::from_millis(1));
+        assert_eq!(rig.wire(), b"\x81\x012");
+        rig.advance(Duration::from_secs(3));
+        rig.packet(Packet::Pong);
+    }
+}
+
+#[test]
+fn a_ping_without_a_pong_ends_the_session() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.advance(INTERVAL);
+    assert_eq!(rig.poll(), Some("2".into()));
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+    assert!(rig.machine.is_gone());
+    assert_eq!(rig.machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_websocket_that_does_not_pong_is_closed_without_its_backlog() {
+    let mut rig = websocket();
+    rig.advance(INTERVAL);
+    rig.send("never read");
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+    assert_eq!(rig.wire(), websocket::CLOSE);
+}
+
+#[test]
+fn the_first_other_packet_moves_the_pong_deadline_once() {
+    let mut rig = websocket();
+    rig.advance(INTERVAL);
+    rig.advance(TIMEOUT / 2);
+    rig.packet(text("busy"));
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
+    rig.advance(TIMEOUT / 2);
+    rig.packet(text("still busy"));
+    rig.advance(TIMEOUT / 2);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn a_client_that_is_held_back_is_not_timed_out() {
+    let mut rig = websocket();
+    rig.advance(INTERVAL);
+    rig.machine.set_paused(true, rig.now);
+    rig.advance(TIMEOUT);
+    rig.advance(TIMEOUT);
+    assert!(rig.machine.is_open());
+    rig.machine.set_paused(false, rig.now);
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+// --- Upgrade ---
+
+#[test]
+fn a_probe_moves_the_session_and_its_backlog() {
+    let mut rig = polling();
+    rig.upgrade();
+    assert_eq!(rig.machine.transport(), Transport::Websocket);
+    rig.send("on the new one");
+    assert_eq!(rig.wire(), b"\x81\x0f4on the new one");
+    assert_eq!(rig.machine.get_opened(), Err(Refused::WrongTransport));
+    assert_eq!(rig.machine.post_opened(), Err(Refused::WrongTransport));
+}
+
+#[test]
+fn polls_return_at_once_during_a_probe() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    let id = rig.probe();
+    assert_eq!(rig.poll(), None, "a connection alone says nothing");
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    assert_eq!(rig.poll(), Some("6".into()), "the waiting poll");
+    assert_eq!(rig.get(), Some("6".into()), "a new poll");
+    rig.send("meanwhile");
+    assert_eq!(rig.get(), Some("4meanwhile".into()));
+    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+}
+
+#[test]
+fn a_poll_that_waits_at_the_upgrade_is_answered() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+    assert_eq!(rig.poll(), Some("6".into()));
+}
+
+#[test]
+fn a_failed_probe_leaves_the_session_on_polling() {
+    let mut rig = polling();
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, text("what")), ProbeStep::Failed);
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    rig.machine.probe_failed(id);
+    assert_eq!(rig.get(), None, "polls wait again");
+    rig.send("alive");
+    assert_eq!(rig.poll(), Some("4alive".into()));
+    rig.upgrade();
+}
+
+#[test]
+fn a_probe_has_a_deadline() {
+    let mut rig = polling();
+    let id = rig.probe();
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + UPGRADE));
+    rig.advance(UPGRADE);
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Failed);
+    assert!(rig.machine.is_open());
+    let next = rig.probe();
+    rig.machine.probe_failed(id);
+    assert_eq!(
+        rig.probe_packet(next, Packet::Ping("probe".into())),
+        ProbeStep::Pong,
+        "the old one is no matter"
+    );
+}
+
+#[test]
+fn only_one_probe_and_only_on_an_open_polling_session() {
+    let mut rig = polling();
+    rig.probe();
+    assert!(rig.machine.probe_opened(rig.now).is_err());
+    let mut rig = polling();
+    rig.upgrade();
+    assert!(rig.machine.probe_opened(rig.now).is_err());
+    let mut rig = polling();
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert!(rig.machine.probe_opened(rig.now).is_err());
+    let settings = Settings { allow_upgrades: false, ..settings() };
+    let mut machine =
+        Machine::new(Arc::new(settings), Transport::Polling, Frames::control("0{}"), Instant::now());
+    assert!(machine.probe_opened(Instant::now()).is_err());
+}
+
+#[test]
+fn an_upgrade_gives_a_pending_pong_its_full_time() {
+    let mut rig = polling();
+    rig.advance(INTERVAL);
+    rig.advance(TIMEOUT / 2);
+    rig.upgrade();
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
+}
+
+// --- Closing ---
+
+#[test]
+fn closing_answers_a_waiting_poll() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert_eq!(rig.over(), Some(CloseReason::ForcedClose));
+    assert_eq!(rig.poll(), Some("1".into()));
+    assert!(rig.machine.is_closed());
+}
+
+#[test]
+fn closing_without_a_poll_waits_for_the_next_one() {
+    let mut rig = polling();
+    rig.send("last");
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert!(!rig.machine.is_gone());
+    assert_eq!(rig.get(), Some("4last\x1e1".into()));
+    assert!(rig.machine.is_closed());
+}
+
+#[test]
+fn closing_does_not_wait_for_ever() {
+    for mut rig in [polling(), websocket()] {
+        rig.send("stuck");
+        rig.machine.close(CloseReason::ServerShutdown, rig.now);
+        assert_eq!(rig.machine.poll_timeout(), Some(rig.now + CLOSING));
+        rig.advance(CLOSING);
+        assert!(rig.machine.is_closed());
+        assert_eq!(rig.machine.outbox().bytes(), 0);
+        assert_eq!(rig.over(), Some(CloseReason::ServerShutdown));
+    }
+}
+
+#[test]
+fn a_websocket_sends_its_backlog_and_then_the_close_frame() {
+    let mut rig = websocket();
+    rig.send("last");
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert_eq!(rig.over(), Some(CloseReason::ForcedClose));
+    assert!(!rig.machine.is_gone());
+    assert_eq!(rig.machine.send(Frames::text("too late")).unwrap_err().0, Unsendable::Closed);
+    assert_eq!(rig.wire(), b"\x81\x054last\x88\x00");
+    assert!(rig.machine.is_lingering() && rig.machine.is_gone());
+    rig.machine.disconnected();
+    assert!(rig.machine.is_closed());
+    assert_eq!(rig.over(), Some(CloseReason::ForcedClose), "the first reason stays");
+}
+
+#[test]
+fn a_lost_websocket_is_a_transport_close() {
+    let mut rig = websocket();
+    rig.machine.disconnected();
+    assert_eq!(rig.over(), Some(CloseReason::TransportClose));
+    assert!(rig.machine.is_closed());
+}
+
+#[test]
+fn a_broken_frame_is_answered_with_its_code() {
+    let mut rig = websocket();
+    let frame = websocket::Violation::TooBig.close_frame();
+    rig.machine.websocket_failed(CloseReason::TransportError, frame, rig.now);
+    assert_eq!(rig.wire(), b"\x88\x02\x03\xf1");
+    assert_eq!(rig.over(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn closing_twice_keeps_the_first_reason() {
+    let mut rig = websocket();
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    rig.machine.close(CloseReason::ServerShutdown, rig.now);
+    assert_eq!(rig.wire(), websocket::CLOSE);
+    assert_eq!(rig.over(), Some(CloseReason::ForcedClose));
+}

@@ -1,0 +1,429 @@
+//! WebSocket framing (RFC 6455), server side: bytes in, messages out.
+//!
+//! The decoder owns nothing while no frame is half-read, and what it owns then is plain data, so a session can be
+//! exported between any two bytes.
+
+use std::io::Cursor;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// The longest header a client may send.
+const MAX_HEADER: usize = 14;
+/// The longest payload of a control frame.
+const MAX_CONTROL: usize = 125;
+
+/// A close frame without a code: what Node sends, and clients see as 1005.
+pub(crate) const CLOSE: Bytes = Bytes::from_static(&[0x88, 0]);
+
+/// What the peer sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A whole text message. Not checked for UTF-8 yet.
+    Text(Bytes),
+    /// A whole binary message.
+    Binary(Bytes),
+    /// A ping, to be answered with [`pong`].
+    Ping(Bytes),
+    /// A pong.
+    Pong,
+    /// A close frame, with the code that answers it.
+    Close(Option<u16>),
+}
+
+/// A broken rule, and the close code it is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    #[error("a frame of the client is not masked")]
+    Unmasked,
+    #[error("reserved bits or an unknown opcode: no extension was agreed on")]
+    Reserved,
+    #[error("a control frame is fragmented or longer than 125 bytes")]
+    Control,
+    #[error("a continuation without a beginning, or a new message inside another")]
+    Fragmentation,
+    #[error("a message is larger than max_payload")]
+    TooBig,
+    #[error("a text message is not UTF-8")]
+    Utf8,
+}
+
+impl Violation {
+    /// The frame that tells the peer.
+    pub(crate) fn close_frame(self) -> Bytes {
+        close(match self {
+            Violation::TooBig => 1009,
+            Violation::Utf8 => 1007,
+            _ => 1002,
+        })
+    }
+}
+
+/// A close frame with a code.
+pub(crate) fn close(code: u16) -> Bytes {
+    let [high, low] = code.to_be_bytes();
+    Bytes::copy_from_slice(&[0x88, 2, high, low])
+}
+
+/// A pong with the ping's payload.
+pub(crate) fn pong(payload: &[u8]) -> Bytes {
+    let length = payload.len().min(MAX_CONTROL);
+    let mut frame = Vec::with_capacity(2 + length);
+    frame.extend_from_slice(&[0x8a, length as u8]);
+    frame.extend_from_slice(&payload[..length]);
+    frame.into()
+}
+
+/// Splits what a client sends into messages and control frames.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    max: usize,
+    rest: Option<Box<Rest>>,
+}
+
+/// A frame or message that has not arrived whole.
+#[derive(Debug, Default)]
+struct Rest {
+    /// The first bytes of a header.
+    head: Vec<u8>,
+    /// The frame whose payload is being read.
+    frame: Option<Frame>,
+    /// Payload of that frame, if it is a control frame.
+    control: Vec<u8>,
+    /// Whether a fragmented message has begun, and whether it is text.
+    message: Option<bool>,
+    /// The data of that message so far.
+    data: Vec<u8>,
+}
+
+impl Rest {
+    fn is_nothing(&self) -> bool {
+        self.head.is_empty() && self.frame.is_none() && self.message.is_none()
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    last: bool,
+    opcode: OpCode,
+    mask: [u8; 4],
+    remaining: usize,
+}
+
+impl Decoder {
+    /// A decoder for messages of at most `max` bytes.
+    pub(crate) fn new(max: usize) -> Decoder {
+        Decoder { max, rest: None }
+    }
+
+    /// Whether nothing is half-read.
+    #[cfg(test)]
+    fn is_idle(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Takes from the front of `input` what belongs to the middle of a half-read payload, and returns how much it
+    /// took. A large message is thereby copied once, from the read buffer to its place.
+    pub(crate) fn absorb(&mut self, input: &mut [u8]) -> usize {
+        match &mut self.rest {
+            // The frame's last byte is left to `decode`, which completes it.
+            Some(rest) => match rest.frame {
+                Some(frame) if frame.remaining > 1 => rest.take(input.len().min(frame.remaining - 1), input),
+                _ => 0,
+            },
+            None => 0,
+        }
+    }
+
+    /// The next item in `input`, or `None` when more bytes are needed; all of `input` is used up then.
+    pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Item>, Violation> {
+        loop {
+            let Some(rest) = &mut self.rest else {
+                if input.is_empty() {
+                    return Ok(None);
+                }
+                let Some((frame, header)) = parse_header(input)? else {
+                    let rest = self.rest.insert(Box::default());
+                    rest.head.extend_from_slice(input);
+                    input.clear();
+                    return Ok(None);
+                };
+                frame.check(None, 0, self.max)?;
+                input.advance(header);
+                if frame.last && input.len() >= frame.remaining {
+                    // The common case: the whole message is here. No copy.
+                    let mut payload = input.split_to(frame.remaining);
+                    unmask(&mut payload, frame.mask);
+                    return frame.item(payload.freeze()).map(Some);
+                }
+                let rest = self.rest.insert(Box::default());
+                rest.begin(frame);
+                continue;
+            };
+
+            let Some(frame) = rest.frame else {
+                if input.is_empty() {
+                    if rest.is_nothing() {
+                        self.rest = None;
+                    }
+                    return Ok(None);
+                }
+                // Byte by byte: at most a header, and only when a read ended inside one or a message is fragmented.
+                rest.head.push(input.get_u8());
+                if let Some((frame, _)) = parse_header(&rest.head)? {
+                    frame.check(rest.message, rest.data.len(), self.max)?;
+                    rest.head = Vec::new();
+                    rest.begin(frame);
+                }
+                continue;
+            };
+
+            let count = input.len().min(frame.remaining);
+            let taken = rest.take(count, input);
+            input.advance(taken);
+            if rest.frame.is_some_and(|frame| frame.remaining > 0) {
+                return Ok(None);
+            }
+            if let Some(item) = rest.complete(frame)? {
+                if rest.is_nothing() {
+                    self.rest = None;
+                }
+                return Ok(Some(item));
+            }
+        }
+    }
+}
+
+impl Rest {
+    fn begin(&mut self, frame: Frame) {
+        if let OpCode::Data(kind @ (Data::Text | Data::Binary)) = frame.opcode {
+            self.message = Some(kind == Data::Text);
+        }
+        self.frame = Some(frame);
+    }
+
+    /// Moves `count` payload bytes from the front of `input` to their place.
+    fn take(&mut self, count: usize, input: &mut [u8]) -> usize {
+        let Some(frame) = &mut self.frame else { return 0 };
+        let part = &mut input[..count];
+        unmask(part, frame.mask);
+        frame.mask.rotate_left(count % 4);
+        frame.remaining -= count;
+        match frame.opcode {
+            OpCode::Control(_) => self.control.extend_from_slice(part),
+            OpCode::Data(_) => {
+                // Grows with what really arrives: a header that announces much costs nothing.
+                if self.data.capacity() == 0 {
+                    self.data.reserve_exact((count + frame.remaining).min(count * 2));
+                }
+                self.data.extend_from_slice(part);
+            }
+        }
+        count
+    }
+
+    fn complete(&mut self, frame: Frame) -> Result<Option<Item>, Violation> {
+        self.frame = None;
+        match frame.opcode {
+            OpCode::Control(_) => frame.item(std::mem::take(&mut self.control).into()).map(Some),
+            OpCode::Data(_) if !frame.last => Ok(None),
+            OpCode::Data(_) => {
+                let data = std::mem::take(&mut self.data).into();
+                Ok(Some(if self.message.take() == Some(true) {
+                    Item::Text(data)
+                } else {
+                    Item::Binary(data)
+                }))
+            }
+        }
+    }
+}
+
+impl Frame {
+    /// `message`: whether a fragmented message has begun; `read`: how much of it there is.
+    fn check(&self, message: Option<bool>, read: usize, max: usize) -> Result<(), Violation> {
+        match self.opcode {
+            OpCode::Control(_) if !self.last || self.remaining > MAX_CONTROL => Err(Violation::Control),
+            OpCode::Control(_) => Ok(()),
+            OpCode::Data(kind) if (kind == Data::Continue) != message.is_some() => {
+                Err(Violation::Fragmentation)
+            }
+            OpCode::Data(_) if self.remaining > max.saturating_sub(read) => Err(Violation::TooBig),
+            OpCode::Data(_) => Ok(()),
+        }
+    }
+
+    fn item(&self, payload: Bytes) -> Result<Item, Violation> {
+        Ok(match self.opcode {
+            OpCode::Data(Data::Text) => Item::Text(payload),
+            OpCode::Data(_) => Item::Binary(payload),
+            OpCode::Control(Control::Ping) => Item::Ping(payload),
+            OpCode::Control(Control::Pong) => Item::Pong,
+            OpCode::Control(_) => match *payload {
+                [] => Item::Close(None),
+                [_] => return Err(Violation::Control),
+                [high, low, ref reason @ ..] => {
+                    std::str::from_utf8(reason).map_err(|_| Violation::Utf8)?;
+                    match u16::from_be_bytes([high, low]) {
+                        code @ (1000..=1003 | 1007..=1014 | 3000..=4999) => Item::Close(Some(code)),
+                        _ => return Err(Violation::Control),
+                    }
+                }
+            },
+        })
+    }
+}
+
+/// The header at the front of `input` and its size; `None` if it is not whole.
+fn parse_header(input: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
+    let mut cursor = Cursor::new(&input[..input.len().min(MAX_HEADER)]);
+    match FrameHeader::parse(&mut cursor) {
+        Ok(None) => Ok(None),
+        Ok(Some((header, length))) => {
+            if header.rsv1 || header.rsv2 || header.rsv3 {
+                return Err(Violation::Reserved);
+            }
+            let mask = header.mask.ok_or(Violation::Unmasked)?;
+            let remaining = usize::try_from(length).unwrap_or(usize::MAX);
+            let frame = Frame { last: header.is_final, opcode: header.opcode, mask, remaining };
+            Ok(Some((frame, cursor.position() as usize)))
+        }
+        Err(_) => Err(Violation::Reserved),
+    }
+}
+
+/// XORs `data` with the mask, eight bytes at a time.
+fn unmask(data: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, tail) = data.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ 0..126 => frame.push(0x80 | length as u8),
+            length @ 126..65_536 => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(length as u64).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&MASK);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+        frame
+    }
+
+    fn decode_in(parts: &[&[u8]], max: usize) -> Result<Vec<Item>, Violation> {
+        let mut decoder = Decoder::new(max);
+        let mut items = Vec::new();
+        for part in parts {
+            let mut part = part.to_vec();
+            let used = decoder.absorb(&mut part);
+            let mut input = BytesMut::from(&part[used..]);
+            while let Some(item) = decoder.decode(&mut input)? {
+                items.push(item);
+            }
+            assert!(input.is_empty());
+        }
+        assert!(decoder.is_idle());
+        Ok(items)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Vec<Item>, Violation> {
+        decode_in(&[bytes], 100_000)
+    }
+
+    #[test]
+    fn a_stream_reads_the_same_however_it_is_cut() {
+        let long = vec![7; 70_000];
+        let stream = [
+            frame(0x81, b"4hello"),
+            frame(0x82, &[1, 2, 3]),
+            frame(0x89, b"are you there"),
+            frame(0x81, &[b'x'; 300]),
+            frame(0x01, b"frag"),
+            frame(0x89, b"between"),
+            frame(0x00, b""),
+            frame(0x80, b"ments"),
+            frame(0x82, &long),
+            frame(0x8a, b""),
+            frame(0x88, &[0x03, 0xe8]),
+        ]
+        .concat();
+        let expected = vec![
+            Item::Text("4hello".into()),
+            Item::Binary(Bytes::from_static(&[1, 2, 3])),
+            Item::Ping("are you there".into()),
+            Item::Text("x".repeat(300).into()),
+            Item::Ping("between".into()),
+            Item::Text("fragments".into()),
+            Item::Binary(long.into()),
+            Item::Pong,
+            Item::Close(Some(1000)),
+        ];
+        assert_eq!(decode(&stream), Ok(expected));
+        let expected = decode(&stream).unwrap();
+        for size in [1, 2, 3, 5, 7, 64, 1000, 4096] {
+            let parts: Vec<&[u8]> = stream.chunks(size).collect();
+            assert_eq!(decode_in(&parts, 100_000).as_ref(), Ok(&expected), "in parts of {size}");
+        }
+    }
+
+    #[test]
+    fn broken_rules_are_named() {
+        assert_eq!(decode(&[0x81, 0x01, b'x']), Err(Violation::Unmasked));
+        assert_eq!(decode(&frame(0xc1, b"x")), Err(Violation::Reserved));
+        assert_eq!(decode(&frame(0x83, b"x")), Err(Violation::Reserved));
+        assert_eq!(decode(&frame(0x8b, b"x")), Err(Violation::Reserved));
+        assert_eq!(decode(&frame(0x09, b"x")), Err(Violation::Control));
+        assert_eq!(decode(&frame(0x89, &[0; 126])), Err(Violation::Control));
+        assert_eq!(decode(&frame(0x80, b"x")), Err(Violation::Fragmentation));
+        assert_eq!(decode(&[frame(0x01, b"x"), frame(0x81, b"y")].concat()), Err(Violation::Fragmentation));
+        assert_eq!(decode(&frame(0x88, &[3])), Err(Violation::Control));
+        assert_eq!(decode(&frame(0x88, &[0x03, 0xed])), Err(Violation::Control));
+        assert_eq!(decode(&frame(0x88, &[0x03, 0xe8, 0xff])), Err(Violation::Utf8));
+    }
+
+    #[test]
+    fn the_limit_holds_for_frames_and_for_messages() {
+        assert_eq!(decode_in(&[&frame(0x82, &[0; 10])], 10), Ok(vec![Item::Binary(vec![0; 10].into())]));
+        assert_eq!(decode_in(&[&frame(0x82, &[0; 11])], 10), Err(Violation::TooBig));
+        let fragments = [frame(0x02, &[0; 6]), frame(0x80, &[0; 5])].concat();
+        assert_eq!(decode_in(&[&fragments], 10), Err(Violation::TooBig));
+        // Refused on the header alone.
+        assert_eq!(decode_in(&[&frame(0x82, &[0; 70_000])[..14]], 10), Err(Violation::TooBig));
+        let mut huge = vec![0x82, 0xff];
+        huge.extend_from_slice(&[0xff; 8]);
+        huge.extend_from_slice(&MASK);
+        assert_eq!(decode(&huge), Err(Violation::TooBig));
+    }
+
+    #[test]
+    fn an_announced_length_reserves_nothing() {
+        let mut decoder = Decoder::new(100_000_000);
+        let mut head = vec![0x82, 0x80 | 127];
+        head.extend_from_slice(&50_000_000u64.to_be_bytes());
+        head.extend_from_slice(&MASK);
+        head.push(1);
+        let mut input = BytesMut::from(&head[..]);
+        assert_eq!(decoder.decode(&mut input), Ok(None));
+        assert!(decoder.rest.unwrap().data.capacity() < 100);
+    }
+}

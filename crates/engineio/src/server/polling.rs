@@ -1,0 +1,180 @@
+//! The two requests of a polling session: the poll and the body.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as HttpBody;
+use tokio::sync::oneshot;
+
+use super::now;
+use super::reply;
+use super::shared::Shared;
+use crate::Body;
+use crate::proto::payload;
+use crate::proto::request::ErrorCode;
+use crate::proto::session::Refused;
+
+/// How much of a body that is too large is read and forgotten, in units of the limit, so that the client gets to
+/// read the answer instead of a reset connection.
+const FORGOTTEN: usize = 4;
+
+/// Ends the session if the request it belongs to is dropped: the client has gone.
+struct Guard<'a> {
+    shared: &'a Arc<Shared>,
+    post: bool,
+    done: bool,
+}
+
+impl<'a> Guard<'a> {
+    fn new(shared: &'a Arc<Shared>, post: bool) -> Guard<'a> {
+        Guard { shared, post, done: false }
+    }
+
+    fn done(mut self) {
+        self.done = true;
+        if self.post {
+            self.shared.act(|state| state.machine.post_done());
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let post = self.post;
+            self.shared
+                .act(|state| if post { state.machine.post_failed() } else { state.machine.get_lost() });
+        }
+    }
+}
+
+fn refusal(refused: Refused) -> Response<Body> {
+    match refused {
+        Refused::Unknown => reply::error(ErrorCode::UnknownSid, None),
+        Refused::WrongTransport => reply::error(ErrorCode::BadRequest, None),
+        Refused::Overlap => reply::status(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// A poll: answered when there is something to say.
+pub(crate) async fn get(shared: &Arc<Shared>) -> Response<Body> {
+    let (sender, answer) = oneshot::channel();
+    let opened = shared.act(|state| {
+        state.machine.get_opened()?;
+        state.get = Some(sender);
+        Ok(())
+    });
+    match opened {
+        Ok(()) => wait(shared, answer).await,
+        Err(refused) => refusal(refused),
+    }
+}
+
+/// Waits for the answer of a poll (or of the handshake, which is one).
+pub(crate) async fn wait(shared: &Arc<Shared>, answer: oneshot::Receiver<Bytes>) -> Response<Body> {
+    let guard = Guard::new(shared, false);
+    match answer.await {
+        Ok(payload) => {
+            guard.done();
+            reply::packets(payload)
+        }
+        // The session's task is gone without a word.
+        Err(_) => reply::error(ErrorCode::UnknownSid, None),
+    }
+}
+
+/// A body with packets of the client.
+pub(crate) async fn post<B>(shared: &Arc<Shared>, headers: &HeaderMap, body: B) -> Response<Body>
+where
+    B: HttpBody + Send,
+    B::Data: Send,
+{
+    if let Err(refused) = shared.act(|state| state.machine.post_opened()) {
+        return refusal(refused);
+    }
+    let guard = Guard::new(shared, true);
+    // Version 4 sends binary as base64; dropping the guard ends the session.
+    if headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream") {
+        return reply::status(StatusCode::BAD_REQUEST);
+    }
+    let max = shared.registry().config.max_payload;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let body = match read(pin!(body), max, announced).await {
+        Ok(Some(body)) => body,
+        Ok(None) => {
+            guard.done();
+            return reply::too_large();
+        }
+        Err(Incomplete) => return reply::status(StatusCode::BAD_REQUEST),
+    };
+    let taken = shared.act(|state| {
+        let now = now();
+        for packet in payload::decode(body) {
+            match packet {
+                Ok(packet) => state.inbox.extend(state.machine.packet(packet, now)),
+                Err(error) => {
+                    tracing::debug!(%error, "a body with a packet that cannot be read");
+                    state.machine.unreadable(now);
+                }
+            }
+        }
+        if state.inbox.is_empty() {
+            return None;
+        }
+        let (sender, taken) = oneshot::channel();
+        state.taken = Some(sender);
+        Some(taken)
+    });
+    if let Some(taken) = taken {
+        shared.task.wake();
+        // The answer waits until the messages have been given on: this is how a client that sends too much is
+        // held back. If the session ends meanwhile, there is nothing to wait for.
+        let _ = taken.await;
+    }
+    guard.done();
+    reply::ok()
+}
+
+/// The client went away before the end of its body.
+struct Incomplete;
+
+/// Reads a body; `None` if it is larger than `max`.
+async fn read<B>(
+    mut body: Pin<&mut B>,
+    max: usize,
+    announced: Option<u64>,
+) -> Result<Option<Bytes>, Incomplete>
+where
+    B: HttpBody,
+{
+    let mut whole = Bytes::new();
+    let mut more = BytesMut::new();
+    let mut length = 0;
+    let too_large = announced.is_some_and(|announced| announced > max as u64);
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let Ok(mut data) = frame.map_err(|_| Incomplete)?.into_data() else { continue };
+        let size = data.remaining();
+        length += size;
+        if too_large || length > max {
+            if length > max.saturating_mul(FORGOTTEN) {
+                return Ok(None);
+            }
+        } else if whole.is_empty() && more.is_empty() {
+            // Most bodies are one piece, which is not copied.
+            whole = data.copy_to_bytes(size);
+        } else {
+            if more.is_empty() {
+                more.extend_from_slice(&whole);
+            }
+            more.extend_from_slice(&data.copy_to_bytes(size));
+        }
+    }
+    if too_large || length > max {
+        return Ok(None);
+    }
+    Ok(Some(if more.is_empty() { whole } else { more.freeze() }))
+}

@@ -1,0 +1,170 @@
+//! A websocket that connects with the id of a polling session: the probe of an upgrade.
+//!
+//! It has a task of its own, which ends by giving the connection to the session's task, or by closing it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+
+use super::now;
+use super::shared::{Arrival, Shared};
+use super::socket::Writer;
+use super::upgrade::take_over;
+use crate::Frames;
+use crate::proto::outbox::Outbox;
+use crate::proto::packet::{Packet, parse_text};
+use crate::proto::session::{ProbeId, ProbeStep};
+use crate::proto::websocket::{CLOSE, Item, close, pong};
+
+const PROBE_ANSWER: Bytes = Bytes::from_static(b"\x81\x063probe");
+
+/// Runs the probe on a connection that has just been accepted.
+pub(crate) async fn run(shared: Arc<Shared>, upgrade: OnUpgrade) {
+    let max_payload = shared.registry().config.max_payload;
+    let Some((writer, arrival)) = take_over(upgrade, max_payload).await else { return };
+    let mut probe = Probe { writer, arrival };
+    let Ok((id, until)) = shared.act(|state| state.machine.probe_opened(now())) else {
+        // The session is upgraded, upgrading or over.
+        return probe.close(CLOSE, now() + shared.registry().config.close_timeout).await;
+    };
+    let watch = Watch { shared: &shared, id };
+    let frame = match probe.negotiate(&shared, id, until).await {
+        Outcome::Failed(frame) => frame,
+        Outcome::Upgrade => {
+            let mut probe = Some(probe);
+            // In one step, so that nothing can be sent or closed between the decision and the connection's arrival.
+            let upgraded = shared.act(|state| {
+                if state.machine.probe_packet(id, &Packet::Upgrade, now()) == ProbeStep::Upgraded
+                    && let Some(Probe { writer, arrival }) = probe.take()
+                {
+                    state.upgraded(shared.registry(), writer, Box::new(arrival));
+                    return true;
+                }
+                false
+            });
+            match (upgraded, probe) {
+                (false, Some(refused)) => {
+                    return refused.close(CLOSE, now() + shared.registry().config.close_timeout).await;
+                }
+                _ => return shared.task.wake(),
+            }
+        }
+    };
+    drop(watch);
+    probe.close(frame, now() + shared.registry().config.close_timeout).await;
+}
+
+struct Probe {
+    writer: Writer,
+    arrival: Arrival,
+}
+
+enum Outcome {
+    /// The client has sent the upgrade packet.
+    Upgrade,
+    /// Close the connection with this frame.
+    Failed(Bytes),
+}
+
+/// Tells the session if the probe ends in any way but an upgrade.
+struct Watch<'a> {
+    shared: &'a Arc<Shared>,
+    id: ProbeId,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.shared.act(|state| state.machine.probe_failed(self.id));
+    }
+}
+
+impl Probe {
+    async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId, until: Instant) -> Outcome {
+        let deadline = tokio::time::sleep_until(until.into());
+        tokio::pin!(deadline);
+        loop {
+            let news = shared.news.notified();
+            let item = tokio::select! {
+                item = self.next_item() => item,
+                () = &mut deadline => return Outcome::Failed(CLOSE),
+                () = news => {
+                    if shared.look(|state| state.machine.is_open()) {
+                        continue;
+                    }
+                    return Outcome::Failed(CLOSE);
+                }
+            };
+            let packet = match item {
+                Err(frame) => return Outcome::Failed(frame),
+                Ok(Item::Ping(data)) => {
+                    if self.write(pong(&data)).await.is_err() {
+                        return Outcome::Failed(CLOSE);
+                    }
+                    continue;
+                }
+                Ok(Item::Pong) => continue,
+                Ok(Item::Close(code)) => return Outcome::Failed(code.map_or(CLOSE, close)),
+                Ok(Item::Binary(_)) => return Outcome::Failed(CLOSE),
+                // What is no packet fails the probe like any packet that does not belong there.
+                Ok(Item::Text(text)) => parse_text(text).unwrap_or(Packet::Noop),
+            };
+            if packet == Packet::Upgrade {
+                return Outcome::Upgrade;
+            }
+            match shared.act(|state| state.machine.probe_packet(id, &packet, now())) {
+                ProbeStep::Pong => {
+                    if self.write(PROBE_ANSWER).await.is_err() {
+                        return Outcome::Failed(CLOSE);
+                    }
+                }
+                ProbeStep::Upgraded | ProbeStep::Failed => return Outcome::Failed(CLOSE),
+            }
+        }
+    }
+
+    /// The next item, or the frame to close the connection with. Loses nothing when dropped.
+    async fn next_item(&mut self) -> Result<Item, Bytes> {
+        let Arrival { reader, decoder, unread } = &mut self.arrival;
+        loop {
+            match decoder.decode(unread) {
+                Ok(Some(item)) => return Ok(item),
+                Ok(None) => {}
+                Err(violation) => return Err(violation.close_frame()),
+            }
+            match poll_fn(|cx| reader.poll_batch(cx, decoder)).await {
+                Ok(Some(batch)) => *unread = batch,
+                Ok(None) | Err(_) => return Err(CLOSE),
+            }
+        }
+    }
+
+    async fn write(&mut self, frame: Bytes) -> std::io::Result<()> {
+        let mut outbox = Outbox::default();
+        outbox.push(Frames::raw(frame));
+        while !outbox.is_empty() {
+            let count = poll_fn(|cx| self.writer.poll_write(Some(cx), &outbox)).await?;
+            outbox.advance(count);
+        }
+        Ok(())
+    }
+
+    async fn close(mut self, frame: Bytes, until: Instant) {
+        let closing = async {
+            if self.write(frame).await.is_ok() {
+                poll_fn(|cx| {
+                    self.writer.shutdown(cx);
+                    Poll::Ready(())
+                })
+                .await;
+                poll_fn(|cx| self.arrival.reader.poll_drain(cx)).await;
+            }
+        };
+        if tokio::time::timeout_at(until.into(), closing).await.is_err() {
+            self.writer.abort();
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! HTTP answers: status, headers and bodies as Node's server gives them.
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE,
+};
+use http::{Response, StatusCode};
+
+use crate::Body;
+use crate::proto::request::ErrorCode;
+
+fn reply(status: StatusCode, content_type: Option<&'static str>, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer of a poll.
+pub(crate) fn packets(payload: Bytes) -> Response<Body> {
+    reply(StatusCode::OK, Some("text/plain; charset=UTF-8"), payload.into())
+}
+
+/// A body was received.
+pub(crate) fn ok() -> Response<Body> {
+    reply(StatusCode::OK, Some("text/html"), "ok".into())
+}
+
+/// A status and nothing else.
+pub(crate) fn status(status: StatusCode) -> Response<Body> {
+    reply(status, None, Body::empty())
+}
+
+/// A body was larger than `max_payload`.
+pub(crate) fn too_large() -> Response<Body> {
+    status(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+/// One of the protocol's errors. `message` replaces the usual text.
+pub(crate) fn error(code: ErrorCode, message: Option<&str>) -> Response<Body> {
+    let status = match code {
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let message = serde_json::Value::from(message.unwrap_or(code.message()));
+    let body = format!(r#"{{"code":{},"message":{message}}}"#, code.code());
+    reply(status, Some("application/json"), Bytes::from(body).into())
+}
+
+/// The same for a request that asked for an upgrade: always 400, in plain words.
+pub(crate) fn upgrade_error(code: ErrorCode, message: Option<&str>) -> Response<Body> {
+    let message = message.unwrap_or(code.message()).to_owned();
+    let mut response = reply(StatusCode::BAD_REQUEST, Some("text/html"), Bytes::from(message).into());
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// No new session can be opened here.
+pub(crate) fn unavailable(message: &'static str) -> Response<Body> {
+    let body = format!(r#"{{"message":"{message}"}}"#);
+    reply(StatusCode::SERVICE_UNAVAILABLE, Some("application/json"), Bytes::from(body).into())
+}
+
+/// A method that means nothing to a session.
+pub(crate) fn method_not_served() -> Response<Body> {
+    let mut response = status(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+    response
+}
+
+/// The connection becomes a websocket.
+pub(crate) fn switching(accept: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}

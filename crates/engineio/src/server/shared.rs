@@ -1,0 +1,272 @@
+//! A session's shared half: the state machine and the writing half of its socket under one short lock.
+//!
+//! Its task, the polling requests, the timer wheel and every sender work on it through [`Shared::act`], which
+//! afterwards does what has become due: answer the waiting poll, write, plan the next deadline, wake the task.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::now;
+use super::registry::Registry;
+use super::socket::{Reader, Writer};
+use super::wheel::Tick;
+use crate::proto::session::Machine;
+use crate::proto::websocket::Decoder;
+use crate::{CloseReason, Message, Transport};
+
+pub(crate) struct Shared {
+    sid: Box<str>,
+    registry: Arc<Registry>,
+    /// The session's own task.
+    pub(crate) task: AtomicWaker,
+    /// Told when the outbox has room again, and when the session is over.
+    pub(crate) news: Notify,
+    /// Whether somebody may be waiting for `news` about room.
+    pub(crate) waiting: AtomicBool,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) machine: Machine,
+    /// While the task works off a batch, what is sent is queued and leaves in one write at its end.
+    corked: bool,
+    /// The socket did not take everything: the task waits until it can be written to.
+    blocked: bool,
+    pub(crate) writer: Option<Writer>,
+    /// The connection a finished upgrade brought, until the task takes it.
+    pub(crate) arrival: Option<Box<Arrival>>,
+    /// Messages of a polling request, until the task takes them.
+    pub(crate) inbox: VecDeque<Message>,
+    /// Completed when the task has taken them.
+    pub(crate) taken: Option<oneshot::Sender<()>>,
+    /// The waiting poll.
+    pub(crate) get: Option<oneshot::Sender<Bytes>>,
+    /// The tick at which the timer wheel looks at this session, and the deadline it is for.
+    armed: Option<(Tick, Instant)>,
+    listed: Option<Transport>,
+}
+
+/// A websocket that has become the session's connection.
+pub(crate) struct Arrival {
+    pub(crate) reader: Reader,
+    pub(crate) decoder: Decoder,
+    /// Bytes read behind the upgrade packet.
+    pub(crate) unread: BytesMut,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        sid: String,
+        registry: Arc<Registry>,
+        machine: Machine,
+        writer: Option<Writer>,
+    ) -> Shared {
+        let state = State {
+            machine,
+            corked: true,
+            blocked: false,
+            writer,
+            arrival: None,
+            inbox: VecDeque::new(),
+            taken: None,
+            get: None,
+            armed: None,
+            listed: None,
+        };
+        Shared {
+            sid: sid.into_boxed_str(),
+            registry,
+            task: AtomicWaker::new(),
+            news: Notify::new(),
+            waiting: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(crate) fn sid(&self) -> &str {
+        &self.sid
+    }
+
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Looks at the state without changing what is due.
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&State) -> R) -> R {
+        f(&self.state.lock())
+    }
+
+    /// Enters the session in the engine's table; false if its id is taken.
+    pub(crate) fn enlist(self: &Arc<Self>) -> bool {
+        let mut state = self.state.lock();
+        let transport = state.machine.transport();
+        state.listed = self.registry.insert(self, transport).then_some(transport);
+        state.listed.is_some()
+    }
+
+    /// Gives the socket back: the id was taken.
+    pub(crate) fn take_writer(&self) -> Option<Writer> {
+        self.state.lock().writer.take()
+    }
+
+    /// Does something to the session, then what has become due by it.
+    pub(crate) fn act<R>(self: &Arc<Self>, f: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        let before = state.progress();
+        let result = f(&mut state);
+        if !state.corked {
+            state.flush(None);
+        }
+        let after = state.progress();
+        self.settle(&mut state);
+        if before != after {
+            self.task.wake();
+        }
+        if before.open && !after.open {
+            self.news.notify_waiters();
+        }
+        result
+    }
+
+    /// A message or packet for the state machine in the middle of a batch: what follows from it waits for its end.
+    pub(crate) fn within_batch<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        f(&mut self.state.lock())
+    }
+
+    /// The task begins a batch: what is sent from now on is queued.
+    pub(crate) fn cork(&self) {
+        self.state.lock().corked = true;
+    }
+
+    /// The task has worked off its batch: everything queued leaves in one write. Returns why the session is over,
+    /// if it is, and whether nothing is left to do.
+    pub(crate) fn uncork(self: &Arc<Self>, cx: &mut Context<'_>) -> (Option<CloseReason>, bool) {
+        let mut state = self.state.lock();
+        state.corked = false;
+        state.flush(Some(cx));
+        self.settle(&mut state);
+        let over = state.machine.over();
+        if over.is_some() {
+            self.news.notify_waiters();
+        }
+        (over, state.machine.is_closed())
+    }
+
+    /// A planned tick of the timer wheel has come.
+    pub(crate) fn on_timer(self: &Arc<Self>, tick: Tick) {
+        self.act(|state| {
+            // A later plan than the one in force is left over from before a nearer deadline was set.
+            if state.armed.is_some_and(|(armed, _)| armed == tick) {
+                state.armed = None;
+                state.machine.handle_timeout(now());
+                if state.machine.is_closed()
+                    && let Some(writer) = &mut state.writer
+                {
+                    writer.abort();
+                }
+            }
+        });
+    }
+
+    /// The task is gone, whatever the reason: nothing may wait for it, and the connection ends.
+    pub(crate) fn abandon(self: &Arc<Self>) {
+        self.act(|state| {
+            state.machine.disconnected();
+            state.corked = false;
+            state.inbox = VecDeque::new();
+            state.arrival = None;
+        });
+        let mut state = self.state.lock();
+        state.writer = None;
+        state.taken = None;
+        self.news.notify_waiters();
+    }
+
+    fn settle(self: &Arc<Self>, state: &mut State) {
+        if state.machine.is_gone()
+            && let Some(transport) = state.listed.take()
+        {
+            self.registry.remove(&self.sid, transport);
+        }
+        // A plan for too early is no harm: it is made anew then. So a heartbeat that moves on costs nothing here.
+        if let Some(at) = state.machine.poll_timeout()
+            && state.armed.is_none_or(|(_, armed)| at < armed)
+        {
+            state.armed = Some((self.registry.heartbeat.arm(&self.registry, self, at), at));
+        }
+        // The flag is set before the waiter looks at the state under this lock, so none is missed.
+        if self.waiting.load(Ordering::Relaxed) && state.machine.has_room() {
+            self.waiting.store(false, Ordering::Relaxed);
+            self.news.notify_waiters();
+        }
+    }
+}
+
+/// What the task has to know about when it changes.
+#[derive(PartialEq, Eq, Clone, Copy)]
+struct Progress {
+    open: bool,
+    closed: bool,
+    blocked: bool,
+}
+
+impl State {
+    fn progress(&self) -> Progress {
+        Progress { open: self.machine.is_open(), closed: self.machine.is_closed(), blocked: self.blocked }
+    }
+
+    /// Whether a message sent now would leave at once.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.machine.is_open()
+            && match self.machine.transport() {
+                Transport::Polling => self.machine.has_get() || self.machine.outbox().is_empty(),
+                // What is queued only because the task is in the middle of a batch leaves at its end.
+                Transport::Websocket => !self.blocked && (self.corked || self.machine.outbox().is_empty()),
+            }
+    }
+
+    /// The session is on a websocket now.
+    pub(crate) fn upgraded(&mut self, registry: &Registry, writer: Writer, arrival: Box<Arrival>) {
+        self.writer = Some(writer);
+        self.arrival = Some(arrival);
+        if self.listed.replace(Transport::Websocket) == Some(Transport::Polling) {
+            registry.upgraded();
+        }
+    }
+
+    fn flush(&mut self, mut cx: Option<&mut Context<'_>>) {
+        if self.machine.has_get()
+            && let Some(get) = self.get.take()
+        {
+            match self.machine.poll_get() {
+                // Nobody there any more: the request's guard ends the session.
+                Some(body) => drop(get.send(body)),
+                None => self.get = Some(get),
+            }
+        }
+        let Some(writer) = &mut self.writer else { return };
+        // Whoever is not the task has nothing to try while the task waits for the socket.
+        if self.blocked && cx.is_none() {
+            return;
+        }
+        self.blocked = false;
+        while !self.machine.outbox().is_empty() {
+            match writer.poll_write(cx.as_deref_mut(), self.machine.outbox()) {
+                Poll::Ready(Ok(count)) => self.machine.written(count),
+                Poll::Ready(Err(_)) => return self.machine.disconnected(),
+                Poll::Pending => {
+                    self.blocked = true;
+                    return;
+                }
+            }
+        }
+    }
+}

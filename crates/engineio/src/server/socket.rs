@@ -1,0 +1,179 @@
+//! The two halves of an upgraded connection. Tcp and unix sockets can be written to from any task without waking the
+//! one that owns the session; other streams are only ever polled.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::BytesMut;
+use sundew_io::{AsyncReadWrite, Raw};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
+use tokio::net::{tcp, unix};
+
+use crate::proto::outbox::Outbox;
+use crate::proto::websocket::Decoder;
+
+type Boxed = Pin<Box<dyn AsyncReadWrite + Send>>;
+
+/// How much is read at a time. One buffer per thread: an idle session has none.
+const READ_SIZE: usize = 64 * 1024;
+/// How many queued messages leave in one write.
+const MAX_SLICES: usize = 64;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// The half that reads: owned by the session's task.
+pub(crate) enum Reader {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+    Other(ReadHalf<Boxed>),
+}
+
+/// The half that writes: under the session's lock.
+pub(crate) enum Writer {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+    Other(WriteHalf<Boxed>),
+}
+
+pub(crate) fn split(raw: Raw) -> (Reader, Writer) {
+    match raw {
+        Raw::Tcp(stream) => {
+            // Each write is a whole batch already; waiting to fill a segment only adds latency.
+            let _ = stream.set_nodelay(true);
+            let (reader, writer) = stream.into_split();
+            (Reader::Tcp(reader), Writer::Tcp(writer))
+        }
+        Raw::Unix(stream) => {
+            let (reader, writer) = stream.into_split();
+            (Reader::Unix(reader), Writer::Unix(writer))
+        }
+        Raw::Other(stream) => {
+            let (reader, writer) = tokio::io::split(stream);
+            (Reader::Other(reader), Writer::Other(writer))
+        }
+    }
+}
+
+impl Reader {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Reader::Tcp(half) => Pin::new(half).poll_read(cx, buf),
+            Reader::Unix(half) => Pin::new(half).poll_read(cx, buf),
+            Reader::Other(half) => Pin::new(half).poll_read(cx, buf),
+        }
+    }
+
+    /// Reads once. What completes a large half-read message goes straight into `decoder`; the rest is handed back,
+    /// in memory of its own. `None`: the peer has ended the connection.
+    pub(crate) fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        decoder: &mut Decoder,
+    ) -> Poll<io::Result<Option<BytesMut>>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buf = ReadBuf::new(scratch);
+            ready!(self.poll_read(cx, &mut buf))?;
+            let read = buf.filled_mut();
+            if read.is_empty() {
+                return Poll::Ready(Ok(None));
+            }
+            let used = decoder.absorb(read);
+            // A message that a handler keeps must hold what its peer sent, not a whole read buffer.
+            Poll::Ready(Ok(Some(BytesMut::from(&read[used..]))))
+        })
+    }
+
+    /// Reads and forgets until the peer ends the connection.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                let mut buf = ReadBuf::new(scratch);
+                match ready!(self.poll_read(cx, &mut buf)) {
+                    Ok(()) if !buf.filled().is_empty() => {}
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
+    }
+}
+
+impl Writer {
+    /// Writes from the front of `outbox`. Without a context nothing is registered: `Pending` then means that the
+    /// session's task has to come back with one.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: Option<&mut Context<'_>>,
+        outbox: &Outbox,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(bytes) = outbox.single() {
+            return self.poll_write_slices(cx, &[IoSlice::new(bytes)]);
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let filled = outbox.chunks(&mut slices);
+        self.poll_write_slices(cx, &slices[..filled])
+    }
+
+    fn poll_write_slices(
+        &mut self,
+        mut cx: Option<&mut Context<'_>>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let result = match self {
+                Writer::Tcp(half) => half.try_write_vectored(slices),
+                Writer::Unix(half) => half.try_write_vectored(slices),
+                Writer::Other(half) => return poll_other(half, cx, slices),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                result => return Poll::Ready(result),
+            }
+            let Some(cx) = cx.as_deref_mut() else { return Poll::Pending };
+            ready!(match self {
+                Writer::Tcp(half) => half.as_ref().poll_write_ready(cx),
+                Writer::Unix(half) => half.as_ref().poll_write_ready(cx),
+                Writer::Other(_) => return Poll::Pending,
+            })?;
+        }
+    }
+
+    /// Says that nothing more will come. Best effort: the deadline of the close covers the rest.
+    pub(crate) fn shutdown(&mut self, cx: &mut Context<'_>) {
+        let _ = match self {
+            Writer::Tcp(half) => Pin::new(half).poll_shutdown(cx),
+            Writer::Unix(half) => Pin::new(half).poll_shutdown(cx),
+            Writer::Other(half) => Pin::new(half).poll_shutdown(cx),
+        };
+    }
+
+    /// Makes the coming drop a reset: a peer that takes nothing must not keep the kernel holding our last output.
+    pub(crate) fn abort(&mut self) {
+        if let Writer::Tcp(half) = self {
+            let _ = half.as_ref().set_zero_linger();
+        }
+    }
+}
+
+fn poll_other(
+    half: &mut WriteHalf<Boxed>,
+    cx: Option<&mut Context<'_>>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let mut idle = Context::from_waker(Waker::noop());
+    let cx = cx.unwrap_or(&mut idle);
+    let written = ready!(Pin::new(&mut *half).poll_write_vectored(cx, slices))?;
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    // A stream with a buffer of its own (TLS) sends at the flush; one that cannot yet does so at a later write.
+    if let Poll::Ready(Err(error)) = Pin::new(half).poll_flush(cx) {
+        return Poll::Ready(Err(error));
+    }
+    Poll::Ready(Ok(written))
+}

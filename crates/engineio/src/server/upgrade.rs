@@ -1,0 +1,54 @@
+//! The websocket handshake: checks of RFC 6455 and the way from hyper's upgrade to a socket.
+
+use bytes::BytesMut;
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, Method, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use tungstenite::handshake::derive_accept_key;
+
+use super::shared::Arrival;
+use super::socket::{Writer, split};
+use crate::proto::websocket::Decoder;
+
+/// Whether a request asks for a websocket.
+pub(crate) fn is_asked_for(parts: &Parts) -> bool {
+    parts.method == Method::GET
+        && has_token(&parts.headers, UPGRADE, "websocket")
+        && has_token(&parts.headers, CONNECTION, "upgrade")
+}
+
+/// The key that accepts the request, if it can be accepted.
+pub(crate) fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
+    if headers.get(SEC_WEBSOCKET_VERSION)?.as_bytes() != b"13" {
+        return None;
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY)?.as_bytes();
+    // Base64 of 16 bytes.
+    if key.len() != 24 || !key.ends_with(b"==") {
+        return None;
+    }
+    HeaderValue::try_from(derive_accept_key(key)).ok()
+}
+
+/// Waits until the 101 has left, and takes the socket over.
+pub(crate) async fn take_over(upgrade: OnUpgrade, max_payload: usize) -> Option<(Writer, Arrival)> {
+    let (raw, unread) = match upgrade.await {
+        Ok(upgraded) => sundew_io::recover(upgraded),
+        Err(error) => {
+            tracing::debug!(%error, "a websocket client left during its handshake");
+            return None;
+        }
+    };
+    let (reader, writer) = split(raw);
+    let arrival = Arrival { reader, decoder: Decoder::new(max_payload), unread: BytesMut::from(&unread[..]) };
+    Some((writer, arrival))
+}
+
+fn has_token(headers: &HeaderMap, name: http::HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
