@@ -91,7 +91,8 @@ async fn nothing_is_confirmed_that_no_server_has_taken() {
     supervisor
         .recv_until(|message| match message {
             ToSupervisor::Ready => None,
-            accepted => Some(assert_eq!(*accepted, ToSupervisor::Accepted { through: 2 })),
+            ToSupervisor::Accepted { through: 2 } => Some(()),
+            other => panic!("{other:?}"),
         })
         .await;
 }

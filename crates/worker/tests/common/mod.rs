@@ -1,5 +1,6 @@
 //! A supervisor's end of the channel, in the test's own process.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "clippy knows helpers of tests only inside #[test] functions")]
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
