@@ -1,0 +1,179 @@
+//! One link to another worker: a writing task with a bounded queue, and a reading task.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::{AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+
+use super::frame::{Frame, FrameError, GREETING, read_frame, read_greeting};
+
+/// How many bytes may wait for a peer that does not read. One frame is always taken when nothing else waits.
+pub(crate) const QUEUE_LIMIT: usize = 16 << 20;
+
+/// The other end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerName {
+    /// The worker's slot.
+    pub slot: u16,
+    /// Which worker of that slot.
+    pub generation: u8,
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (generation {})", self.slot, self.generation)
+    }
+}
+
+/// Why a frame was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The peer does not read, and [`QUEUE_LIMIT`] bytes wait for it.
+    Full,
+    /// The peer is gone.
+    Closed,
+}
+
+/// Who gets what a link reads.
+pub(super) trait Receiver: Send + Sync + 'static {
+    fn received(&self, link: &Arc<Link>, frame: Frame);
+    /// The last call for this link.
+    fn ended(&self, link: &Arc<Link>);
+}
+
+/// The sending side of a link; what is read goes to the [`Receiver`].
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Of this process: a worker's name may come back, a link does not.
+    pub(super) id: u64,
+    pub(super) peer: PeerName,
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+    dropped: u64,
+    /// Within a stretch of drops, which is logged once.
+    dropping: bool,
+    closed: bool,
+}
+
+impl Link {
+    /// Starts both tasks, in the current runtime.
+    pub(super) fn start(peer: PeerName, stream: UnixStream, receiver: Arc<dyn Receiver>) -> Arc<Link> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let link = Arc::new(Link { id, peer, queue: Mutex::default(), wake: Notify::new() });
+        let (reader, writer) = stream.into_split();
+        tokio::spawn(write(link.clone(), writer));
+        tokio::spawn(read(link.clone(), reader, receiver));
+        link
+    }
+
+    /// Queues a frame. Never waits.
+    pub(super) fn send(&self, frame: Bytes) -> Result<(), Refused> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Err(Refused::Closed);
+        }
+        if queue.bytes > 0 && queue.bytes + frame.len() > QUEUE_LIMIT {
+            queue.dropped += 1;
+            if !std::mem::replace(&mut queue.dropping, true) {
+                let waiting = queue.bytes;
+                drop(queue);
+                tracing::warn!(peer = %self.peer, waiting, "worker does not read its bus: messages to it are dropped");
+            }
+            return Err(Refused::Full);
+        }
+        queue.bytes += frame.len();
+        queue.frames.push_back(frame);
+        drop(queue);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// How many frames were dropped because the peer did not read.
+    pub(super) fn dropped(&self) -> u64 {
+        self.queue.lock().dropped
+    }
+
+    /// Ends the link once what is queued has been written.
+    pub(super) fn close(&self) {
+        self.queue.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// The next frame to write. It counts as waiting until [`written`](Link::written).
+    async fn next(&self) -> Option<Bytes> {
+        loop {
+            {
+                let mut queue = self.queue.lock();
+                if let Some(frame) = queue.frames.pop_front() {
+                    return Some(frame);
+                }
+                if queue.closed {
+                    return None;
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    fn written(&self, bytes: usize) {
+        let mut queue = self.queue.lock();
+        queue.bytes -= bytes;
+        if queue.bytes == 0 && std::mem::take(&mut queue.dropping) {
+            let dropped = queue.dropped;
+            drop(queue);
+            tracing::warn!(peer = %self.peer, dropped, "worker reads its bus again; messages to it were dropped");
+        }
+    }
+}
+
+async fn write(link: Arc<Link>, mut writer: OwnedWriteHalf) {
+    let result = async {
+        writer.write_all(&GREETING).await?;
+        while let Some(frame) = link.next().await {
+            writer.write_all(&frame).await?;
+            link.written(frame.len());
+        }
+        writer.shutdown().await
+    };
+    if let Err(error) = result.await {
+        tracing::debug!(peer = %link.peer, %error, "a link of the bus ended");
+    }
+    // Nobody writes any more, so nothing may be queued.
+    let mut queue = link.queue.lock();
+    queue.closed = true;
+    queue.frames.clear();
+    queue.bytes = 0;
+}
+
+async fn read(link: Arc<Link>, reader: OwnedReadHalf, receiver: Arc<dyn Receiver>) {
+    let mut reader = BufReader::new(reader);
+    let result: Result<(), FrameError> = async {
+        read_greeting(&mut reader).await?;
+        while let Some(frame) = read_frame(&mut reader).await? {
+            receiver.received(&link, frame);
+        }
+        Ok(())
+    }
+    .await;
+    match result {
+        Ok(()) => tracing::debug!(peer = %link.peer, "a worker left the bus"),
+        Err(FrameError::Io(error)) => tracing::debug!(peer = %link.peer, %error, "a worker left the bus"),
+        Err(error) => tracing::error!(peer = %link.peer, %error, "a worker was cut off the bus"),
+    }
+    link.close();
+    receiver.ended(&link);
+}

@@ -1,0 +1,131 @@
+//! Requests of this worker that others still have to answer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use parking_lot::Mutex;
+use sundew_socketio::adapter::{AdapterError, Response, Responses};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use super::link::{Link, PeerName, Refused};
+
+/// How many answers of one request may wait for the one who asked. The request fails beyond.
+const ANSWER_LIMIT: usize = 65_536;
+
+#[derive(Debug, Default)]
+pub(super) struct Pending(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    asked: HashMap<u64, Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// Who has not finished yet, by link.
+    waiting: BTreeMap<u64, PeerName>,
+    answers: mpsc::Sender<Result<Response, AdapterError>>,
+}
+
+impl Pending {
+    /// Sends a request to all `links` at once; their answers come out of the stream.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        links: &[Arc<Link>],
+        frame: impl FnOnce(u64) -> Result<Bytes, AdapterError>,
+        timeout: Duration,
+    ) -> Responses {
+        let (sender, answers) = mpsc::channel(ANSWER_LIMIT);
+        // Held until the request is registered: an answer, or the end of a link, waits for it.
+        let mut table = self.0.lock();
+        table.next += 1;
+        let id = table.next;
+        match frame(id) {
+            Ok(frame) => {
+                let mut waiting = BTreeMap::new();
+                for link in links {
+                    match link.send(frame.clone()) {
+                        Ok(()) => drop(waiting.insert(link.id, link.peer)),
+                        Err(Refused::Closed) => {}
+                        Err(Refused::Full) => {
+                            let _ = sender.try_send(Err(AdapterError::Full(format!("worker {}", link.peer))));
+                        }
+                    }
+                }
+                if !waiting.is_empty() {
+                    table.asked.insert(id, Asked { waiting, answers: sender });
+                }
+            }
+            Err(error) => drop(sender.try_send(Err(error))),
+        }
+        drop(table);
+        let wait = Wait { pending: self.clone(), id, timeout, deadline: Instant::now() + timeout, answers };
+        Box::pin(stream::unfold(Some(wait), |wait| async {
+            let mut wait = wait?;
+            match timeout_at(wait.deadline, wait.answers.recv()).await {
+                Ok(answer) => answer.map(|answer| (answer, Some(wait))),
+                Err(_) => wait.give_up().map(|error| (Err(error), None)),
+            }
+        }))
+    }
+
+    pub(super) fn answer(&self, id: u64, response: Response) {
+        let mut table = self.0.lock();
+        // Not there: the one who asked has given up.
+        let Some(asked) = table.asked.get(&id) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = asked.answers.try_send(Ok(response)) {
+            tracing::warn!(
+                limit = ANSWER_LIMIT,
+                "answers of other workers are not read: the request is dropped"
+            );
+            table.asked.remove(&id);
+        }
+    }
+
+    /// The worker at the other end of `link` has answered all it will.
+    pub(super) fn done(&self, id: u64, link: u64) {
+        let mut table = self.0.lock();
+        let Some(asked) = table.asked.get_mut(&id) else { return };
+        asked.waiting.remove(&link);
+        if asked.waiting.is_empty() {
+            table.asked.remove(&id);
+        }
+    }
+
+    /// The worker at the other end of `link` is gone: nobody waits for it any more.
+    pub(super) fn gone(&self, link: u64) {
+        self.0.lock().asked.retain(|_, asked| {
+            asked.waiting.remove(&link);
+            !asked.waiting.is_empty()
+        });
+    }
+}
+
+/// One request, as seen by the one who asked.
+struct Wait {
+    pending: Arc<Pending>,
+    id: u64,
+    timeout: Duration,
+    deadline: Instant,
+    answers: mpsc::Receiver<Result<Response, AdapterError>>,
+}
+
+impl Wait {
+    fn give_up(&self) -> Option<AdapterError> {
+        let asked = self.pending.0.lock().asked.remove(&self.id)?;
+        let missing: Vec<String> = asked.waiting.values().map(PeerName::to_string).collect();
+        tracing::warn!(workers = missing.join(", "), timeout = ?self.timeout, "no answer from these workers");
+        Some(AdapterError::Timeout { missing: missing.len(), timeout: self.timeout })
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.pending.0.lock().asked.remove(&self.id);
+    }
+}

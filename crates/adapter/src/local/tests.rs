@@ -1,0 +1,200 @@
+//! One bus, and raw sockets in the place of other workers: what they may do to it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use sundew_socketio::Packet;
+use sundew_socketio::adapter::{Adapter, AdapterError, BroadcastOptions, Operation, Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::frame::{GREETING, read_frame, read_greeting};
+use super::link::QUEUE_LIMIT;
+use super::wire::{self, Message};
+use super::{LocalBus, PeerName};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Another worker's end of a link.
+struct Raw(UnixStream);
+
+impl Raw {
+    /// Links a new peer to the bus and greets.
+    async fn join(bus: &LocalBus, slot: u16) -> Raw {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        bus.add_peer(PeerName { slot, generation: 1 }, theirs).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut stream = UnixStream::from_std(ours).unwrap();
+        stream.write_all(&GREETING).await.unwrap();
+        read_greeting(&mut stream).await.unwrap();
+        Raw(stream)
+    }
+
+    async fn recv(&mut self) -> Option<Message> {
+        read_frame(&mut self.0).await.unwrap().map(|frame| wire::read(frame).unwrap())
+    }
+
+    async fn request(&mut self) -> u64 {
+        match self.recv().await {
+            Some(Message::Request { id, .. }) => id,
+            other => panic!("no request: {other:?}"),
+        }
+    }
+
+    async fn send(&mut self, frame: Result<Bytes, wire::WireError>) {
+        self.0.write_all(&frame.unwrap()).await.unwrap();
+    }
+}
+
+fn broadcast(json: &str, attachments: Vec<Bytes>) -> Operation {
+    let packet = Packet::from_parts(json.to_owned(), attachments).unwrap();
+    Operation::Broadcast { packet, opts: BroadcastOptions { rooms: vec!["r".into()], ..Default::default() } }
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("never {what}"));
+}
+
+#[tokio::test]
+async fn a_published_operation_reaches_all_with_its_binary_values() {
+    let bus = LocalBus::new();
+    let mut peers = [Raw::join(&bus, 0).await, Raw::join(&bus, 1).await, Raw::join(&bus, 2).await];
+    assert_eq!(bus.server_count(), 4);
+    let json = r#"["e",{"_placeholder":true,"num":0},"ü"]"#;
+    let blob = Bytes::from((0..=255u8).cycle().take(300_000).collect::<Vec<_>>());
+    let reading = async {
+        for peer in &mut peers {
+            let Some(Message::Operation { nsp, operation: Operation::Broadcast { packet, opts } }) =
+                peer.recv().await
+            else {
+                panic!("no broadcast")
+            };
+            assert_eq!((nsp.as_str(), opts.rooms.as_slice()), ("/ws", ["r".to_owned()].as_slice()));
+            assert_eq!(
+                (packet.json(), packet.attachments()),
+                (json, [blob.clone(), Bytes::new()].as_slice())
+            );
+        }
+    };
+    bus.publish("/ws", &broadcast(json, vec![blob.clone(), Bytes::new()])).unwrap();
+    reading.await;
+}
+
+#[tokio::test]
+async fn a_request_ends_when_all_have_answered_or_are_gone() {
+    let bus = LocalBus::new();
+    let (mut first, mut second, mut third) =
+        (Raw::join(&bus, 0).await, Raw::join(&bus, 1).await, Raw::join(&bus, 2).await);
+    let mut answers = bus.request("/", Request::AllRooms, LONG);
+    let id = first.request().await;
+    first.send(wire::answer(id, Response::Clients(1))).await;
+    first.send(wire::done(id)).await;
+    assert_eq!(second.request().await, id);
+    second.send(wire::answer(id, Response::Clients(2))).await;
+    for _ in 0..2 {
+        assert!(matches!(answers.next().await, Some(Ok(Response::Clients(1 | 2)))));
+    }
+    // The second dies in the middle of its answers, the third before its first.
+    third.request().await;
+    drop((second, third));
+    assert!(answers.next().await.is_none());
+    until("gone", || bus.peers() == [PeerName { slot: 0, generation: 1 }]).await;
+
+    // Whoever is gone is not asked, and alone nobody is waited for.
+    drop(first);
+    until("alone", || bus.server_count() == 1).await;
+    assert!(bus.request("/", Request::AllRooms, LONG).next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_nobody_answers_says_how_many_are_missing() {
+    let bus = LocalBus::new();
+    let (mut first, _second) = (Raw::join(&bus, 0).await, Raw::join(&bus, 1).await);
+    let mut answers = bus.request("/", Request::AllRooms, Duration::from_secs(5));
+    let id = first.request().await;
+    first.send(wire::done(id)).await;
+    match answers.next().await {
+        Some(Err(AdapterError::Timeout { missing: 1, timeout })) => {
+            assert_eq!(timeout, Duration::from_secs(5))
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(answers.next().await.is_none());
+    // What comes too late harms nobody.
+    first.send(wire::answer(id, Response::Clients(1))).await;
+    first.send(wire::done(id)).await;
+    assert_eq!(bus.peers().len(), 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_costs_its_bound_and_nobody_else() {
+    let bus = LocalBus::new();
+    let (mut slow, mut good) = (Raw::join(&bus, 7).await, Raw::join(&bus, 1).await);
+    let blob = Bytes::from(vec![1; 1 << 20]);
+    let mut refused = 0;
+    let sent = 40;
+    for number in 0..sent {
+        match bus.publish("/", &broadcast(&format!("[\"e\",{number}]"), vec![blob.clone()])) {
+            Ok(()) => {}
+            Err(AdapterError::Full(who)) => {
+                assert!(who.starts_with("worker 7"), "{who}");
+                refused += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+        assert!(matches!(good.recv().await, Some(Message::Operation { .. })));
+    }
+    assert_eq!(bus.dropped(), refused);
+    let kept = sent - refused;
+    let fits = (QUEUE_LIMIT >> 20) as u64;
+    assert!((fits - 1..=fits + 2).contains(&kept), "{kept} of {sent} were kept");
+
+    // It gets the first ones, whole and in order, and then what is sent from now on.
+    for number in 0..kept {
+        let Some(Message::Operation { operation, .. }) = slow.recv().await else { panic!("no operation") };
+        assert_eq!(operation.packet().unwrap().json(), format!("[\"e\",{number}]"));
+    }
+    bus.publish("/", &broadcast("[\"after\"]", vec![])).unwrap();
+    let Some(Message::Operation { operation, .. }) = slow.recv().await else { panic!("no operation") };
+    assert_eq!(operation.packet().unwrap().json(), "[\"after\"]");
+}
+
+#[tokio::test]
+async fn a_peer_of_another_version_or_with_broken_frames_is_cut_off() {
+    for first in [b"sundewb\x09\x04\0\0\0".as_slice(), b"sundewb\x01\xff\xff\xff\xff"] {
+        let bus = LocalBus::new();
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        bus.add_peer(PeerName { slot: 0, generation: 1 }, theirs).unwrap();
+        std::io::Write::write_all(&mut ours, first).unwrap();
+        until("cut off", || bus.peers().is_empty()).await;
+    }
+    // A head nobody understands is one message lost, not the link.
+    let bus = LocalBus::new();
+    let mut peer = Raw::join(&bus, 0).await;
+    peer.send(Ok(super::frame::encode(b"{\"sing\":{}}", &[]).unwrap())).await;
+    bus.publish("/", &broadcast("[\"e\"]", vec![])).unwrap();
+    assert!(peer.recv().await.is_some());
+    assert_eq!(bus.peers().len(), 1);
+}
+
+#[tokio::test]
+async fn closing_sends_what_is_queued_first() {
+    let bus = LocalBus::new();
+    let mut peer = Raw::join(&bus, 0).await;
+    for _ in 0..3 {
+        bus.publish("/", &broadcast("[\"e\"]", vec![Bytes::from(vec![0; 400_000])])).unwrap();
+    }
+    bus.close();
+    for _ in 0..3 {
+        assert!(matches!(peer.recv().await, Some(Message::Operation { .. })));
+    }
+    assert!(peer.recv().await.is_none());
+    assert_eq!(peer.0.read(&mut [0]).await.unwrap(), 0);
+}
