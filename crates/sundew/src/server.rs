@@ -1,0 +1,42 @@
+//! The server an app holds: Socket.IO's, built for where it runs.
+
+use std::ops::Deref;
+
+use crate::Builder;
+
+/// A Socket.IO server that works alone and as one of a supervisor's workers. Cheap to clone: hold one wherever something
+/// is to be emitted.
+///
+/// All of [`sundew_socketio::SocketIo`] is there too.
+#[derive(Debug, Clone)]
+pub struct SocketIo(sundew_socketio::SocketIo);
+
+impl SocketIo {
+    /// A server with default options. See [`Builder::build`].
+    pub fn new() -> SocketIo {
+        SocketIo::builder().build()
+    }
+
+    /// Options, to build a server from.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn wrap(server: sundew_socketio::SocketIo) -> SocketIo {
+        SocketIo(server)
+    }
+}
+
+impl Default for SocketIo {
+    fn default() -> SocketIo {
+        SocketIo::new()
+    }
+}
+
+impl Deref for SocketIo {
+    type Target = sundew_socketio::SocketIo;
+
+    fn deref(&self) -> &sundew_socketio::SocketIo {
+        &self.0
+    }
+}
