@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::options::SundewOptions;
+
 /// Milliseconds, the unit of pm2's time options.
 pub type Milliseconds = u64;
 
@@ -48,43 +50,6 @@ pub enum LogFormat {
     Raw,
     /// pm2's `log_type: "json"`.
     Json,
-}
-
-/// How a session's worker is found again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Affinity {
-    /// Every request goes to the owner of its session id.
-    Sid,
-    /// Every request goes where its client's address leads.
-    Ip,
-    /// A connection stays where it began, as under pm2: shows the failure.
-    None,
-}
-
-/// How a new session's worker is picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Balance {
-    /// The worker with the fewest.
-    LeastSessions,
-    /// By the client's address, load bounded.
-    IpHash,
-    /// In turn.
-    RoundRobin,
-    /// At random.
-    Random,
-}
-
-/// The `sundew` object of an app.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SundewOptions {
-    /// `affinity`.
-    pub affinity: Affinity,
-    /// `balance`.
-    pub balance: Balance,
-    /// `drainTimeout`: how long a replaced worker keeps its sessions.
-    pub drain_timeout: Milliseconds,
 }
 
 /// One app, fully resolved.

@@ -1,7 +1,7 @@
 //! Ecosystem files: what the user wrote, resolved into what the daemon runs.
 
 mod config;
+mod options;
 
-pub use config::{
-    Affinity, AppConfig, Balance, ExecMode, Kind, LogFile, LogFormat, Milliseconds, SundewOptions,
-};
+pub use config::{AppConfig, ExecMode, Kind, LogFile, LogFormat, Milliseconds};
+pub use options::{Affinity, Balance, Limits, SundewOptions};

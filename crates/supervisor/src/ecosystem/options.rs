@@ -1,0 +1,175 @@
+//! What pm2 has no key for: the `sundew` object of an app, resolved. Defaults are the router's and the channel's own.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sundew_channel::native::LetGo;
+
+use super::config::Milliseconds;
+
+/// How a session's worker is found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affinity {
+    /// Every request goes to the owner of its session id.
+    #[default]
+    Sid,
+    /// Every request goes where its client's address leads.
+    Ip,
+    /// A connection stays where it began, as under pm2: shows the failure.
+    None,
+}
+
+/// How a new session's worker is picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// The worker with the fewest.
+    #[default]
+    LeastSessions,
+    /// By the client's address, load bounded.
+    IpHash,
+    /// In turn.
+    RoundRobin,
+    /// At random.
+    Random,
+}
+
+impl From<Affinity> for sundew_router::Affinity {
+    fn from(affinity: Affinity) -> Self {
+        match affinity {
+            Affinity::Sid => Self::Sid,
+            Affinity::Ip => Self::Ip,
+            Affinity::None => Self::None,
+        }
+    }
+}
+
+impl From<Balance> for sundew_router::Balance {
+    fn from(balance: Balance) -> Self {
+        match balance {
+            Balance::LeastSessions => Self::LeastSessions,
+            Balance::IpHash => Self::IpHash,
+            Balance::RoundRobin => Self::RoundRobin,
+            Balance::Random => Self::Random,
+        }
+    }
+}
+
+/// The `sundew` object of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SundewOptions {
+    /// `affinity`.
+    pub affinity: Affinity,
+    /// `balance`.
+    pub balance: Balance,
+    /// `drainTimeout`: how long a replaced worker keeps its sessions.
+    pub drain_timeout: Milliseconds,
+    /// `letGo`: how the sessions left at that deadline are let go of.
+    pub let_go: LetGo,
+    /// `paths`: where Socket.IO is. Empty: any path.
+    pub paths: Vec<String>,
+    /// `limits`: the front door's.
+    pub limits: Limits,
+}
+
+impl Default for SundewOptions {
+    fn default() -> Self {
+        Self {
+            affinity: Affinity::default(),
+            balance: Balance::default(),
+            drain_timeout: 30_000,
+            let_go: LetGo::default(),
+            paths: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The limits of an app's front door, under the router's names. Times in milliseconds, sizes in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// `headBytes`.
+    pub head_bytes: u64,
+    /// `headTimeout`.
+    pub head_timeout: Milliseconds,
+    /// `idleTimeout`.
+    pub idle_timeout: Milliseconds,
+    /// `stallTimeout`.
+    pub stall_timeout: Milliseconds,
+    /// `maxConnections`.
+    pub max_connections: u64,
+    /// `noWorkerWait`.
+    pub no_worker_wait: Milliseconds,
+    /// `maxWaiting`.
+    pub max_waiting: u64,
+    /// `idleLegs`.
+    pub idle_legs: u64,
+    /// `idleLegTimeout`.
+    pub idle_leg_timeout: Milliseconds,
+    /// `lingerBytes`.
+    pub linger_bytes: u64,
+    /// `lingerTimeout`.
+    pub linger_timeout: Milliseconds,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        (&sundew_router::Limits::default()).into()
+    }
+}
+
+impl From<&sundew_router::Limits> for Limits {
+    fn from(limits: &sundew_router::Limits) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let count = |count: usize| count as u64;
+        Self {
+            head_bytes: count(limits.head_bytes),
+            head_timeout: ms(limits.head_timeout),
+            idle_timeout: ms(limits.idle_timeout),
+            stall_timeout: ms(limits.stall_timeout),
+            max_connections: count(limits.max_connections),
+            no_worker_wait: ms(limits.no_worker_wait),
+            max_waiting: count(limits.max_waiting),
+            idle_legs: count(limits.idle_legs),
+            idle_leg_timeout: ms(limits.idle_leg_timeout),
+            linger_bytes: limits.linger_bytes,
+            linger_timeout: ms(limits.linger_timeout),
+        }
+    }
+}
+
+impl From<&Limits> for sundew_router::Limits {
+    fn from(limits: &Limits) -> Self {
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        Self {
+            head_bytes: count(limits.head_bytes),
+            head_timeout: Duration::from_millis(limits.head_timeout),
+            idle_timeout: Duration::from_millis(limits.idle_timeout),
+            stall_timeout: Duration::from_millis(limits.stall_timeout),
+            max_connections: count(limits.max_connections),
+            no_worker_wait: Duration::from_millis(limits.no_worker_wait),
+            max_waiting: count(limits.max_waiting),
+            idle_legs: count(limits.idle_legs),
+            idle_leg_timeout: Duration::from_millis(limits.idle_leg_timeout),
+            linger_bytes: limits.linger_bytes,
+            linger_timeout: Duration::from_millis(limits.linger_timeout),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_reach_the_router_as_they_were_set() {
+        let set = Limits { head_bytes: 1, max_waiting: 2, linger_timeout: 3, ..Limits::default() };
+        let router = sundew_router::Limits::from(&set);
+        assert_eq!((router.head_bytes, router.max_waiting), (1, 2));
+        assert_eq!(router.linger_timeout, Duration::from_millis(3));
+        assert_eq!(Limits::from(&router), set);
+    }
+}
