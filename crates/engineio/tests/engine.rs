@@ -1,0 +1,113 @@
+//! The engine as a whole: drain, close, and life inside other servers.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Echo, Frame, Ws, calm, get, open, request, serve, text};
+use sundew_engineio::{CloseReason, Engine, EngineLayer, Pace};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout};
+
+#[tokio::test]
+async fn draining_waits_and_then_lets_go_in_batches() {
+    let server = serve(calm()).await;
+    let mut sockets = Vec::new();
+    for _ in 0..10 {
+        sockets.push(Ws::open(server.addr).await.0);
+    }
+    let sid = open(server.addr).await;
+    let begin = Instant::now();
+    let engine = server.engine.clone();
+    let pace = Pace { batch: 2, pause: Duration::from_millis(20) };
+    let drain = tokio::spawn(async move { engine.drain(Duration::from_millis(200), pace).await });
+    sockets[0].text("4still served").await;
+    assert_eq!(sockets[0].next().await, text("4still served"));
+    let poll = get(server.addr, &sid).await;
+    assert_eq!(poll.body, "1");
+    for ws in &mut sockets {
+        assert_eq!(ws.next().await, Frame::Close(None));
+    }
+    timeout(Duration::from_secs(5), drain).await.unwrap().unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(200 + 4 * 20));
+    assert_eq!(server.engine.stats().sessions, 0);
+    server.until_closed(&[CloseReason::ServerShutdown; 11]).await;
+}
+
+#[tokio::test]
+async fn draining_ends_early_when_everybody_left() {
+    let server = serve(calm()).await;
+    let (ws, _) = Ws::open(server.addr).await;
+    let engine = server.engine.clone();
+    let drain = tokio::spawn(async move { engine.drain(Duration::from_secs(60), Pace::default()).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!drain.is_finished());
+    drop(ws);
+    timeout(Duration::from_secs(5), drain).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_engine_takes_no_new_sessions() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    timeout(Duration::from_secs(5), server.engine.close()).await.unwrap();
+    assert_eq!(ws.next().await, Frame::Close(None));
+    let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
+    assert_eq!((answer.status, &*answer.body), (503, r#"{"message":"the server is shutting down"}"#));
+}
+
+#[tokio::test]
+async fn a_handle_that_is_kept_keeps_no_connection() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let handle = server.handle();
+    handle.close(CloseReason::ForcedClose);
+    assert_eq!(ws.next().await, Frame::Close(None));
+    assert_eq!(ws.next().await, Frame::End);
+    assert!(!handle.is_open());
+}
+
+#[tokio::test]
+async fn it_lives_in_an_axum_router() {
+    let echo = Echo::default();
+    let engine = Engine::new(calm(), echo.clone());
+    let router = axum::Router::new()
+        .route("/page", axum::routing::get(|| async { "a page" }))
+        .layer(EngineLayer::new(engine.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    let (mut ws, _) = Ws::open(addr).await;
+    ws.text("4over axum").await;
+    assert_eq!(ws.next().await, text("4over axum"));
+    let sid = open(addr).await;
+    let mut ws = Ws::upgrade(addr, &sid).await;
+    ws.text("4upgraded").await;
+    assert_eq!(ws.next().await, text("4upgraded"));
+    assert_eq!(engine.stats().websocket, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_sessions_on_many_threads() {
+    let server = serve(calm()).await;
+    let addr = server.addr;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..100 {
+        tasks.spawn(async move {
+            let (mut ws, _) = Ws::open(addr).await;
+            for round in 0..50 {
+                let message = format!("4{number}:{round}");
+                ws.text(&message).await;
+                assert_eq!(ws.next().await, text(&message));
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    assert_eq!(server.received(), 5000);
+    common::until(|| server.engine.stats().sessions == 0).await;
+}

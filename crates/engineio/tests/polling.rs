@@ -1,0 +1,256 @@
+//! Polling beyond the conformance suite: limits, overlaps, answers to bad requests, hooks.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Ws, calm, get, open, post, read_answer, request, send_request, serve, until, ws_query};
+use http::request::Parts;
+use sundew_engineio::{CloseReason, Frames};
+use tokio::io::AsyncWriteExt;
+use tokio::time::sleep;
+
+fn query(sid: &str) -> String {
+    format!("EIO=4&transport=polling&sid={sid}")
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_and_the_session_lives() {
+    let mut config = calm();
+    config.max_payload = 1000;
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    let large = format!("4{}", "x".repeat(1000));
+    let announced = post(server.addr, &sid, &large).await;
+    assert_eq!((announced.status, &*announced.body), (413, ""));
+
+    let mut chunked =
+        send_request(server.addr, "POST", &query(&sid), "transfer-encoding: chunked\r\n", b"").await;
+    for _ in 0..3 {
+        chunked.write_all(format!("190\r\n{}\r\n", "x".repeat(400)).as_bytes()).await.unwrap();
+    }
+    chunked.write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(read_answer(&mut chunked).await.status, 413);
+
+    let just_fits = format!("4{}", "y".repeat(999));
+    assert_eq!(post(server.addr, &sid, &just_fits).await.status, 200);
+    assert_eq!(get(server.addr, &sid).await.body, just_fits);
+    assert_eq!(server.closed(), []);
+}
+
+#[tokio::test]
+async fn a_much_larger_body_is_not_read_to_its_end() {
+    let mut config = calm();
+    config.max_payload = 1000;
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    let headers = "content-length: 1000000000\r\n";
+    let mut stream = send_request(server.addr, "POST", &query(&sid), headers, b"").await;
+    stream.write_all(&[b'x'; 8000]).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.status, 413);
+    assert_eq!(post(server.addr, &sid, "4still here").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_is_put_together() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let mut stream = send_request(server.addr, "POST", &query(&sid), "content-length: 6\r\n", b"").await;
+    for byte in b"4hello" {
+        stream.write_all(&[*byte]).await.unwrap();
+        sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(read_answer(&mut stream).await.body, "ok");
+    assert_eq!(get(server.addr, &sid).await.body, "4hello");
+}
+
+#[tokio::test]
+async fn an_octet_stream_ends_the_session() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let headers = "content-type: application/octet-stream\r\n";
+    assert_eq!(request(server.addr, "POST", &query(&sid), headers, b"4x").await.status, 400);
+    server.until_closed(&[CloseReason::TransportError]).await;
+    assert_eq!(get(server.addr, &sid).await.status, 400);
+}
+
+#[tokio::test]
+async fn overlapping_bodies_end_the_session() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let _first = send_request(server.addr, "POST", &query(&sid), "content-length: 10\r\n", b"").await;
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(post(server.addr, &sid, "4x").await.status, 400);
+    server.until_closed(&[CloseReason::TransportError]).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_a_body_ends_the_session() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let first = send_request(server.addr, "POST", &query(&sid), "content-length: 10\r\n", b"").await;
+    sleep(Duration::from_millis(20)).await;
+    drop(first);
+    server.until_closed(&[CloseReason::TransportError]).await;
+}
+
+#[tokio::test]
+async fn messages_before_a_bad_packet_are_delivered() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let answer = post(server.addr, &sid, "4good\x1eabc\x1e4never").await;
+    assert_eq!((answer.status, &*answer.body), (200, "ok"));
+    server.until_closed(&[CloseReason::ParseError]).await;
+    assert!(server.received() <= 1);
+}
+
+#[tokio::test]
+async fn other_methods_on_a_session_are_no_use() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    for method in ["PUT", "DELETE", "OPTIONS"] {
+        let answer = request(server.addr, method, &query(&sid), "", b"").await;
+        assert_eq!((answer.status, &*answer.body), (500, ""));
+    }
+    assert_eq!(post(server.addr, &sid, "4x").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_session_that_is_behind_holds_the_answer_back() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    server.gate(true);
+    let addr = server.addr;
+    let posted = {
+        let sid = sid.clone();
+        tokio::spawn(async move { post(addr, &sid, "4held").await })
+    };
+    sleep(Duration::from_millis(100)).await;
+    assert!(!posted.is_finished());
+    assert_eq!(server.received(), 0);
+    server.gate(false);
+    assert_eq!(posted.await.unwrap().body, "ok");
+    assert_eq!(get(server.addr, &sid).await.body, "4held");
+}
+
+#[tokio::test]
+async fn what_is_sent_from_elsewhere_answers_the_waiting_poll() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let handle = server.handle();
+    assert!(handle.is_writable(), "idle between two polls");
+    let (poll, ()) = tokio::join!(get(server.addr, &sid), async {
+        sleep(Duration::from_millis(20)).await;
+        handle.send(Frames::with_attachments("51-x", &[vec![1, 2, 3, 4].into()])).unwrap();
+    });
+    assert_eq!(poll.body, "451-x\x1ebAQIDBA==");
+    handle.send(Frames::text("queued")).unwrap();
+    assert!(!handle.is_writable());
+}
+
+#[tokio::test]
+async fn closing_answers_the_waiting_poll() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let handle = server.handle();
+    let (poll, ()) = tokio::join!(get(server.addr, &sid), async {
+        sleep(Duration::from_millis(20)).await;
+        handle.close(CloseReason::ForcedClose);
+    });
+    assert_eq!((poll.status, &*poll.body), (200, "1"));
+    server.until_closed(&[CloseReason::ForcedClose]).await;
+    assert_eq!(get(server.addr, &sid).await.status, 400);
+    until(|| server.engine.stats().sessions == 0).await;
+    assert!(!handle.is_open());
+    assert!(handle.send(Frames::text("late")).is_err());
+}
+
+#[tokio::test]
+async fn closing_waits_for_the_next_poll_but_not_for_ever() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    server.handle().send(Frames::text("last")).unwrap();
+    server.handle().close(CloseReason::ForcedClose);
+    assert_eq!(get(server.addr, &sid).await.body, "4last\x1e1");
+    let _never_polls = open(server.addr).await;
+    server.handle().close(CloseReason::ForcedClose);
+    assert_eq!(server.engine.stats().sessions, 1);
+    until(|| server.engine.stats().sessions == 0).await;
+}
+
+#[tokio::test]
+async fn handshakes_can_be_refused() {
+    let mut config = calm();
+    config.allow_request = Some(Arc::new(|parts: &Parts| {
+        let text = parts.headers.get("x-say").map(|text| text.to_str().unwrap().to_owned());
+        Box::pin(async move { text.map_or(Ok(()), Err) })
+    }));
+    let server = serve(config).await;
+    let plain = request(server.addr, "GET", "EIO=4&transport=polling", "x-say: \r\n", b"").await;
+    assert_eq!((plain.status, &*plain.body), (403, r#"{"code":4,"message":"Forbidden"}"#));
+    let own = request(server.addr, "GET", "EIO=4&transport=polling", "x-say: no \"you\"\r\n", b"").await;
+    assert_eq!((own.status, &*own.body), (403, r#"{"code":4,"message":"no \"you\""}"#));
+    assert_eq!(server.engine.stats().refused, 2);
+    open(server.addr).await;
+}
+
+#[tokio::test]
+async fn ids_are_the_applications_choice() {
+    let mut config = calm();
+    config.generate_id = Arc::new(|parts: &Parts| {
+        parts.headers.get("x-id").map_or("a".repeat(64), |id| id.to_str().unwrap().into())
+    });
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    assert_eq!(sid, "a".repeat(64));
+    assert_eq!(post(server.addr, &sid, "4x").await.status, 200);
+    let taken = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
+    assert_eq!((taken.status, &*taken.body), (400, r#"{"code":3,"message":"Bad request"}"#));
+    let useless = request(server.addr, "GET", "EIO=4&transport=polling", "x-id: a b\r\n", b"").await;
+    assert_eq!(useless.status, 400);
+    assert_eq!(get(server.addr, &sid).await.body, "4x", "the first session is untouched");
+}
+
+#[tokio::test]
+async fn there_is_a_bound_on_sessions() {
+    let mut config = calm();
+    config.max_sessions = 1;
+    let server = serve(config).await;
+    let _sid = open(server.addr).await;
+    let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
+    assert_eq!((answer.status, &*answer.body), (503, r#"{"message":"too many sessions"}"#));
+}
+
+#[tokio::test]
+async fn cross_origin_answers_are_on_errors_too() {
+    let server = serve(common::quick()).await;
+    let preflight =
+        request(server.addr, "OPTIONS", "EIO=4&transport=polling", "origin: http://a\r\n", b"").await;
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+    let error = request(server.addr, "GET", "", "origin: http://a\r\n", b"").await;
+    assert_eq!(error.status, 400);
+    assert_eq!(error.header("access-control-allow-origin"), Some("*"));
+}
+
+#[tokio::test]
+async fn the_transport_must_be_the_sessions() {
+    let server = serve(calm()).await;
+    let (_ws, sid) = Ws::open(server.addr).await;
+    let poll = get(server.addr, &sid).await;
+    assert_eq!((poll.status, &*poll.body), (400, r#"{"code":3,"message":"Bad request"}"#));
+    let unknown = Ws::try_connect(server.addr, &ws_query(Some("unknown"))).await.err().unwrap();
+    assert_eq!((unknown.status, &*unknown.body), (400, "Session ID unknown"));
+}
+
+#[tokio::test]
+async fn the_peers_address_is_passed_on() {
+    let server = serve(calm()).await;
+    open(server.addr).await;
+    Ws::open(server.addr).await;
+    let log = server.echo.log.lock().unwrap();
+    assert!(log.peers.iter().all(|peer| peer.unwrap().ip() == server.addr.ip()), "{:?}", log.peers);
+}

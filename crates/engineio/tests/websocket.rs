@@ -1,0 +1,321 @@
+//! Websockets beyond the conformance suite: upgrades, framing, limits, peers that do not read.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Frame, Ws, calm, encode, get, open, send_request, serve, text, until, ws_query};
+use sundew_engineio::{CloseReason, Frames, SendError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+#[tokio::test]
+async fn a_waiting_poll_returns_at_once_when_the_probe_speaks() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let query = format!("EIO=4&transport=polling&sid={sid}");
+    let mut poll = send_request(server.addr, "GET", &query, "", b"").await;
+    sleep(Duration::from_millis(20)).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    ws.text("2probe").await;
+    assert_eq!(ws.next().await, text("3probe"));
+    assert_eq!(common::read_answer(&mut poll).await.body, "6");
+    ws.text("5").await;
+    ws.text("4x").await;
+    assert_eq!(ws.next().await, text("4x"));
+}
+
+#[tokio::test]
+async fn nothing_behind_the_upgrade_packet_is_lost() {
+    let server = serve(calm()).await;
+    for round in 0..50 {
+        let sid = open(server.addr).await;
+        server.handle().send(Frames::text("backlog")).unwrap();
+        let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+        ws.text("2probe").await;
+        assert_eq!(ws.next().await, text("3probe"));
+        let burst =
+            [encode(0x81, b"5"), encode(0x81, b"4one"), encode(0x82, &[2]), encode(0x81, b"4three")].concat();
+        // Cut in two, in the middle of a frame.
+        let (head, tail) = burst.split_at(10 + round % 10);
+        ws.0.write_all(head).await.unwrap();
+        ws.0.write_all(tail).await.unwrap();
+        for expected in [text("4backlog"), text("4one"), Frame::Binary(vec![2]), text("4three")] {
+            assert_eq!(ws.next().await, expected);
+        }
+    }
+    assert_eq!(server.engine.stats().upgrades, 50);
+}
+
+#[tokio::test]
+async fn a_failed_probe_leaves_the_polling_session_alive() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    // Each leaves in its own way.
+    let mut rude = Ws::connect(server.addr, Some(&sid)).await;
+    rude.text("2probe").await;
+    assert_eq!(rude.next().await, text("3probe"));
+    drop(rude);
+    let mut closing = retry(&server, &sid).await;
+    closing.frame(0x88, &[]).await;
+    assert_eq!(closing.next().await, Frame::Close(None));
+    let mut babbling = retry(&server, &sid).await;
+    babbling.text("4early").await;
+    assert_eq!(babbling.next().await, Frame::Close(None));
+    let mut broken = retry(&server, &sid).await;
+    broken.0.write_all(&[0x81, 0x01, b'x']).await.unwrap();
+    assert_eq!(broken.next().await, Frame::Close(Some(1002)));
+
+    assert_eq!(common::post(server.addr, &sid, "4alive").await.status, 200);
+    assert_eq!(get(server.addr, &sid).await.body, "4alive");
+    let mut ws = retry(&server, &sid).await;
+    ws.text("5").await;
+    ws.text("4x").await;
+    assert_eq!(ws.next().await, text("4x"));
+    assert_eq!(server.closed(), []);
+}
+
+/// A probe that has been answered, once the session has noticed the end of the one before.
+async fn retry(server: &common::Server, sid: &str) -> Ws {
+    for _ in 0..100 {
+        let mut ws = Ws::connect(server.addr, Some(sid)).await;
+        ws.text("2probe").await;
+        if ws.next().await == text("3probe") {
+            return ws;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the session takes no probe");
+}
+
+#[tokio::test]
+async fn a_silent_probe_is_closed_after_the_upgrade_timeout() {
+    let mut config = calm();
+    config.upgrade_timeout = Duration::from_millis(100);
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    assert_eq!(ws.next().await, Frame::Close(None));
+    assert_eq!(server.closed(), []);
+    Ws::upgrade(server.addr, &sid).await;
+}
+
+#[tokio::test]
+async fn a_probe_ends_with_its_session() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    ws.text("2probe").await;
+    assert_eq!(ws.next().await, text("3probe"));
+    server.handle().close(CloseReason::ForcedClose);
+    assert_eq!(ws.next().await, Frame::Close(None));
+}
+
+#[tokio::test]
+async fn bytes_sent_together_with_the_handshake_are_read() {
+    let server = serve(calm()).await;
+    let mut ws = Ws::connect_with(server.addr, &ws_query(None), &encode(0x81, b"4early")).await.ok().unwrap();
+    assert!(matches!(ws.next().await, Frame::Text(open) if open.starts_with("0{")));
+    assert_eq!(ws.next().await, text("4early"));
+}
+
+#[tokio::test]
+async fn one_byte_at_a_time_is_enough() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let long = format!("4{}", "x".repeat(300));
+    for byte in [encode(0x81, b"4a"), encode(0x81, long.as_bytes())].concat() {
+        ws.0.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ws.next().await, text("4a"));
+    assert_eq!(ws.next().await, text(&long));
+}
+
+#[tokio::test]
+async fn fragments_and_control_frames_mix() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    ws.frame(0x01, b"4frag").await;
+    ws.frame(0x89, b"ping").await;
+    ws.frame(0x80, b"ments").await;
+    assert_eq!(ws.next().await, Frame::Pong(b"ping".to_vec()));
+    assert_eq!(ws.next().await, text("4fragments"));
+}
+
+#[tokio::test]
+async fn large_messages_pass_and_too_large_ones_close() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let large = vec![7; 999_999];
+    ws.frame(0x82, &large).await;
+    assert_eq!(ws.next().await, Frame::Binary(large));
+    let _ = ws.0.write_all(&encode(0x82, &vec![7; 1_000_001])).await;
+    assert_eq!(ws.next().await, Frame::Close(Some(1009)));
+    server.until_closed(&[CloseReason::TransportError]).await;
+}
+
+#[tokio::test]
+async fn broken_rules_are_answered_with_their_code() {
+    let server = serve(calm()).await;
+    for (bytes, code) in [
+        (vec![0x81, 0x01, b'4'], 1002),
+        (encode(0xc1, b"4"), 1002),
+        (encode(0x80, b"4"), 1002),
+        (encode(0x81, b"4\xff"), 1007),
+    ] {
+        let (mut ws, _) = Ws::open(server.addr).await;
+        ws.0.write_all(&bytes).await.unwrap();
+        assert_eq!(ws.next().await, Frame::Close(Some(code)), "{bytes:?}");
+        assert_eq!(ws.next().await, Frame::End);
+    }
+    server.until_closed(&[CloseReason::TransportError; 4]).await;
+}
+
+#[tokio::test]
+async fn a_close_frame_is_answered_with_its_code() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    ws.frame(0x88, &1001u16.to_be_bytes()).await;
+    assert_eq!(ws.next().await, Frame::Close(Some(1001)));
+    assert_eq!(ws.next().await, Frame::End);
+    server.until_closed(&[CloseReason::TransportClose]).await;
+    assert_eq!(server.engine.stats().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_a_transport_close() {
+    let server = serve(calm()).await;
+    let (ws, _) = Ws::open(server.addr).await;
+    drop(ws);
+    server.until_closed(&[CloseReason::TransportClose]).await;
+}
+
+#[tokio::test]
+async fn answers_to_one_read_leave_in_one_write() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let burst: Vec<u8> = (0..8).flat_map(|number| encode(0x81, format!("4{number}").as_bytes())).collect();
+    ws.0.write_all(&burst).await.unwrap();
+    let mut answers = [0; 1024];
+    let read = ws.0.read(&mut answers).await.unwrap();
+    assert_eq!(read, 8 * 4);
+}
+
+#[tokio::test]
+async fn closing_sends_what_is_queued_first() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let handle = server.handle();
+    handle.send(Frames::text("last")).unwrap();
+    handle.close(CloseReason::ForcedClose);
+    assert_eq!(ws.next().await, text("4last"));
+    assert_eq!(ws.next().await, Frame::Close(None));
+    assert_eq!(ws.next().await, Frame::End);
+    server.until_closed(&[CloseReason::ForcedClose]).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_costs_its_bound_and_is_gone_by_the_deadline() {
+    let mut config = calm();
+    config.max_queued_bytes = 300_000;
+    let server = serve(config).await;
+    let (ws, _) = Ws::open(server.addr).await;
+    let handle = server.handle();
+    let frames = Frames::binary(&[7; 100_000]);
+    let mut taken = 0;
+    let full = loop {
+        match handle.send(frames.clone()) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+        // The kernel takes some megabytes; 600 would be the whole 60 MB.
+        assert!(taken < 600);
+    };
+    assert!(matches!(full, SendError::Full(ref back) if *back == frames));
+    assert!(!handle.is_writable());
+    assert!(timeout(Duration::from_millis(50), handle.ready()).await.is_err(), "there is no room");
+    let begin = Instant::now();
+    handle.close(CloseReason::ForcedClose);
+    server.until_closed(&[CloseReason::ForcedClose]).await;
+    until(|| server.engine.stats().sessions == 0).await;
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert_eq!(handle.ready().await, Err(sundew_engineio::Closed));
+    drop(ws);
+}
+
+#[tokio::test]
+async fn a_peer_that_reads_again_gets_everything_in_order() {
+    let mut config = calm();
+    config.max_queued_bytes = 1_000_000;
+    let server = serve(config).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let handle = server.handle();
+    let sender = tokio::spawn(async move {
+        for number in 0..300u32 {
+            let mut data = vec![0; 100_000];
+            data[..4].copy_from_slice(&number.to_be_bytes());
+            let mut frames = Frames::binary(&data);
+            while let Err(SendError::Full(back)) = handle.send(frames) {
+                frames = back;
+                handle.ready().await.unwrap();
+            }
+        }
+    });
+    sleep(Duration::from_millis(50)).await;
+    for number in 0..300u32 {
+        let Frame::Binary(data) = ws.next().await else { panic!() };
+        assert_eq!(data.len(), 100_000);
+        assert_eq!(data[..4], number.to_be_bytes());
+    }
+    sender.await.unwrap();
+    assert!(server.handle().is_writable());
+}
+
+#[tokio::test]
+async fn a_session_that_is_behind_stops_reading() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    server.gate(true);
+    // One read may still be under way.
+    ws.text("4a").await;
+    sleep(Duration::from_millis(50)).await;
+    let before = server.received();
+    ws.text("4b").await;
+    ws.text("4c").await;
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(server.received(), before);
+    server.gate(false);
+    for expected in ["4a", "4b", "4c"] {
+        assert_eq!(ws.next().await, text(expected));
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_upgrades_lose_nothing() {
+    let server = serve(calm()).await;
+    let addr = server.addr;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..500 {
+        tasks.spawn(async move {
+            let sid = open(addr).await;
+            let query = format!("EIO=4&transport=polling&sid={sid}");
+            let mut poll = send_request(addr, "GET", &query, "", b"").await;
+            let mut ws = Ws::connect(addr, Some(&sid)).await;
+            ws.text("2probe").await;
+            assert_eq!(ws.next().await, text("3probe"));
+            assert_eq!(common::read_answer(&mut poll).await.body, "6");
+            ws.text("5").await;
+            ws.text(&format!("4{number}")).await;
+            assert_eq!(ws.next().await, text(&format!("4{number}")));
+            ws
+        });
+    }
+    let sockets = tasks.join_all().await;
+    let stats = server.engine.stats();
+    assert_eq!((stats.websocket, stats.polling, stats.upgrades), (500, 0, 500));
+    drop(sockets);
+    until(|| server.engine.stats().sessions == 0).await;
+}
