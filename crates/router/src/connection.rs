@@ -1,21 +1,333 @@
-//! One client connection.
+//! One client connection: its requests one after the other, until one of them is handed over or it ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::accept::Counted;
-use crate::backend::HandOff;
+use crate::backend::{BackendId, HandOff};
+use crate::client::Client;
 use crate::front::Shared;
+use crate::http::answer::{Answer, Manner};
+use crate::http::chunked;
+use crate::http::request::Fault;
+use crate::leg::send;
+use crate::members::Member;
+use crate::proxy::{self, About, End, Exchange};
+use crate::route::{self, Progress, Routed, Tries};
 
+/// How often a request is sent to another worker because one could not be reached.
+const MAX_TRIES: u32 = 4;
+/// Between two looks whether a worker that could not take a connection now can.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Answers a connection that is one too many.
 pub(crate) fn refuse(stream: &TcpStream) {
-    let _ = stream
-        .try_write(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let mut out = Vec::new();
+    Answer::Full.write(&mut out, Manner::CLOSE);
+    let _ = send(stream, &out);
 }
 
-pub(crate) async fn serve(_held: Counted, stream: TcpStream, _peer: Option<SocketAddr>) {
-    refuse(&stream);
+/// Serves a connection that came back from a worker that died without taking it.
+pub(crate) fn reroute(shared: &Arc<Shared>, connection: HandOff) {
+    let HandOff { socket, peer, .. } = connection;
+    shared.connections.fetch_add(1, Ordering::Relaxed);
+    let held = Counted(shared.clone());
+    // Gone already, or begun by the worker: there is nothing to route.
+    let mut byte = [0];
+    if !matches!(socket.peek(&mut byte), Ok(1..)) {
+        return;
+    }
+    let Ok(stream) = TcpStream::from_std(socket) else { return };
+    shared.counters.rerouted.add();
+    tokio::spawn(serve(held, stream, peer));
 }
 
-pub(crate) fn reroute(_shared: &Arc<Shared>, _connection: HandOff) {}
+/// Serves a connection to its end.
+pub(crate) async fn serve(held: Counted, stream: TcpStream, peer: Option<SocketAddr>) {
+    let mut connection = Connection { shared: &held.0, client: Client::new(stream, peer), pinned: None };
+    let mut tries = Tries::default();
+    loop {
+        match connection.request(&mut tries).await {
+            After::Next => tries = Tries::default(),
+            After::Close => return,
+            After::Linger => {
+                let limits = &held.0.config.limits;
+                return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
+            }
+            After::HandOver { member, sid } => match connection.hand_over(&member, sid) {
+                None => return,
+                Some(back) => {
+                    connection = back;
+                    tries.except.push(member.id);
+                    if sid && !connection.pause(&mut tries).await {
+                        connection.no_worker();
+                        return;
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// What follows a request.
+enum After {
+    Next,
+    Close,
+    /// Close, once the client has had a chance to read what it was sent.
+    Linger,
+    HandOver {
+        member: Arc<Member>,
+        sid: bool,
+    },
+}
+
+struct Connection<'a> {
+    shared: &'a Arc<Shared>,
+    client: Client,
+    /// With affinity to the connection: where it goes.
+    pinned: Option<BackendId>,
+}
+
+impl Connection<'_> {
+    /// Serves the next request.
+    async fn request(&mut self, tries: &mut Tries) -> After {
+        loop {
+            match self.routed(tries).await {
+                Routed::Answered { keep_alive: true } => return After::Next,
+                Routed::Answered { keep_alive: false } => return After::Linger,
+                Routed::HandOver { member, sid } => return After::HandOver { member, sid },
+                Routed::Unreachable { id, sid } => {
+                    tries.except.push(id);
+                    // Its owner is the only one; if it is gone, we shall be told in a moment.
+                    if sid && !self.pause(tries).await {
+                        self.no_worker();
+                        return After::Linger;
+                    }
+                }
+                Routed::Sent(mut exchange) => match self.exchange(&mut exchange, tries).await {
+                    Some(after) => return after,
+                    // It is still unread: route it again.
+                    None => {
+                        self.shared.counters.retried.add();
+                        self.client.left_unread(true);
+                    }
+                },
+                Routed::Incomplete | Routed::Ended | Routed::NoWorker => return After::Close,
+            }
+        }
+    }
+
+    /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
+    fn hand_over(self, member: &Member, sid: bool) -> Option<Self> {
+        let Self { shared, client, pinned } = self;
+        let peer = client.peer();
+        // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
+        // connection itself, which lives on in the worker.
+        let socket = client.into_std().ok()?;
+        if !sid {
+            member.place();
+        }
+        match member.backend.hand_over(HandOff { socket, peer, places: !sid }) {
+            Ok(()) => {
+                shared.counters.handed_off.add();
+                None
+            }
+            Err(back) => {
+                if !sid {
+                    member.unplace();
+                }
+                let client = Client::new(TcpStream::from_std(back.socket).ok()?, peer);
+                Some(Self { shared, client, pinned })
+            }
+        }
+    }
+
+    fn no_worker(&self) -> Routed {
+        self.shared.counters.rejected_no_worker.add();
+        route::answer(&self.client, Answer::NoWorker, Manner::CLOSE)
+    }
+
+    /// Waits a moment for a worker that is there and could not be reached. `false` when that has lasted too long.
+    async fn pause(&mut self, tries: &mut Tries) -> bool {
+        let now = Instant::now();
+        let deadline = *tries.deadline.get_or_insert(now + self.shared.config.limits.no_worker_wait);
+        tries.except.clear();
+        self.client.left_unread(true);
+        tokio::time::sleep(BUSY_PAUSE).await;
+        now < deadline
+    }
+
+    /// Waits for a request, and for a worker to send it to.
+    async fn routed(&mut self, tries: &mut Tries) -> Routed {
+        let limits = &self.shared.config.limits;
+        let mut progress = Progress::default();
+        let mut deadline = Instant::now() + limits.idle_timeout;
+        let mut ended = false;
+        loop {
+            let begun = progress.seen > 0;
+            match route::route(self.shared, &mut self.client, &mut self.pinned, &mut progress, tries) {
+                Routed::Incomplete => {}
+                Routed::NoWorker => {
+                    if !self.wait_for_worker(tries).await {
+                        return self.no_worker();
+                    }
+                    self.client.left_unread(true);
+                    continue;
+                }
+                routed => {
+                    self.client.half_closed = ended;
+                    return routed;
+                }
+            }
+            if ended {
+                return Routed::Ended;
+            }
+            if !begun && progress.seen > 0 {
+                deadline = Instant::now() + limits.head_timeout;
+            }
+            match tokio::time::timeout_at(deadline, self.client.ready(Interest::READABLE)).await {
+                // Looked at before the bytes are: what came before the end is still seen.
+                Ok(Ok(ready)) => ended = ready.is_read_closed(),
+                Ok(Err(_)) => return Routed::Ended,
+                Err(_) if progress.seen > 0 => {
+                    self.shared.counters.rejected_slow.add();
+                    return route::answer(&self.client, Answer::Slow, Manner::CLOSE);
+                }
+                Err(_) => return Routed::Ended,
+            }
+        }
+    }
+
+    /// Waits until there may be a worker. `false` when that takes too long, or too many wait.
+    async fn wait_for_worker(&mut self, tries: &mut Tries) -> bool {
+        if !tries.except.is_empty() {
+            return self.pause(tries).await;
+        }
+        let limits = &self.shared.config.limits;
+        let _waiting = Waiting(self.shared);
+        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= limits.max_waiting {
+            return false;
+        }
+        let deadline = *tries.deadline.get_or_insert_with(|| Instant::now() + limits.no_worker_wait);
+        self.shared.members.wait(deadline).await
+    }
+
+    /// Carries a request. `None`: nothing of it was taken, it can be sent again.
+    async fn exchange(&mut self, exchange: &mut Exchange, tries: &mut Tries) -> Option<After> {
+        let shared = self.shared;
+        let limits = &shared.config.limits;
+        let counters = &shared.counters;
+        let end = exchange.run(&mut self.client, limits.stall_timeout).await;
+        Some(match end {
+            End::Answered { keep_alive } => {
+                counters.proxied.add();
+                match (keep_alive, exchange.is_body_done()) {
+                    (true, true) => After::Next,
+                    (_, true) => After::Close,
+                    // It was answered early: let it read that.
+                    (_, false) => After::Linger,
+                }
+            }
+            End::Switched(lease, _in_flight) => {
+                counters.tunnelled.add();
+                proxy::relay(&mut self.client, &lease).await;
+                After::Close
+            }
+            End::NoResponse { reused, invalid, complete } => {
+                if exchange.about.placed
+                    && let Some(member) = exchange.member()
+                {
+                    member.unplace();
+                }
+                if invalid {
+                    counters.worker_lost.add();
+                    let manner = Manner { head: exchange.about.asked.head, ..Manner::CLOSE };
+                    route::answer(&self.client, Answer::WorkerInvalid, manner);
+                    return Some(After::Linger);
+                }
+                let unread = exchange.unconsumed > 0;
+                if unread && exchange.about.safe && self.may_repeat(exchange, reused, tries) {
+                    return None;
+                }
+                self.worker_gone(&exchange.about, unread, complete)
+            }
+            End::Cut => {
+                counters.worker_lost.add();
+                After::Close
+            }
+            End::ClientGone => {
+                counters.client_gone.add();
+                After::Close
+            }
+            End::Stalled { silent } => {
+                counters.rejected_slow.add();
+                if silent {
+                    route::answer(&self.client, Answer::Slow, Manner::CLOSE);
+                    After::Linger
+                } else {
+                    After::Close
+                }
+            }
+            End::Malformed { silent } => {
+                counters.rejected_malformed.add();
+                if silent {
+                    let fault = Fault::Malformed(chunked::MALFORMED);
+                    route::answer(&self.client, Answer::Fault(fault), Manner::CLOSE);
+                }
+                After::Linger
+            }
+        })
+    }
+
+    /// Whether to send a request once more after a leg ended without an answer.
+    fn may_repeat(&self, exchange: &Exchange, reused: bool, tries: &mut Tries) -> bool {
+        tries.count += 1;
+        if tries.count > MAX_TRIES {
+            return false;
+        }
+        if reused {
+            // The leg may have been stale: the same worker, a new leg.
+            tries.fresh = true;
+            return true;
+        }
+        // The worker itself is going. A session is nowhere else; anything else is.
+        tries.except.extend(exchange.member().map(|member| member.id));
+        !exchange.about.sid
+    }
+
+    /// Answers a request whose worker is gone. `unread`: it is still in the socket, all of it.
+    fn worker_gone(&mut self, about: &About, unread: bool, complete: bool) -> After {
+        self.shared.counters.worker_lost.add();
+        let keep_alive = if unread { false } else { about.asked.keep_alive && complete };
+        let answer = match (about.poll, about.sid) {
+            (true, _) => Answer::SessionOver { eio3: about.eio3, jsonp: about.jsonp },
+            (_, true) => Answer::UnknownSid,
+            _ => Answer::WorkerGone,
+        };
+        let manner = Manner {
+            keep_alive,
+            head: about.asked.head,
+            is_1_1: about.asked.is_1_1,
+            origin: about.origin.as_deref(),
+        };
+        match route::answer(&self.client, answer, manner) {
+            Routed::Answered { keep_alive: true } => After::Next,
+            _ => After::Linger,
+        }
+    }
+}
+
+/// A request that waits for a worker.
+struct Waiting<'a>(&'a Shared);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

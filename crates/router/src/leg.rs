@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use slab::Slab;
 use tokio::io::{Interest, Ready};
 
@@ -36,6 +36,40 @@ impl Leg {
         }
     }
 
+    /// Reads what is there; 0 is the end.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut length = None;
+        let result = self.try_io(Interest::READABLE, || {
+            let (_, got) = rustix::net::recv(self, &mut *buffer, RecvFlags::DONTWAIT)?;
+            length = Some(got);
+            // All that was there: the next event tells of more, no read needs to find out.
+            if got < buffer.len() && got > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (length, result) {
+            (Some(length), _) => Ok(length),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Writes what can be written now; how much that is.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        // Before asking the runtime: of a new leg it knows nothing yet.
+        match send(self, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        match self.try_io(Interest::WRITABLE, || send(self, bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            done => done,
+        }
+    }
+
+    /// Ends our side.
+    pub(crate) fn end(&self) {
+        let _ = rustix::net::shutdown(self, Shutdown::Write);
+    }
+
     /// Nothing has come over it and it has not ended. Costs no system call unless something happened since the last
     /// read.
     fn is_quiet(&self) -> bool {
@@ -44,6 +78,16 @@ impl Leg {
                 .map_err(io::Error::from)
         };
         matches!(self.try_io(Interest::READABLE, peek), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+/// Writes to a socket without waiting.
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match rustix::net::send(&socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::INTR) => {}
+            done => return Ok(done?),
+        }
     }
 }
 

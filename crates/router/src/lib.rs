@@ -10,13 +10,18 @@
 
 mod accept;
 mod backend;
+mod client;
 mod config;
 mod connection;
 mod front;
+mod http;
 mod leg;
 mod members;
 mod pick;
+mod proxy;
 mod rendezvous;
+mod route;
+mod scratch;
 mod stats;
 
 pub use accept::ListenerHandle;

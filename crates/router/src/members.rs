@@ -16,7 +16,6 @@ pub(crate) struct Member {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) legs: Arc<Legs>,
     draining: AtomicBool,
-    gone: AtomicBool,
     /// New sessions sent there so far.
     placed: AtomicU64,
     in_flight: AtomicUsize,
@@ -31,7 +30,6 @@ impl Member {
             backend,
             legs: Arc::default(),
             draining: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
             quiet: Notify::new(),
         }
@@ -40,11 +38,6 @@ impl Member {
     /// Takes new sessions.
     pub(crate) fn is_open(&self) -> bool {
         !self.draining.load(Ordering::Relaxed)
-    }
-
-    /// The process is no more.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
     }
 
     /// The sessions it reported, and those sent there since.
@@ -122,7 +115,6 @@ impl Members {
     pub(crate) fn lost(&self, id: BackendId) {
         if let Some(member) = self.remove(id) {
             member.draining.store(true, Ordering::Relaxed);
-            member.gone.store(true, Ordering::Relaxed);
             member.legs.close();
         }
     }
@@ -143,7 +135,6 @@ impl Members {
         };
         let _ = tokio::time::timeout(timeout, quiet).await;
         self.remove(id);
-        member.gone.store(true, Ordering::Relaxed);
         member.legs.close();
     }
 
@@ -154,7 +145,7 @@ impl Members {
     }
 
     /// Waits until a worker takes new sessions. `false` when the time is over.
-    pub(crate) async fn wait(&self, timeout: Duration) -> bool {
+    pub(crate) async fn wait(&self, deadline: tokio::time::Instant) -> bool {
         let arrived = async {
             loop {
                 let notified = self.arrived.notified();
@@ -166,7 +157,7 @@ impl Members {
                 notified.await;
             }
         };
-        tokio::time::timeout(timeout, arrived).await.is_ok()
+        tokio::time::timeout_at(deadline, arrived).await.is_ok()
     }
 
     pub(crate) fn sweep(&self, age: Duration) {

@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 /// What of a client's address is hashed: IPv4 whole, of IPv6 the /64 (one customer), IPv4 written as IPv6 as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AddressKey(u64);
+pub(crate) struct AddressKey(u64);
 
 impl From<IpAddr> for AddressKey {
     fn from(address: IpAddr) -> Self {
@@ -21,16 +21,16 @@ impl From<IpAddr> for AddressKey {
 
 /// The keyed hash. The key has to outlive restarts, or every address moves.
 #[derive(Debug, Clone)]
-pub struct Rendezvous(SipHasher13);
+pub(crate) struct Rendezvous(SipHasher13);
 
 impl Rendezvous {
     /// With this key.
-    pub fn new(key: &[u8; 16]) -> Self {
+    pub(crate) fn new(key: &[u8; 16]) -> Self {
         Self(SipHasher13::new_with_key(key))
     }
 
     /// What `slot` draws for `address`.
-    pub fn weight(&self, address: AddressKey, slot: u16) -> u64 {
+    pub(crate) fn weight(&self, address: AddressKey, slot: u16) -> u64 {
         let mut bytes = [0; 10];
         bytes[..8].copy_from_slice(&address.0.to_le_bytes());
         bytes[8..].copy_from_slice(&slot.to_le_bytes());

@@ -1,0 +1,162 @@
+//! The client's side of a connection: reads that never take more than is asked for, and keep tokio's readiness true.
+//!
+//! Readiness comes by edges: an event tells that something arrived, once. So it is cleared exactly when a read found
+//! less than it had room for, and what is left unread on purpose is remembered (`unread`), since nothing will tell of it
+//! again.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, Shutdown};
+use tokio::io::{Interest, Ready};
+use tokio::net::TcpStream;
+
+use crate::leg::send;
+use crate::scratch;
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    peer: Option<SocketAddr>,
+    /// There may be bytes that no event will tell of.
+    unread: bool,
+    /// The client had ended its side when its request was read. It waits for the answer all the same.
+    pub(crate) half_closed: bool,
+}
+
+impl Client {
+    pub(crate) fn new(stream: TcpStream, peer: Option<SocketAddr>) -> Self {
+        // One client, one address, whichever family the listening socket has.
+        let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+        Self { stream, peer, unread: true, half_closed: false }
+    }
+
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip())
+    }
+
+    pub(crate) fn into_std(self) -> io::Result<std::net::TcpStream> {
+        self.stream.into_std()
+    }
+
+    /// Tells that bytes are left that were seen.
+    pub(crate) fn left_unread(&mut self, unread: bool) {
+        self.unread = unread;
+    }
+
+    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        self.stream.ready(interest).await
+    }
+
+    /// Looks at what is there, without taking it. 0 is the end.
+    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv(buffer, RecvFlags::PEEK)
+    }
+
+    /// Takes what is there. 0 is the end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv(buffer, RecvFlags::empty())
+    }
+
+    fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let room = buffer.len();
+        let mut recv = || -> io::Result<usize> {
+            let (_, length) = rustix::net::recv(&self.stream, &mut *buffer, flags | RecvFlags::DONTWAIT)?;
+            Ok(length)
+        };
+        if self.unread {
+            let result = recv();
+            match &result {
+                // Looking takes nothing away: it may still be there.
+                Ok(length) if *length < room && !flags.contains(RecvFlags::PEEK) => self.unread = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.unread = false,
+                _ => {}
+            }
+            return result;
+        }
+        let mut length = None;
+        let result = self.stream.try_io(Interest::READABLE, || {
+            let got = recv()?;
+            length = Some(got);
+            if got < room && got > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (length, result) {
+            (Some(length), _) => Ok(length),
+            (None, Err(error)) => Err(error),
+            (None, Ok(())) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Takes `count` bytes that were looked at before and throws them away. `spare` is overwritten.
+    pub(crate) fn discard(&mut self, mut count: usize, spare: &mut [u8]) -> io::Result<()> {
+        while count > 0 {
+            let part = count.min(spare.len());
+            match rustix::net::recv(&self.stream, &mut spare[..part], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok((_, length)) => count -= length,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Something may have come, and it is none of our business yet: be told of what comes next.
+    pub(crate) fn look_later(&mut self) {
+        let _ = self
+            .stream
+            .try_io(Interest::READABLE, || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) });
+        self.unread = true;
+    }
+
+    /// Writes what can be written now; how much that is.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        // Before asking the runtime: of a new connection it knows nothing yet.
+        match send(&self.stream, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        match self.stream.try_io(Interest::WRITABLE, || send(&self.stream, bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            done => done,
+        }
+    }
+
+    /// Ends our side. Only for a socket that nobody else holds.
+    pub(crate) fn end(&self) {
+        let _ = rustix::net::shutdown(&self.stream, Shutdown::Write);
+    }
+
+    /// Ends our side, and takes what still comes for a while: a socket closed with unread bytes is reset, and takes the
+    /// answer with it.
+    pub(crate) async fn linger(mut self, bytes: u64, timeout: Duration) {
+        // Nobody else holds this socket: it was not handed over.
+        self.end();
+        self.unread = true;
+        let drain = async {
+            let mut left = bytes;
+            loop {
+                let read = scratch::with(0, |scratch| self.read(&mut scratch.leg));
+                match read {
+                    Ok(0) => return,
+                    Ok(length) => match left.checked_sub(length as u64) {
+                        Some(rest) => left = rest,
+                        None => return,
+                    },
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if self.ready(Interest::READABLE).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(_) => return,
+                }
+                tokio::task::consume_budget().await;
+            }
+        };
+        let _ = tokio::time::timeout(timeout, drain).await;
+    }
+}

@@ -1,0 +1,454 @@
+//! Carries one request to a worker and its response back, both at once if need be. No queue: who is slow is waited for.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+
+use crate::client::Client;
+use crate::http::body::Body;
+use crate::http::chunked::Malformed;
+use crate::http::response::{self, Asked, Meaning};
+use crate::leg::Lease;
+use crate::members::{InFlight, Member};
+use crate::scratch::{self, Scratch};
+
+/// The longest response head, in bytes.
+const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// Reads in a row before others get their turn.
+const ROUNDS: u32 = 32;
+
+/// What is remembered of a request while a worker works on it.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) asked: Asked,
+    pub(crate) sid: bool,
+    /// A poll that waits for packets: GET, with a sid.
+    pub(crate) poll: bool,
+    pub(crate) eio3: bool,
+    pub(crate) jsonp: Option<u32>,
+    pub(crate) safe: bool,
+    pub(crate) placed: bool,
+    pub(crate) origin: Option<Box<[u8]>>,
+}
+
+/// A request on its way.
+pub(crate) struct Exchange {
+    pub(crate) about: About,
+    /// Bytes of the request that are still unread in the client's socket; 0 once they were taken.
+    pub(crate) unconsumed: usize,
+    upstream: Option<(Lease, InFlight)>,
+    /// What of the request's body is still to come.
+    body: Body,
+    to_leg: Vec<u8>,
+    /// The worker reads no more of this request. It may still answer.
+    deaf: bool,
+    response: Response,
+    leg_stays: bool,
+    to_client: Vec<u8>,
+    idle_legs: usize,
+}
+
+enum Response {
+    /// Its head, as far as it came.
+    Head(Vec<u8>),
+    Body {
+        body: Body,
+        unchunk: bool,
+    },
+    Done,
+    Switched,
+}
+
+/// How an exchange ended.
+pub(crate) enum End {
+    /// The client has its response.
+    Answered {
+        /// Its connection stays open.
+        keep_alive: bool,
+    },
+    /// The worker agreed to the upgrade.
+    Switched(Lease, InFlight),
+    /// The worker went away, or spoke no HTTP, before the client got anything.
+    NoResponse {
+        /// On a leg that had carried requests before.
+        reused: bool,
+        /// It said something, but no HTTP.
+        invalid: bool,
+        /// The request's body is complete, so that the connection can go on.
+        complete: bool,
+    },
+    /// The worker went away amid its response.
+    Cut,
+    ClientGone,
+    /// The client does not send what it announced, or does not take what it asked for.
+    Stalled {
+        /// Nothing of a response has gone out.
+        silent: bool,
+    },
+    /// The request's body is malformed.
+    Malformed {
+        /// Nothing of a response has gone out.
+        silent: bool,
+    },
+}
+
+/// Why nothing moves.
+struct Wait {
+    client: Option<Interest>,
+    leg: Option<Interest>,
+    /// Only the client can change that, and ought to soon.
+    on_client: bool,
+}
+
+impl Exchange {
+    /// After the head, and what there was of the body, was written to the leg, except for `to_leg`.
+    pub(crate) fn new(
+        about: About,
+        upstream: (Lease, InFlight),
+        body: Body,
+        unconsumed: usize,
+        to_leg: Vec<u8>,
+        idle_legs: usize,
+    ) -> Self {
+        Self {
+            about,
+            unconsumed,
+            upstream: Some(upstream),
+            body,
+            to_leg,
+            deaf: false,
+            response: Response::Head(Vec::new()),
+            leg_stays: false,
+            to_client: Vec::new(),
+            idle_legs,
+        }
+    }
+
+    /// Carries on until the end.
+    pub(crate) async fn run(&mut self, client: &mut Client, stall: Duration) -> End {
+        loop {
+            let step = scratch::with(0, |scratch| self.step(client, scratch));
+            let wait = match step {
+                Err(end) => return end,
+                Ok(None) => {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                Ok(Some(wait)) => wait,
+            };
+            if !wait.on_client {
+                if self.wait(client, &wait).await.is_err() {
+                    return End::ClientGone;
+                }
+                continue;
+            }
+            match tokio::time::timeout(stall, self.wait(client, &wait)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return End::ClientGone,
+                Err(_) => return End::Stalled { silent: self.is_silent() },
+            }
+        }
+    }
+
+    /// The worker, until it has answered.
+    pub(crate) fn member(&self) -> Option<&Arc<Member>> {
+        self.upstream.as_ref().map(|(_, in_flight)| &in_flight.0)
+    }
+
+    /// The request's body was read to its end.
+    pub(crate) fn is_body_done(&self) -> bool {
+        self.body.is_done()
+    }
+
+    fn is_silent(&self) -> bool {
+        matches!(self.response, Response::Head(_))
+    }
+
+    /// Waits for what `wait` names. An error when the client is gone.
+    async fn wait(&self, client: &mut Client, wait: &Wait) -> io::Result<()> {
+        let leg = async {
+            match (&self.upstream, wait.leg) {
+                (Some((lease, _)), Some(interest)) => lease.leg().ready(interest).await.map(|_| ()),
+                _ => std::future::pending().await,
+            }
+        };
+        let theirs = async {
+            match wait.client {
+                Some(interest) => client.ready(interest).await.map(Some),
+                None => std::future::pending().await,
+            }
+        };
+        let ready = tokio::select! {
+            biased;
+            // What is wrong with the leg shows when it is read.
+            _ = leg => None,
+            ready = theirs => ready?,
+        };
+        let Some(ready) = ready else { return Ok(()) };
+        if ready.is_read_closed() && !self.wants_body() && !client.half_closed {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if ready.is_readable() && !self.wants_body() {
+            // The next request, already: it has to wait.
+            client.look_later();
+        }
+        Ok(())
+    }
+
+    fn wants_body(&self) -> bool {
+        !self.body.is_done() && self.to_leg.is_empty() && !self.deaf
+    }
+
+    /// Moves what can be moved. `None` when others should get their turn first.
+    fn step(&mut self, client: &mut Client, scratch: &mut Scratch) -> Result<Option<Wait>, End> {
+        for _ in 0..ROUNDS {
+            let sent = self.step_request(client, scratch)?;
+            let received = self.step_response(client, scratch)?;
+            if !sent && !received {
+                return Ok(Some(self.what_to_wait_for(client)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn what_to_wait_for(&self, client: &Client) -> Wait {
+        let mut interest = None;
+        let mut add = |wanted: bool, what: Interest| {
+            if wanted {
+                interest = Some(interest.map_or(what, |interest: Interest| interest.add(what)));
+            }
+        };
+        let body = self.wants_body();
+        add(body || !client.half_closed, Interest::READABLE);
+        add(!self.to_client.is_empty(), Interest::WRITABLE);
+        let client_interest = interest.take();
+        let mut add = |wanted: bool, what: Interest| {
+            if wanted {
+                interest = Some(interest.map_or(what, |interest: Interest| interest.add(what)));
+            }
+        };
+        add(!self.to_leg.is_empty() && !self.deaf, Interest::WRITABLE);
+        add(self.to_client.is_empty(), Interest::READABLE);
+        let on_client = !self.to_client.is_empty() || body;
+        Wait { client: client_interest, leg: interest, on_client }
+    }
+
+    /// Whether anything moved towards the worker.
+    fn step_request(&mut self, client: &mut Client, scratch: &mut Scratch) -> Result<bool, End> {
+        let Some((lease, _)) = &self.upstream else { return Ok(false) };
+        if self.deaf || (self.to_leg.is_empty() && self.body.is_done()) {
+            return Ok(false);
+        }
+        if !self.to_leg.is_empty() {
+            return match lease.leg().write(&self.to_leg) {
+                Ok(0) => Ok(false),
+                Ok(written) => {
+                    self.to_leg.drain(..written);
+                    if self.to_leg.is_empty() {
+                        self.to_leg = Vec::new();
+                    }
+                    Ok(true)
+                }
+                Err(_) => {
+                    self.deaf = true;
+                    Ok(true)
+                }
+            };
+        }
+        let taken = match take_body(client, &mut self.body, scratch) {
+            Ok(0) => return Err(End::ClientGone),
+            Ok(taken) => taken,
+            Err(TakeError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(TakeError::Io(_)) => return Err(End::ClientGone),
+            Err(TakeError::Malformed) => return Err(End::Malformed { silent: self.is_silent() }),
+        };
+        let bytes = &scratch.input[..taken];
+        match lease.leg().write(bytes) {
+            Ok(written) => self.to_leg.extend_from_slice(&bytes[written..]),
+            Err(_) => self.deaf = true,
+        }
+        Ok(true)
+    }
+
+    /// Whether anything moved towards the client.
+    fn step_response(&mut self, client: &mut Client, scratch: &mut Scratch) -> Result<bool, End> {
+        if !self.to_client.is_empty() {
+            let written = client.write(&self.to_client).map_err(|_| End::ClientGone)?;
+            self.to_client.drain(..written);
+            if !self.to_client.is_empty() {
+                return Ok(written > 0);
+            }
+            self.to_client = Vec::new();
+            self.end_if_done()?;
+            return Ok(true);
+        }
+        let Some((lease, _)) = &self.upstream else { return Ok(false) };
+        let read = match lease.leg().read(&mut scratch.leg) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            read => read.unwrap_or(0),
+        };
+        if read == 0 {
+            return self.leg_ended().map(|()| true);
+        }
+        // Out of `scratch` for the time both are borrowed.
+        let leg = std::mem::take(&mut scratch.leg);
+        let result = match self.response {
+            Response::Head(_) => self.response_head(client, scratch, &leg[..read]),
+            Response::Body { .. } => self.response_body(client, scratch, &leg[..read]),
+            Response::Done | Response::Switched => Ok(()),
+        };
+        scratch.leg = leg;
+        result?;
+        self.end_if_done()?;
+        Ok(true)
+    }
+
+    fn leg_ended(&mut self) -> Result<(), End> {
+        match &self.response {
+            Response::Head(partial) => {
+                let invalid = !partial.is_empty();
+                let reused = self.upstream.as_ref().is_some_and(|(lease, _)| lease.reused);
+                Err(End::NoResponse { reused, invalid, complete: self.body.is_done() })
+            }
+            Response::Body { body: Body::UntilEnd, .. } => {
+                self.leg_stays = false;
+                self.response = Response::Done;
+                self.end_if_done()
+            }
+            _ => Err(End::Cut),
+        }
+    }
+
+    fn response_head(&mut self, client: &mut Client, scratch: &mut Scratch, read: &[u8]) -> Result<(), End> {
+        if self.unconsumed > 0 {
+            // The worker has it: now it is ours to take.
+            let count = std::mem::take(&mut self.unconsumed);
+            client.discard(count, &mut scratch.input).map_err(|_| End::ClientGone)?;
+        }
+        let Response::Head(partial) = &mut self.response else { return Ok(()) };
+        let mut kept = std::mem::take(partial);
+        let mut input = if kept.is_empty() {
+            read
+        } else {
+            kept.extend_from_slice(read);
+            &kept[..]
+        };
+        let asked =
+            Asked { keep_alive: self.about.asked.keep_alive && self.body.is_done(), ..self.about.asked };
+        let invalid = End::NoResponse { reused: false, invalid: true, complete: self.body.is_done() };
+        loop {
+            match response::translate(input, asked, &mut scratch.out) {
+                Err(response::Invalid) => return Err(invalid),
+                Ok(None) if input.len() > MAX_RESPONSE_HEAD => return Err(invalid),
+                Ok(None) => {
+                    self.response = Response::Head(input.to_vec());
+                    break;
+                }
+                Ok(Some((end, Meaning::Interim))) => input = &input[end..],
+                Ok(Some((end, Meaning::Switched))) => {
+                    self.response = Response::Switched;
+                    scratch.out.extend_from_slice(&input[end..]);
+                    break;
+                }
+                Ok(Some((end, Meaning::Final { body, leg_stays, client_stays, unchunk }))) => {
+                    self.leg_stays = leg_stays;
+                    self.about.asked.keep_alive = client_stays;
+                    self.response = Response::Body { body, unchunk };
+                    return self.response_body(client, scratch, &input[end..]);
+                }
+            }
+        }
+        self.flush(client, &scratch.out)
+    }
+
+    /// Passes on what of `read` belongs to the response, behind what `scratch.out` holds already.
+    fn response_body(&mut self, client: &mut Client, scratch: &mut Scratch, read: &[u8]) -> Result<(), End> {
+        let Response::Body { body, unchunk } = &mut self.response else { return Ok(()) };
+        let out = &mut scratch.out;
+        let fed = if *unchunk {
+            body.feed(read, |data| out.extend_from_slice(data))
+        } else {
+            body.feed(read, |_| {})
+        };
+        let Ok(taken) = fed else { return Err(End::Cut) };
+        // Bytes behind the response are nobody's.
+        self.leg_stays &= taken == read.len();
+        let (done, unchunk) = (body.is_done(), *unchunk);
+        if done {
+            self.response = Response::Done;
+        }
+        if unchunk {
+            return self.flush(client, &scratch.out);
+        }
+        if out.is_empty() {
+            return self.flush(client, &read[..taken]);
+        }
+        out.extend_from_slice(&read[..taken]);
+        self.flush(client, &scratch.out)
+    }
+
+    fn flush(&mut self, client: &Client, bytes: &[u8]) -> Result<(), End> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let written = client.write(bytes).map_err(|_| End::ClientGone)?;
+        self.to_client.extend_from_slice(&bytes[written..]);
+        Ok(())
+    }
+
+    fn end_if_done(&mut self) -> Result<(), End> {
+        match self.response {
+            Response::Done => {
+                // A slow client holds no leg.
+                if let Some((lease, _)) = self.upstream.take()
+                    && self.leg_stays
+                    && self.body.is_done()
+                    && self.to_leg.is_empty()
+                    && !self.deaf
+                {
+                    lease.give_back(self.idle_legs);
+                }
+                if self.to_client.is_empty() {
+                    return Err(End::Answered { keep_alive: self.about.asked.keep_alive });
+                }
+            }
+            Response::Switched if self.to_client.is_empty() => {
+                if let Some((lease, in_flight)) = self.upstream.take() {
+                    return Err(End::Switched(lease, in_flight));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+enum TakeError {
+    Io(io::Error),
+    Malformed,
+}
+
+impl From<io::Error> for TakeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Takes the next part of a request's body into `scratch.input`, and nothing behind its end.
+fn take_body(client: &mut Client, body: &mut Body, scratch: &mut Scratch) -> Result<usize, TakeError> {
+    let room = scratch.input.len();
+    if let Body::Length(left) = body {
+        let room = room.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        let taken = client.read(&mut scratch.input[..room])?;
+        *left -= taken as u64;
+        return Ok(taken);
+    }
+    // Where a chunked body ends is known only after it was looked at.
+    let seen = client.peek(&mut scratch.input)?;
+    let taken = body.feed(&scratch.input[..seen], |_| {}).map_err(|Malformed| TakeError::Malformed)?;
+    client.discard(taken, &mut scratch.leg)?;
+    client.left_unread(seen > taken || seen == room);
+    Ok(taken)
+}
