@@ -1,4 +1,5 @@
 //! Promises of the native channel: order, one message per packet, descriptors, the end, back-pressure, inheritance.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};

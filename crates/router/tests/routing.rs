@@ -1,4 +1,5 @@
 //! Who gets which request: sessions stay with their owner, new ones spread, a dead worker is never waited for.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
 

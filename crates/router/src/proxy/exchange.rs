@@ -292,6 +292,7 @@ impl Exchange {
         if read == 0 {
             return self.leg_ended().map(|()| true);
         }
+        scratch.out.clear();
         // Out of `scratch` for the time both are borrowed.
         let leg = std::mem::take(&mut scratch.leg);
         let result = match self.response {

@@ -1,6 +1,7 @@
 //! A front door with real workers behind it, in one process: legs and hand-offs are real sockets, the workers are small
 //! HTTP servers that do what the path says.
 #![allow(
+    clippy::unwrap_used,
     dead_code,
     unreachable_pub,
     reason = "a module of several test programs, each of which uses its part"
