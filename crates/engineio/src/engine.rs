@@ -106,8 +106,9 @@ impl<P: Protocol> Engine<P> {
     {
         let (parts, body) = request.into_parts();
         let upgrade = upgrade::is_asked_for(&parts);
-        let refused = |code, message: Option<String>| {
+        let refused = |code: ErrorCode, message: Option<String>| {
             self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(code = code.code(), reason = code.message(), upgrade, "a request is refused");
             match upgrade {
                 true => reply::upgrade_error(code, message.as_deref()),
                 false => reply::error(code, message.as_deref()),
@@ -273,8 +274,19 @@ impl<P: Protocol> Inner<P> {
     fn start(&self, shared: &Arc<Shared>, parts: Parts, transport: Transport, arrival: Option<Arrival>) {
         let peer_addr = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
         let handshake = Handshake { parts, peer_addr, transport };
+        let unopened = Unopened(shared);
         let session = self.protocol.open(SessionHandle(shared.clone()), handshake);
+        std::mem::forget(unopened);
         tokio::spawn(SessionTask::new(shared.clone(), session, arrival));
+    }
+}
+
+/// Ends a session whose protocol panics in `open`: it would stay in the table without a task.
+struct Unopened<'a>(&'a Arc<Shared>);
+
+impl Drop for Unopened<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

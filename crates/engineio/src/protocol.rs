@@ -19,15 +19,15 @@ pub trait Protocol: Send + Sync + 'static {
 
 /// One session of the protocol above, owned by the session's task: no method needs a lock.
 pub trait Session: Send + 'static {
-    /// A message arrived. All messages of one read are given before [`poll`](Session::poll); what is sent
-    /// meanwhile leaves in one write.
+    /// A message arrived. All messages of one read are given before [`poll`](Session::poll), as long as
+    /// [`ready_for_more`](Session::ready_for_more) says so; what is sent meanwhile leaves in one write.
     fn message(&mut self, message: Message);
 
     /// Drives the futures this session holds. Called after each batch of messages, and when the waker fires.
     fn poll(&mut self, cx: &mut Context<'_>);
 
-    /// Whether more messages may be given. While false, nothing is read from the peer (back-pressure); a later
-    /// [`poll`](Session::poll) makes it true again.
+    /// Whether more messages may be given; asked before each. While false, nothing is read from the peer
+    /// (back-pressure); a later [`poll`](Session::poll) makes it true again.
     fn ready_for_more(&self) -> bool;
 
     /// The session is over. Takes `self`, so that unfinished work can move to a task of its own.

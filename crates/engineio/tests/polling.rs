@@ -254,3 +254,49 @@ async fn the_peers_address_is_passed_on() {
     let log = server.echo.log.lock().unwrap();
     assert!(log.peers.iter().all(|peer| peer.unwrap().ip() == server.addr.ip()), "{:?}", log.peers);
 }
+
+#[tokio::test]
+async fn a_body_of_very_many_messages_is_worked_off_as_the_session_takes_them() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    server.echo.gate.lock().unwrap().after = Some(10);
+    let addr = server.addr;
+    let body = vec!["4x"; 1000].join("\x1e");
+    let posted = {
+        let sid = sid.clone();
+        tokio::spawn(async move { post(addr, &sid, &body).await })
+    };
+    until(|| server.received() == 10).await;
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(server.received(), 10);
+    assert!(!posted.is_finished());
+    server.gate(false);
+    assert_eq!(posted.await.unwrap().body, "ok");
+    assert_eq!(server.received(), 1000);
+}
+
+#[tokio::test]
+async fn a_body_for_a_session_that_is_closing_is_answered() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    server.handle().close(CloseReason::ForcedClose);
+    assert_eq!(post(server.addr, &sid, "4late").await.status, 200);
+    assert_eq!(server.received(), 0);
+    assert_eq!(get(server.addr, &sid).await.body, "1");
+}
+
+#[tokio::test]
+async fn a_protocol_that_panics_costs_its_session_only() {
+    let server = serve(calm()).await;
+    let (mut other, _) = Ws::open(server.addr).await;
+    let sid = open(server.addr).await;
+    assert_eq!(post(server.addr, &sid, "4panic").await.status, 200);
+    server.until_closed(&[CloseReason::TransportError]).await;
+    assert_eq!(get(server.addr, &sid).await.status, 400);
+    let (mut ws, _) = Ws::open(server.addr).await;
+    ws.text("4panic").await;
+    assert_eq!(ws.next().await, common::Frame::End);
+    other.text("4fine").await;
+    assert_eq!(other.next().await, common::text("4fine"));
+    assert_eq!(server.engine.stats().sessions, 1);
+}

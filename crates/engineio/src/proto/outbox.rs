@@ -11,9 +11,6 @@ use bytes::Bytes;
 use super::payload;
 use crate::Frames;
 
-/// Capacity an empty queue may keep: more is given back, an idle session holds no buffer.
-const IDLE_CAPACITY: usize = 4;
-
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queue: VecDeque<Frames>,
@@ -75,7 +72,10 @@ impl Outbox {
             self.packets -= front.packets();
             self.queue.pop_front();
         }
-        self.relax();
+        if self.queue.is_empty() {
+            // An idle session holds no buffer.
+            self.queue = VecDeque::new();
+        }
     }
 
     /// Drops everything but the rest of a half-written entry, which must reach the peer whole or break the framing.
@@ -120,12 +120,6 @@ impl Outbox {
             payload::append(&mut body, true, packet.as_bytes());
         }
         body.into()
-    }
-
-    fn relax(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > IDLE_CAPACITY {
-            self.queue = VecDeque::new();
-        }
     }
 }
 
@@ -201,6 +195,6 @@ mod tests {
             outbox.push(Frames::text("x"));
         }
         outbox.advance(outbox.bytes());
-        assert!(outbox.queue.capacity() <= IDLE_CAPACITY);
+        assert_eq!(outbox.queue.capacity(), 0);
     }
 }

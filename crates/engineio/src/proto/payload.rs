@@ -17,25 +17,50 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads a request body packet by packet. Stops after the first that cannot be read.
-pub(crate) fn decode(body: Bytes) -> impl Iterator<Item = Result<Packet, PacketError>> {
-    let mut rest = Some(body);
-    std::iter::from_fn(move || {
-        let mut body = rest.take()?;
-        let packet = match body.iter().position(|&byte| byte == SEPARATOR) {
+/// Reads a request body packet by packet. Ends after the first that cannot be read.
+///
+/// Packets are read when they are asked for: a body of the allowed size may hold half a million of them.
+#[derive(Debug)]
+pub(crate) struct Packets(Option<Bytes>);
+
+impl Packets {
+    pub(crate) fn new(body: Bytes) -> Packets {
+        Packets(Some(body))
+    }
+
+    /// The packet, if the body is a single one without a message: a pong, most of the time.
+    pub(crate) fn single_control(body: &Bytes) -> Option<Packet> {
+        match body.first() {
+            Some(b'4' | b'b') | None => None,
+            Some(_) if body.contains(&SEPARATOR) => None,
+            Some(_) => parse_text(body.clone()).ok(),
+        }
+    }
+}
+
+impl Iterator for Packets {
+    type Item = Result<Packet, PacketError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut body = self.0.take()?;
+        let packet = match separator(&body) {
             Some(at) => {
                 let packet = body.split_to(at);
-                rest = Some(body.slice(1..));
+                self.0 = Some(body.slice(1..));
                 packet
             }
             None => body,
         };
         let packet = decode_packet(packet);
         if packet.is_err() {
-            rest = None;
+            self.0 = None;
         }
         Some(packet)
-    })
+    }
+}
+
+fn separator(body: &[u8]) -> Option<usize> {
+    body.iter().position(|&byte| byte == SEPARATOR)
 }
 
 fn decode_packet(bytes: Bytes) -> Result<Packet, PacketError> {
@@ -70,7 +95,7 @@ mod tests {
     use super::*;
 
     fn all(body: &'static str) -> Vec<Result<Packet, PacketError>> {
-        decode(Bytes::from_static(body.as_bytes())).collect()
+        Packets::new(Bytes::from_static(body.as_bytes())).collect()
     }
 
     fn text(text: &str) -> Result<Packet, PacketError> {
@@ -94,6 +119,16 @@ mod tests {
         assert_eq!(all(""), [Err(PacketError::Empty)]);
         assert_eq!(all("4a\x1e"), [text("a"), Err(PacketError::Empty)]);
         assert_eq!(all("b!!"), [Err(PacketError::Base64)]);
+    }
+
+    #[test]
+    fn a_single_pong_is_seen_at_once() {
+        let single = |body: &'static str| Packets::single_control(&Bytes::from_static(body.as_bytes()));
+        assert_eq!(single("3"), Some(Packet::Pong));
+        assert_eq!(single("1"), Some(Packet::Close));
+        for body in ["", "4x", "bAQ==", "3\x1e4x", "x"] {
+            assert_eq!(single(body), None);
+        }
     }
 
     #[test]

@@ -203,9 +203,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Queues a websocket control frame.
+    /// Queues the answer to a websocket ping. A peer that reads nothing gets none: its pings must not fill the memory.
     pub(crate) fn control(&mut self, frame: Bytes) {
-        if self.is_open() {
+        if self.is_open() && self.has_room() {
             self.outbox.push(Frames::raw(frame));
         }
     }
@@ -337,6 +337,11 @@ impl Machine {
         let reason = self.over().unwrap_or(CloseReason::TransportClose);
         self.phase = Phase::Closed(reason);
         self.outbox.clear();
+    }
+
+    /// Nobody is left to serve the session: its task was stopped, or panicked.
+    pub(crate) fn abort(&mut self) {
+        self.end(CloseReason::TransportError);
     }
 
     /// Reading stops, or goes on again, because the protocol above is behind. A pong that waits unread is no reason

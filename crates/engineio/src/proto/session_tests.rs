@@ -162,6 +162,18 @@ fn one_message_over_the_bound_passes_alone() {
     rig.send("x");
 }
 
+#[test]
+fn answers_to_websocket_pings_are_bounded() {
+    let mut rig = websocket();
+    for _ in 0..1000 {
+        rig.machine.control(websocket::pong(b"x"));
+    }
+    assert!(rig.machine.outbox().packets() <= 10);
+    rig.wire();
+    rig.machine.control(websocket::pong(b"x"));
+    assert_eq!(rig.wire(), b"\x8a\x01x");
+}
+
 // --- Polling ---
 
 #[test]

@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 
 use super::now;
 use super::reply;
-use super::shared::Shared;
+use super::shared::{Posted, Shared};
 use crate::Body;
-use crate::proto::payload;
+use crate::proto::payload::Packets;
 use crate::proto::request::ErrorCode;
 use crate::proto::session::Refused;
 
@@ -111,25 +111,11 @@ where
         }
         Err(Incomplete) => return reply::status(StatusCode::BAD_REQUEST),
     };
-    let taken = shared.act(|state| {
-        let now = now();
-        for packet in payload::decode(body) {
-            match packet {
-                Ok(packet) => state.inbox.extend(state.machine.packet(packet, now)),
-                Err(error) => {
-                    tracing::debug!(%error, "a body with a packet that cannot be read");
-                    state.machine.unreadable(now);
-                }
-            }
-        }
-        if state.inbox.is_empty() {
-            return None;
-        }
+    if let Some(packet) = Packets::single_control(&body) {
+        shared.act(|state| state.machine.packet(packet, now()));
+    } else {
         let (sender, taken) = oneshot::channel();
-        state.taken = Some(sender);
-        Some(taken)
-    });
-    if let Some(taken) = taken {
+        shared.act(|state| state.inbox = Some(Posted { packets: Packets::new(body), taken: sender }));
         shared.task.wake();
         // The answer waits until the messages have been given on: this is how a client that sends too much is
         // held back. If the session ends meanwhile, there is nothing to wait for.

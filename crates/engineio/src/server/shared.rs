@@ -3,7 +3,6 @@
 //! Its task, the polling requests, the timer wheel and every sender work on it through [`Shared::act`], which
 //! afterwards does what has become due: answer the waiting poll, write, plan the next deadline, wake the task.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -18,9 +17,10 @@ use super::now;
 use super::registry::Registry;
 use super::socket::{Reader, Writer};
 use super::wheel::Tick;
+use crate::proto::payload::Packets;
 use crate::proto::session::Machine;
 use crate::proto::websocket::Decoder;
-use crate::{CloseReason, Message, Transport};
+use crate::{CloseReason, Transport};
 
 pub(crate) struct Shared {
     sid: Box<str>,
@@ -43,15 +43,20 @@ pub(crate) struct State {
     pub(crate) writer: Option<Writer>,
     /// The connection a finished upgrade brought, until the task takes it.
     pub(crate) arrival: Option<Box<Arrival>>,
-    /// Messages of a polling request, until the task takes them.
-    pub(crate) inbox: VecDeque<Message>,
-    /// Completed when the task has taken them.
-    pub(crate) taken: Option<oneshot::Sender<()>>,
+    /// The body of a polling request, until the task takes it.
+    pub(crate) inbox: Option<Posted>,
     /// The waiting poll.
     pub(crate) get: Option<oneshot::Sender<Bytes>>,
     /// The tick at which the timer wheel looks at this session, and the deadline it is for.
     armed: Option<(Tick, Instant)>,
     listed: Option<Transport>,
+}
+
+/// A body whose packets the session's task works off.
+pub(crate) struct Posted {
+    pub(crate) packets: Packets,
+    /// Completed when all of them have been worked off.
+    pub(crate) taken: oneshot::Sender<()>,
 }
 
 /// A websocket that has become the session's connection.
@@ -75,8 +80,7 @@ impl Shared {
             blocked: false,
             writer,
             arrival: None,
-            inbox: VecDeque::new(),
-            taken: None,
+            inbox: None,
             get: None,
             armed: None,
             listed: None,
@@ -141,9 +145,11 @@ impl Shared {
         f(&mut self.state.lock())
     }
 
-    /// The task begins a batch: what is sent from now on is queued.
-    pub(crate) fn cork(&self) {
-        self.state.lock().corked = true;
+    /// The task begins a batch: what is sent from now on is queued. Returns what has been brought for it.
+    pub(crate) fn cork(&self) -> (Option<Posted>, Option<Box<Arrival>>) {
+        let mut state = self.state.lock();
+        state.corked = true;
+        (state.inbox.take(), state.arrival.take())
     }
 
     /// The task has worked off its batch: everything queued leaves in one write. Returns why the session is over,
@@ -179,14 +185,13 @@ impl Shared {
     /// The task is gone, whatever the reason: nothing may wait for it, and the connection ends.
     pub(crate) fn abandon(self: &Arc<Self>) {
         self.act(|state| {
-            state.machine.disconnected();
+            state.machine.abort();
             state.corked = false;
-            state.inbox = VecDeque::new();
+            state.inbox = None;
             state.arrival = None;
         });
         let mut state = self.state.lock();
         state.writer = None;
-        state.taken = None;
         self.news.notify_waiters();
     }
 

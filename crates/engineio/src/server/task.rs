@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 
 use super::now;
-use super::shared::{Arrival, Shared};
+use super::shared::{Arrival, Posted, Shared};
 use super::socket::Reader;
-use crate::proto::packet::{Packet, parse_text};
+use crate::proto::packet::{Packet, PacketError, parse_text};
 use crate::proto::websocket::{CLOSE, Decoder, Item, Violation, close, pong};
 use crate::{CloseReason, Message, Session};
 
@@ -19,6 +19,8 @@ pub(crate) struct SessionTask<S: Session> {
     shared: Arc<Shared>,
     session: Option<S>,
     link: Option<Link>,
+    /// A request's body that is being worked off.
+    posted: Option<Box<Posted>>,
     /// Not reading, because the session is behind.
     paused: bool,
     lingering: bool,
@@ -28,6 +30,14 @@ pub(crate) struct SessionTask<S: Session> {
 struct Link {
     reader: Reader,
     decoder: Decoder,
+    /// Bytes read and not decoded yet: the rest of a batch in which the session fell behind.
+    unread: BytesMut,
+}
+
+impl From<Arrival> for Link {
+    fn from(Arrival { reader, decoder, unread }: Arrival) -> Link {
+        Link { reader, decoder, unread }
+    }
 }
 
 /// What there was to receive.
@@ -44,68 +54,94 @@ impl<S: Session> Unpin for SessionTask<S> {}
 
 impl<S: Session> SessionTask<S> {
     pub(crate) fn new(shared: Arc<Shared>, session: S, arrival: Option<Arrival>) -> SessionTask<S> {
-        if let Some(arrival) = arrival {
-            shared.act(|state| state.arrival = Some(Box::new(arrival)));
+        SessionTask {
+            shared,
+            session: Some(session),
+            link: arrival.map(Link::from),
+            posted: None,
+            paused: false,
+            lingering: false,
         }
-        SessionTask { shared, session: Some(session), link: None, paused: false, lingering: false }
     }
 
-    /// Gives the session what has arrived, one read at most.
-    fn receive(&mut self, cx: &mut Context<'_>) -> Received {
-        let Some(session) = &mut self.session else { return Received::Nothing };
-        if !session.ready_for_more() {
-            if !self.paused {
-                self.paused = true;
-                self.shared.within_batch(|state| state.machine.set_paused(true, now()));
-            }
-            return Received::Held;
-        }
-        if self.paused {
-            self.paused = false;
-            self.shared.within_batch(|state| state.machine.set_paused(false, now()));
-        }
-        let (inbox, taken, arrival) = self.shared.within_batch(|state| {
-            (std::mem::take(&mut state.inbox), state.taken.take(), state.arrival.take())
-        });
-        let posted = taken.is_some();
-        for message in inbox {
-            session.message(message);
-        }
-        if let Some(taken) = taken {
-            let _ = taken.send(());
+    /// Begins a batch and takes what others have brought.
+    fn begin(&mut self) {
+        let (posted, arrival) = self.shared.cork();
+        if let Some(posted) = posted {
+            // There is one body at a time: the one before was worked off, or its session is over.
+            self.posted = Some(Box::new(posted));
         }
         if let Some(arrival) = arrival {
-            let Arrival { reader, decoder, unread } = *arrival;
-            self.link = Some(Link { reader, decoder });
-            if !unread.is_empty() {
-                self.digest(unread);
-            }
-            return Received::Something;
+            self.link = Some(Link::from(*arrival));
         }
-        if posted {
+    }
+
+    /// Gives the session what has arrived: one body or one read at most.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Received {
+        let Some(session) = &self.session else { return Received::Nothing };
+        let held = !session.ready_for_more();
+        if held != self.paused {
+            self.paused = held;
+            self.shared.within_batch(|state| state.machine.set_paused(held, now()));
+        }
+        if held {
+            return Received::Held;
+        }
+        if let Some(posted) = self.posted.take() {
+            self.digest_body(posted);
             return Received::Something;
         }
         let Some(link) = &mut self.link else { return Received::Nothing };
-        match link.reader.poll_batch(cx, &mut link.decoder) {
-            Poll::Pending => Received::Nothing,
-            Poll::Ready(Ok(Some(batch))) => {
-                self.digest(batch);
-                Received::Something
-            }
-            Poll::Ready(Ok(None) | Err(_)) => {
-                self.shared.within_batch(|state| state.machine.disconnected());
-                Received::Something
+        if link.unread.is_empty() {
+            match link.reader.poll_batch(cx, &mut link.decoder) {
+                Poll::Pending => return Received::Nothing,
+                Poll::Ready(Ok(Some(batch))) => link.unread = batch,
+                Poll::Ready(Ok(None) | Err(_)) => {
+                    self.shared.within_batch(|state| state.machine.disconnected());
+                    return Received::Something;
+                }
             }
         }
+        self.digest();
+        Received::Something
     }
 
-    /// Gives the session the messages in `batch`, all of them.
-    fn digest(&mut self, mut batch: BytesMut) {
+    /// Gives the session the messages of a request, until it has enough.
+    fn digest_body(&mut self, mut posted: Box<Posted>) {
+        let Some(session) = &mut self.session else { return };
+        let now = now();
+        while session.ready_for_more() {
+            match posted.packets.next() {
+                Some(Ok(packet)) => {
+                    let message = self.shared.within_batch(|state| state.machine.packet(packet, now));
+                    if let Some(message) = message {
+                        session.message(message);
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "a body with a packet that cannot be read");
+                    self.shared.within_batch(|state| state.machine.unreadable(now));
+                }
+                None => {
+                    let _ = posted.taken.send(());
+                    return;
+                }
+            }
+        }
+        self.posted = Some(posted);
+    }
+
+    /// Gives the session the messages of a read, until it has enough.
+    fn digest(&mut self) {
         let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else { return };
         let now = now();
-        loop {
-            let packet = match link.decoder.decode(&mut batch) {
-                Ok(None) => return,
+        while session.ready_for_more() {
+            let packet = match link.decoder.decode(&mut link.unread) {
+                Ok(None) => {
+                    // Gives back the read's memory, which messages may still share.
+                    link.unread = BytesMut::new();
+                    return;
+                }
                 Ok(Some(Item::Binary(data))) => Ok(Packet::Message(Message::Binary(data))),
                 Ok(Some(Item::Text(text))) => parse_text(text),
                 Ok(Some(Item::Ping(data))) => {
@@ -124,7 +160,7 @@ impl<S: Session> SessionTask<S> {
             };
             let message = match packet {
                 Ok(packet) => self.shared.within_batch(|state| state.machine.packet(packet, now)),
-                Err(crate::proto::packet::PacketError::Utf8) => {
+                Err(PacketError::Utf8) => {
                     return self.fail(CloseReason::TransportError, Violation::Utf8.close_frame());
                 }
                 Err(error) => {
@@ -157,11 +193,6 @@ impl<S: Session> SessionTask<S> {
                 }
             });
         }
-        if self.link.is_none()
-            && let Some(arrival) = self.shared.within_batch(|state| state.arrival.take())
-        {
-            self.link = Some(Link { reader: arrival.reader, decoder: arrival.decoder });
-        }
         // A peer that ends the connection first needs no last output any more.
         match &mut self.link {
             Some(link) => link.reader.poll_drain(cx),
@@ -177,7 +208,7 @@ impl<S: Session> Future for SessionTask<S> {
         let this = &mut *self;
         this.shared.task.register(cx.waker());
         loop {
-            this.shared.cork();
+            this.begin();
             let received = this.receive(cx);
             if let Some(session) = &mut this.session {
                 session.poll(cx);
@@ -187,6 +218,7 @@ impl<S: Session> Future for SessionTask<S> {
                 if let Some(session) = this.session.take() {
                     session.close(reason);
                 }
+                this.posted = None;
                 return this.poll_end(cx, closed);
             }
             let again = match received {

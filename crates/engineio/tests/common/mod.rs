@@ -37,6 +37,8 @@ pub struct Echo {
 #[derive(Default)]
 pub struct Gate {
     pub shut: bool,
+    /// Shuts by itself after so many messages.
+    pub after: Option<usize>,
     pub wakers: Vec<Waker>,
 }
 
@@ -58,7 +60,19 @@ impl Protocol for Echo {
 
 impl Session for EchoSession {
     fn message(&mut self, message: Message) {
-        self.echo.log.lock().unwrap().received += 1;
+        let received = {
+            let mut log = self.echo.log.lock().unwrap();
+            log.received += 1;
+            log.received
+        };
+        {
+            let mut gate = self.echo.gate.lock().unwrap();
+            if gate.after == Some(received) {
+                gate.after = None;
+                gate.shut = true;
+            }
+        }
+        assert!(message != Message::Text("panic".into()), "as asked");
         let frames = match message {
             Message::Text(text) => Frames::text(&text),
             Message::Binary(data) => Frames::binary(&data),
