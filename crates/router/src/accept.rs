@@ -15,6 +15,8 @@ use crate::front::Shared;
 
 /// How long to wait when there are no descriptors left: accepting at once would fail again, and spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks for idle legs, at least.
+const MIN_SWEEP: Duration = Duration::from_secs(1);
 /// A client that vanished without a word is found after this long, and three probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
@@ -52,7 +54,7 @@ pub(crate) fn listen(shared: &Arc<Shared>, listener: TcpListener) -> io::Result<
 
 async fn accept(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
     let limits = &shared.config.limits;
-    let mut sweep = tokio::time::interval((limits.idle_leg_timeout / 2).max(Duration::from_millis(100)));
+    let mut sweep = tokio::time::interval((limits.idle_leg_timeout / 2).max(MIN_SWEEP));
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut exhausted = false;
     loop {

@@ -48,6 +48,11 @@ impl Client {
         self.unread = unread;
     }
 
+    /// There may be bytes that were not taken: closed now, the connection would be reset.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.unread
+    }
+
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         self.stream.ready(interest).await
     }

@@ -31,6 +31,9 @@ pub(crate) fn refuse(stream: &TcpStream) {
     let mut out = Vec::new();
     Answer::Full.write(&mut out, Manner::CLOSE);
     let _ = send(stream, &out);
+    // What it has sent so far, or closing would reset the connection and take the answer with it. To wait for the rest
+    // would be to hold it after all.
+    let _ = rustix::net::recv(stream, &mut [0u8; 4096][..], rustix::net::RecvFlags::DONTWAIT);
 }
 
 /// Serves a connection that came back from a worker that died without taking it.
@@ -40,6 +43,9 @@ pub(crate) fn reroute(shared: &Arc<Shared>, connection: HandOff) {
     let held = Counted(shared.clone());
     // Gone already, or begun by the worker: there is nothing to route.
     let mut byte = [0];
+    if socket.set_nonblocking(true).is_err() {
+        return;
+    }
     if !matches!(socket.peek(&mut byte), Ok(1..)) {
         return;
     }
@@ -229,9 +235,9 @@ impl Connection<'_> {
                 counters.proxied.add();
                 match (keep_alive, exchange.is_body_done()) {
                     (true, true) => After::Next,
-                    (_, true) => After::Close,
-                    // It was answered early: let it read that.
-                    (_, false) => After::Linger,
+                    (_, true) if !self.client.has_unread() => After::Close,
+                    // There is more than was answered: let it read the answer.
+                    _ => After::Linger,
                 }
             }
             End::Switched(lease, _in_flight) => {

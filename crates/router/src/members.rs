@@ -18,6 +18,8 @@ pub(crate) struct Member {
     draining: AtomicBool,
     /// New sessions sent there so far.
     placed: AtomicU64,
+    /// The same, when it was last settled.
+    settled: AtomicU64,
     in_flight: AtomicUsize,
     quiet: Notify,
 }
@@ -27,6 +29,7 @@ impl Member {
         Self {
             id: backend.id(),
             placed: AtomicU64::new(backend.placements_seen()),
+            settled: AtomicU64::new(u64::MAX),
             backend,
             legs: Arc::default(),
             draining: AtomicBool::new(false),
@@ -46,6 +49,16 @@ impl Member {
         // The report may be ahead of us for a moment.
         let unseen = placed.saturating_sub(self.backend.placements_seen());
         u64::from(self.backend.sessions()) + unseen
+    }
+
+    /// Forgets sessions that were sent there and never arrived (their client left too early), once none has been sent for
+    /// as long as it takes to report one. Otherwise each would weigh on the worker for ever.
+    fn settle(&self) {
+        let placed = self.placed.load(Ordering::Relaxed);
+        if self.settled.swap(placed, Ordering::Relaxed) == placed {
+            let seen = self.backend.placements_seen();
+            let _ = self.placed.compare_exchange(placed, seen, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Requests it is working on for us.
@@ -160,7 +173,13 @@ impl Members {
         tokio::time::timeout_at(deadline, arrived).await.is_ok()
     }
 
+    /// To be called every now and then: at most as often as workers report their load.
     pub(crate) fn sweep(&self, age: Duration) {
-        self.with(|list| list.iter().for_each(|member| member.legs.sweep(age)));
+        self.with(|list| {
+            for member in list {
+                member.legs.sweep(age);
+                member.settle();
+            }
+        });
     }
 }

@@ -1,0 +1,167 @@
+//! The response's half of an exchange: from the leg to the client.
+
+use std::io;
+
+use super::exchange::{End, Exchange, Response};
+use crate::client::Client;
+use crate::http::body::Body;
+use crate::http::response::{self, Asked, Meaning};
+use crate::scratch::Scratch;
+
+/// The longest response head, in bytes.
+const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+
+impl Exchange {
+    /// Whether anything moved towards the client.
+    pub(super) fn step_response(&mut self, client: &mut Client, scratch: &mut Scratch) -> Result<bool, End> {
+        if !self.to_client.is_empty() {
+            let written = client.write(&self.to_client).map_err(|_| End::ClientGone)?;
+            self.to_client.drain(..written);
+            if !self.to_client.is_empty() {
+                return Ok(written > 0);
+            }
+            self.to_client = Vec::new();
+            self.end_if_done()?;
+            return Ok(true);
+        }
+        let Some((lease, _)) = &self.upstream else { return Ok(false) };
+        let read = match lease.leg().read(&mut scratch.leg) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            read => read.unwrap_or(0),
+        };
+        if read == 0 {
+            return self.leg_ended().map(|()| true);
+        }
+        scratch.out.clear();
+        // Out of `scratch` for the time both are borrowed.
+        let leg = std::mem::take(&mut scratch.leg);
+        let result = match self.response {
+            Response::Head(_) => self.response_head(client, scratch, &leg[..read]),
+            Response::Body { .. } => self.response_body(client, scratch, &leg[..read]),
+            Response::Done | Response::Switched => Ok(()),
+        };
+        scratch.leg = leg;
+        result?;
+        self.end_if_done()?;
+        Ok(true)
+    }
+
+    fn leg_ended(&mut self) -> Result<(), End> {
+        match &self.response {
+            Response::Head(partial) => {
+                let invalid = !partial.is_empty();
+                let reused = self.upstream.as_ref().is_some_and(|(lease, _)| lease.reused);
+                Err(End::NoResponse { reused, invalid, complete: self.body.is_done() })
+            }
+            Response::Body { body: Body::UntilEnd, .. } => {
+                self.leg_stays = false;
+                self.response = Response::Done;
+                self.end_if_done()
+            }
+            _ => Err(End::Cut),
+        }
+    }
+
+    fn response_head(&mut self, client: &mut Client, scratch: &mut Scratch, read: &[u8]) -> Result<(), End> {
+        if self.unconsumed > 0 {
+            // The worker has it: now it is ours to take.
+            let count = std::mem::take(&mut self.unconsumed);
+            client.discard(count, &mut scratch.input).map_err(|_| End::ClientGone)?;
+        }
+        let Response::Head(partial) = &mut self.response else { return Ok(()) };
+        let mut kept = std::mem::take(partial);
+        let mut input = if kept.is_empty() {
+            read
+        } else {
+            kept.extend_from_slice(read);
+            &kept[..]
+        };
+        let asked =
+            Asked { keep_alive: self.about.asked.keep_alive && self.body.is_done(), ..self.about.asked };
+        let invalid = End::NoResponse { reused: false, invalid: true, complete: self.body.is_done() };
+        loop {
+            match response::translate(input, asked, &mut scratch.out) {
+                Err(response::Invalid) => return Err(invalid),
+                Ok(None) if input.len() > MAX_RESPONSE_HEAD => return Err(invalid),
+                Ok(None) => {
+                    self.response = Response::Head(input.to_vec());
+                    break;
+                }
+                Ok(Some((end, Meaning::Interim))) => input = &input[end..],
+                Ok(Some((end, Meaning::Switched))) => {
+                    self.response = Response::Switched;
+                    scratch.out.extend_from_slice(&input[end..]);
+                    break;
+                }
+                Ok(Some((end, Meaning::Final { body, leg_stays, client_stays, unchunk }))) => {
+                    self.leg_stays = leg_stays;
+                    self.about.asked.keep_alive = client_stays;
+                    self.response = Response::Body { body, unchunk };
+                    return self.response_body(client, scratch, &input[end..]);
+                }
+            }
+        }
+        self.flush(client, &scratch.out)
+    }
+
+    /// Passes on what of `read` belongs to the response, behind what `scratch.out` holds already.
+    fn response_body(&mut self, client: &mut Client, scratch: &mut Scratch, read: &[u8]) -> Result<(), End> {
+        let Response::Body { body, unchunk } = &mut self.response else { return Ok(()) };
+        let out = &mut scratch.out;
+        let fed = if *unchunk {
+            body.feed(read, |data| out.extend_from_slice(data))
+        } else {
+            body.feed(read, |_| {})
+        };
+        let Ok(taken) = fed else { return Err(End::Cut) };
+        // Bytes behind the response are nobody's.
+        self.leg_stays &= taken == read.len();
+        let (done, unchunk) = (body.is_done(), *unchunk);
+        if done {
+            self.response = Response::Done;
+        }
+        if unchunk {
+            return self.flush(client, &scratch.out);
+        }
+        if out.is_empty() {
+            return self.flush(client, &read[..taken]);
+        }
+        out.extend_from_slice(&read[..taken]);
+        self.flush(client, &scratch.out)
+    }
+
+    fn flush(&mut self, client: &Client, bytes: &[u8]) -> Result<(), End> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let written = client.write(bytes).map_err(|_| End::ClientGone)?;
+        self.to_client.extend_from_slice(&bytes[written..]);
+        Ok(())
+    }
+
+    fn end_if_done(&mut self) -> Result<(), End> {
+        match self.response {
+            Response::Done => {
+                // A slow client holds no leg.
+                if let Some((lease, _)) = self.upstream.take()
+                    && self.leg_stays
+                    && self.body.is_done()
+                    && self.to_leg.is_empty()
+                    && !self.deaf
+                {
+                    lease.give_back(self.idle_legs);
+                }
+                if self.to_client.is_empty() {
+                    return Err(End::Answered { keep_alive: self.about.asked.keep_alive });
+                }
+            }
+            Response::Switched if self.to_client.is_empty() => {
+                if let Some((lease, in_flight)) = self.upstream.take() {
+                    return Err(End::Switched(lease, in_flight));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
