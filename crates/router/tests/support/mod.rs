@@ -9,8 +9,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sundew_channel::tag::{self, Tag, TagKey};
@@ -21,6 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 pub const KEY: TagKey = TagKey::from_bytes(*b"the key of tests");
 
 pub struct Worker {
+    this: Weak<Worker>,
     id: BackendId,
     pub legs: AtomicUsize,
     pub handed: AtomicUsize,
@@ -40,7 +41,8 @@ impl Worker {
     }
 
     pub fn generation(slot: u16, generation: u8) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             id: BackendId { slot, generation },
             legs: AtomicUsize::new(0),
             handed: AtomicUsize::new(0),
@@ -177,8 +179,7 @@ impl Backend for Worker {
             return Err(connection);
         }
         self.handed.fetch_add(1, Ordering::SeqCst);
-        let worker = WORKERS.with_borrow(|all| all.iter().find(|w| std::ptr::eq(w.as_ref(), self)).cloned());
-        worker.unwrap().serve(TcpStream::from_std(connection.socket).unwrap());
+        self.this.upgrade().unwrap().serve(TcpStream::from_std(connection.socket).unwrap());
         Ok(())
     }
     fn open_leg(&self) -> io::Result<Leg> {
@@ -187,8 +188,7 @@ impl Backend for Worker {
         }
         self.legs.fetch_add(1, Ordering::SeqCst);
         let (ours, theirs) = UnixStream::pair()?;
-        let worker = WORKERS.with_borrow(|all| all.iter().find(|w| std::ptr::eq(w.as_ref(), self)).cloned());
-        worker.unwrap().serve(theirs);
+        self.this.upgrade().unwrap().serve(theirs);
         Ok(Leg::Unix(ours))
     }
     fn sessions(&self) -> u32 {
@@ -197,11 +197,6 @@ impl Backend for Worker {
     fn placements_seen(&self) -> u64 {
         self.placements.load(Ordering::SeqCst)
     }
-}
-
-thread_local! {
-    /// Tests run on one thread each.
-    static WORKERS: std::cell::RefCell<Vec<Arc<Worker>>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 pub struct Cluster {
@@ -230,7 +225,6 @@ pub fn cluster(count: u16, configure: impl FnOnce(&mut FrontConfig)) -> Cluster 
 
 impl Cluster {
     pub fn add(&mut self, worker: Arc<Worker>) {
-        WORKERS.with_borrow_mut(|all| all.push(worker.clone()));
         self.workers.push(worker.clone());
         self.front.add(worker);
     }
