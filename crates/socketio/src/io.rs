@@ -3,49 +3,76 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use sundew_engineio::{Engine, Pace, Stats};
+use tower_layer::Layer;
 
 use crate::adapter::{Adapter, Local};
 use crate::builder::{Builder, Options};
 use crate::namespace::{Namespace, Table};
+use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::session::Server;
 
 /// A Socket.IO server. Cheap to clone: hold one wherever something is to be emitted.
 ///
-/// Its broadcast methods (`emit`, `to`, ...) are those of the main namespace `/`.
+/// It is its main namespace `/` as well: `io.on_connect(...)`, `io.emit(...)`, `io.to(...)`.
 #[derive(Clone)]
 pub struct SocketIo {
     shared: Arc<Shared>,
+    main: Namespace,
 }
 
 /// What a server's sockets share.
 pub(crate) struct Shared {
-    pub(crate) options: Options,
+    pub(crate) options: Arc<Options>,
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     namespaces: RwLock<HashMap<Arc<str>, Arc<Table>>>,
     /// Set right after construction: the engine holds this, and this the engine. The circle lasts as long as the server,
     /// which is as long as the process.
     engine: OnceLock<Engine<Server>>,
 }
 
-/// What went wrong so far.
+/// What went wrong so far, counted up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Troubles {
+    /// Handlers that failed, panicked, or could not be called because the client's arguments did not fit.
+    pub handler_errors: u64,
+    /// Events that met a full queue.
+    pub queue_full: u64,
+    /// Connections closed because the client broke the protocol.
+    pub protocol_errors: u64,
+    /// Events without a handler.
+    pub unhandled: u64,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) handler_errors: AtomicU64,
     pub(crate) queue_full: AtomicU64,
     pub(crate) protocol_errors: AtomicU64,
+    pub(crate) unhandled: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn namespace(&self, nsp: &str) -> Option<Arc<Table>> {
         self.namespaces.read().get(nsp).cloned()
+    }
+
+    fn make(self: &Arc<Self>, nsp: &str) -> Arc<Table> {
+        if let Some(table) = self.namespace(nsp) {
+            return table;
+        }
+        let mut namespaces = self.namespaces.write();
+        let make = |name: &Arc<str>| Arc::new(Table::new(name.clone(), self));
+        namespaces.entry(nsp.into()).or_insert_with_key(make).clone()
     }
 }
 
@@ -62,23 +89,23 @@ impl SocketIo {
 
     pub(crate) fn from_builder(builder: Builder) -> SocketIo {
         let shared = Arc::new(Shared {
-            options: builder.options,
+            options: Arc::new(builder.options),
             adapter: builder.adapter,
             state: builder.state,
-            counters: Counters::default(),
+            counters: Arc::default(),
             namespaces: RwLock::default(),
             engine: OnceLock::new(),
         });
         let engine = Engine::new(builder.engine, Server::new(shared.clone()));
         let _ = shared.engine.set(engine);
-        let io = SocketIo { shared };
-        io.of("/");
+        let io = SocketIo::from_shared(shared);
         io.shared.adapter.start(Local::new(Arc::downgrade(&io.shared)));
         io
     }
 
     pub(crate) fn from_shared(shared: Arc<Shared>) -> SocketIo {
-        SocketIo { shared }
+        let main = Namespace::new(shared.make("/"));
+        SocketIo { shared, main }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -89,11 +116,7 @@ impl SocketIo {
     /// a `,` is left off (commas end a namespace on the wire).
     pub fn of(&self, name: &str) -> Namespace {
         let name = normal(name);
-        let mut namespaces = self.shared.namespaces.write();
-        let table = namespaces
-            .entry(Arc::from(name.as_str()))
-            .or_insert_with_key(|name| Arc::new(Table::new(name.clone(), Arc::downgrade(&self.shared))));
-        Namespace::new(table.clone())
+        Namespace::new(self.shared.make(&name))
     }
 
     /// The engine underneath.
@@ -107,6 +130,33 @@ impl SocketIo {
     /// Counters of the engine: sessions open now, by transport, and so far.
     pub fn stats(&self) -> Stats {
         self.engine().stats()
+    }
+
+    /// What went wrong so far.
+    pub fn troubles(&self) -> Troubles {
+        let counters = &self.shared.counters;
+        Troubles {
+            handler_errors: counters.handler_errors.load(Ordering::Relaxed),
+            queue_full: counters.queue_full.load(Ordering::Relaxed),
+            protocol_errors: counters.protocol_errors.load(Ordering::Relaxed),
+            unhandled: counters.unhandled.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A tower layer: requests on the server's path are its own, all others go on to the service inside.
+    ///
+    /// ```
+    /// # use sundew_socketio::SocketIo;
+    /// let io = SocketIo::new();
+    /// let app: axum::Router = axum::Router::new().layer(io.layer());
+    /// ```
+    pub fn layer(&self) -> SocketIoLayer {
+        SocketIoLayer::new(self.clone())
+    }
+
+    /// A tower service of its own: requests off the server's path are answered with 404.
+    pub fn into_service(self) -> SocketIoService<NotFound> {
+        self.layer().layer(NotFound)
     }
 
     /// Completes when the number of sessions changes after this call. To miss nothing: call it, read
@@ -127,6 +177,15 @@ impl SocketIo {
     pub async fn close(&self) {
         self.engine().close().await;
         self.shared.adapter.close();
+    }
+}
+
+/// Everything a namespace can do, on the main namespace `/`.
+impl Deref for SocketIo {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.main
     }
 }
 

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::ser::{CompactFormatter, Formatter};
+use serde_json::value::RawValue;
 use sundew_engineio::Text;
 
+use super::Packet;
 use super::binary::{Lifted, Wrap};
 use super::spread::{NotSpread, Spread};
 
@@ -63,6 +65,13 @@ impl Args {
     pub fn elements(&self) -> &str {
         let text = self.text.trim_end();
         text.get(self.first..text.len().saturating_sub(1)).unwrap_or_default().trim_end()
+    }
+
+    pub(crate) fn to_packet(&self) -> Packet {
+        let json = format!("[{}]", self.elements());
+        // Checked when it arrived: it cannot fail.
+        let json = RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Packet { json, attachments: self.attachments.clone() }
     }
 
     /// The binary values among them.

@@ -1,0 +1,139 @@
+//! Acknowledgements: giving them, and waiting for them.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use crate::Socket;
+use crate::error::{AckError, EmitError};
+use crate::packet::{Args, EmitArgs, ack, event};
+use crate::socket::acks::Waiter;
+use crate::socket::{Inner, check};
+
+/// Answers an event: the acknowledgement its client asked for, if it did. At most one can be sent.
+#[derive(Debug)]
+pub struct Ack {
+    socket: Socket,
+    id: Option<u64>,
+}
+
+impl Ack {
+    pub(crate) fn new(socket: Socket, id: Option<u64>) -> Ack {
+        Ack { socket, id }
+    }
+
+    /// Whether the client asked for one.
+    pub fn is_expected(&self) -> bool {
+        self.id.is_some()
+    }
+
+    /// Sends it; does nothing if the client did not ask. A tuple is several values; see [`EmitArgs`].
+    ///
+    /// # Errors
+    /// As [`Socket::emit`].
+    pub fn send(self, args: impl EmitArgs) -> Result<(), EmitError> {
+        let Some(id) = self.id else { return Ok(()) };
+        let inner = self.socket.inner();
+        inner.deliver(ack(&inner.table.name, id, args)?, false)
+    }
+}
+
+/// Waits for a client's acknowledgement. The event was sent when this was made.
+#[must_use = "the event is sent, but nobody waits for its acknowledgement: await it, or use `emit`"]
+pub struct AckFuture<T> {
+    state: State,
+    timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    expected: PhantomData<fn() -> T>,
+}
+
+enum State {
+    Failed(Option<EmitError>),
+    Waiting { answer: oneshot::Receiver<Args>, entry: Entry },
+}
+
+/// Takes the entry back if nobody waits any more.
+struct Entry {
+    socket: Weak<Inner>,
+    id: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.upgrade() {
+            socket.forget(self.id);
+        }
+    }
+}
+
+impl<T> AckFuture<T> {
+    pub(crate) fn send(socket: &Socket, name: &str, args: impl EmitArgs, timeout: Duration) -> AckFuture<T> {
+        let state = match AckFuture::<T>::start(socket, name, args) {
+            Ok(state) => state,
+            Err(error) => State::Failed(Some(error)),
+        };
+        AckFuture { state, timeout, timer: None, expected: PhantomData }
+    }
+
+    fn start(socket: &Socket, name: &str, args: impl EmitArgs) -> Result<State, EmitError> {
+        check(name)?;
+        let inner = socket.inner();
+        let id = inner.table.next_ack();
+        let frames = event(&inner.table.name, Some(id), name, args)?;
+        let (sender, answer) = oneshot::channel();
+        // Before it is sent: the answer may be quick.
+        inner.expect(id, Waiter::One(sender))?;
+        let entry = Entry { socket: Arc::downgrade(inner), id };
+        inner.deliver(frames, false)?;
+        Ok(State::Waiting { answer, entry })
+    }
+
+    /// Waits that long, counted from the first poll, instead of the server's `ack_timeout`.
+    pub fn timeout(mut self, timeout: Duration) -> AckFuture<T> {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl<T: DeserializeOwned> Future for AckFuture<T> {
+    type Output = Result<T, AckError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, AckError>> {
+        let this = &mut *self;
+        match &mut this.state {
+            State::Failed(error) => {
+                Poll::Ready(Err(error.take().map_or(AckError::Disconnected, AckError::Emit)))
+            }
+            State::Waiting { answer, entry } => {
+                if let Poll::Ready(result) = Pin::new(answer).poll(cx) {
+                    return Poll::Ready(match result {
+                        Ok(args) => args.decode().map_err(AckError::Data),
+                        Err(_) => Err(AckError::Disconnected),
+                    });
+                }
+                let timeout = this.timeout;
+                let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+                ready!(timer.as_mut().poll(cx));
+                if let Some(socket) = entry.socket.upgrade() {
+                    socket.forget(entry.id);
+                }
+                this.state = State::Failed(None);
+                Poll::Ready(Err(AckError::Timeout))
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for AckFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AckFuture").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! What can fail when something is sent, and how handlers' failures are told.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::OnFull;
+use crate::adapter::AdapterError;
+use crate::packet::{Args, DataError};
+
+/// An event was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The client reads too slowly and its queue is full. The event is lost, and the namespace's policy was applied.
+    /// `emit_async` waits instead.
+    #[error("the client's outgoing queue is full: it reads too slowly (policy: {policy:?})")]
+    Full {
+        /// What the namespace does in this case.
+        policy: OnFull,
+    },
+    /// Too many acknowledgements of this socket are outstanding (`max_pending_acks`).
+    #[error("the client owes too many acknowledgements (max_pending_acks)")]
+    TooManyAcks,
+    /// The socket is disconnected.
+    #[error("the socket is disconnected")]
+    Closed,
+    /// The arguments do not serialize to JSON.
+    #[error("the arguments do not serialize: {0}")]
+    Serialize(#[from] serde_json::Error),
+    /// The name means something to clients, or is refused by them (`connect`, `disconnect`, ...).
+    #[error("{0:?} is a reserved event name")]
+    Reserved(String),
+}
+
+/// An acknowledgement did not come.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// Not in time.
+    #[error("operation has timed out")]
+    Timeout,
+    /// The socket disconnected first.
+    #[error("socket has been disconnected")]
+    Disconnected,
+    /// It is not what was expected.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The event was not sent in the first place.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+}
+
+/// A broadcast was not acknowledged by everybody.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BroadcastAckError {
+    /// Some clients did not answer, in time or ever.
+    #[error("{missing} of {expected} clients did not acknowledge")]
+    Incomplete {
+        /// The answers that came.
+        answers: Vec<Args>,
+        /// How many clients got the event.
+        expected: u64,
+        /// How many of them did not answer.
+        missing: u64,
+    },
+    /// Other servers could not be asked.
+    #[error("{error}")]
+    Adapter {
+        /// Why.
+        error: AdapterError,
+        /// The answers that came.
+        answers: Vec<Args>,
+    },
+    /// The event was not sent in the first place.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// An answer is not what was expected.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+/// A middleware's refusal: what the client gets as `connect_error`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectError {
+    /// The error's `message`.
+    pub message: String,
+    /// The error's `data`; null leaves it out.
+    pub data: Value,
+}
+
+impl ConnectError {
+    /// A refusal without data.
+    pub fn new(message: impl Into<String>) -> ConnectError {
+        ConnectError { message: message.into(), data: Value::Null }
+    }
+
+    /// A refusal with data for the client.
+    #[must_use]
+    pub fn with_data(self, data: impl Into<Value>) -> ConnectError {
+        ConnectError { data: data.into(), ..self }
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<&str> for ConnectError {
+    fn from(message: &str) -> ConnectError {
+        ConnectError::new(message)
+    }
+}
+
+impl From<String> for ConnectError {
+    fn from(message: String) -> ConnectError {
+        ConnectError::new(message)
+    }
+}
+
+/// What went wrong in a handler. Always logged and counted; [`Namespace::on_error`](crate::Namespace::on_error) hears
+/// of it too.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct HandlerError {
+    /// The namespace.
+    pub namespace: String,
+    /// The socket's public id.
+    pub socket_id: String,
+    /// The event's name; `connect`, `disconnecting` or `disconnect` for those handlers, `middleware` for middleware.
+    pub event: String,
+    /// What happened.
+    pub failure: Failure,
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}: {}", self.event, self.namespace, self.failure)
+    }
+}
+
+impl std::error::Error for HandlerError {}
+
+/// How a handler failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// An argument of the handler could not be made; the handler did not run.
+    #[error("{0}")]
+    Extract(#[from] crate::extract::ExtractError),
+    /// It returned an error.
+    #[error("the handler failed: {0}")]
+    Returned(String),
+    /// It panicked. Nobody else is affected.
+    #[error("the handler panicked: {0}")]
+    Panicked(String),
+    /// A middleware refused the connection.
+    #[error("refused: {0}")]
+    Refused(ConnectError),
+}

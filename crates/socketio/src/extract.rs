@@ -1,0 +1,161 @@
+//! What handlers may list as arguments.
+
+use std::any::TypeId;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use serde::de::DeserializeOwned;
+
+use crate::call::{Call, ConnectCall, DisconnectCall, EventCall};
+use crate::packet::{Args, DataError, from_payload};
+use crate::{Ack, DisconnectReason, Namespace, Socket, SocketIo};
+
+/// An argument of a handler, made from the call `C`: [`ConnectCall`] (`on_connect`, middleware), [`EventCall`] (`on`), or
+/// [`DisconnectCall`] (`on_disconnecting`, `on_disconnect`).
+///
+/// Implement it for your own types; use other extractors inside.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of this handler",
+    label = "not an extractor here",
+    note = "everywhere: `Socket`, `SocketIo`, `Namespace`, `State<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
+    note = "in `on`: `Data<T>`, `Args`, `Ack`, `Event`; in `on_connect` and middleware: `Auth<T>`; in `on_disconnect`: `DisconnectReason`"
+)]
+pub trait Extract<C>: Sized {
+    /// Makes the argument.
+    ///
+    /// # Errors
+    /// It cannot be made: the handler does not run, and the error is reported.
+    fn extract(call: &mut C) -> Result<Self, ExtractError>;
+}
+
+/// An argument of a handler could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractError {
+    /// The client's arguments do not have the type the handler expects.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The server has no such state.
+    #[error("there is no State<{0}>: give it to the builder with .state(value)")]
+    State(&'static str),
+    /// The server is gone.
+    #[error("the server is gone")]
+    Gone,
+    /// An extractor of the app's own refused.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The arguments of an event, read as `T`: a tuple takes several, any other type the first.
+/// See [`Args::decode`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Data<T>(pub T);
+
+/// What the client sent as `auth`, read as `T`. `Auth<serde_json::Value>` takes anything; nothing sent is null.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Auth<T>(pub T);
+
+/// A value the server was built with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct State<T>(pub T);
+
+/// The event's name: for handlers of several events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event(pub std::sync::Arc<str>);
+
+macro_rules! deref {
+    ($($name:ident),*) => {$(
+        impl<T> Deref for $name<T> {
+            type Target = T;
+            fn deref(&self) -> &T {
+                &self.0
+            }
+        }
+        impl<T> DerefMut for $name<T> {
+            fn deref_mut(&mut self) -> &mut T {
+                &mut self.0
+            }
+        }
+    )*};
+}
+deref!(Data, Auth, State);
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<C: Call> Extract<C> for Socket {
+    fn extract(call: &mut C) -> Result<Socket, ExtractError> {
+        Ok(call.socket().clone())
+    }
+}
+
+impl<C: Call> Extract<C> for SocketIo {
+    fn extract(call: &mut C) -> Result<SocketIo, ExtractError> {
+        call.socket().io().ok_or(ExtractError::Gone)
+    }
+}
+
+impl<C: Call> Extract<C> for Namespace {
+    fn extract(call: &mut C) -> Result<Namespace, ExtractError> {
+        Ok(call.socket().namespace())
+    }
+}
+
+impl<C: Call, T: Clone + Send + Sync + 'static> Extract<C> for State<T> {
+    fn extract(call: &mut C) -> Result<State<T>, ExtractError> {
+        let io = call.socket().io().ok_or(ExtractError::Gone)?;
+        let value = io.shared().state.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref::<T>());
+        value.cloned().map(State).ok_or(ExtractError::State(std::any::type_name::<T>()))
+    }
+}
+
+impl<C: Call, T: Extract<C>> Extract<C> for Option<T> {
+    fn extract(call: &mut C) -> Result<Option<T>, ExtractError> {
+        Ok(T::extract(call).ok())
+    }
+}
+
+impl<C: Call, T: Extract<C>> Extract<C> for Result<T, ExtractError> {
+    fn extract(call: &mut C) -> Result<Result<T, ExtractError>, ExtractError> {
+        Ok(T::extract(call))
+    }
+}
+
+impl<T: DeserializeOwned> Extract<EventCall> for Data<T> {
+    fn extract(call: &mut EventCall) -> Result<Data<T>, ExtractError> {
+        Ok(Data(call.args.decode()?))
+    }
+}
+
+impl Extract<EventCall> for Args {
+    fn extract(call: &mut EventCall) -> Result<Args, ExtractError> {
+        Ok(call.args.clone())
+    }
+}
+
+impl Extract<EventCall> for Ack {
+    fn extract(call: &mut EventCall) -> Result<Ack, ExtractError> {
+        Ok(Ack::new(call.socket.clone(), call.ack.take()))
+    }
+}
+
+impl Extract<EventCall> for Event {
+    fn extract(call: &mut EventCall) -> Result<Event, ExtractError> {
+        Ok(Event(call.event.clone()))
+    }
+}
+
+impl<T: DeserializeOwned> Extract<ConnectCall> for Auth<T> {
+    fn extract(call: &mut ConnectCall) -> Result<Auth<T>, ExtractError> {
+        Ok(Auth(from_payload(call.socket.auth_json())?))
+    }
+}
+
+impl Extract<DisconnectCall> for DisconnectReason {
+    fn extract(call: &mut DisconnectCall) -> Result<DisconnectReason, ExtractError> {
+        Ok(call.reason)
+    }
+}

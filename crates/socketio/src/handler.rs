@@ -1,0 +1,120 @@
+//! Handlers: async functions that list what they need as arguments.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::call::{Call, ConnectCall};
+use crate::error::{ConnectError, Failure};
+use crate::extract::{Extract, ExtractError};
+
+/// A handler's future.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// A handler whose arguments' types were forgotten.
+pub(crate) type Erased<C> = Arc<dyn Fn(&mut C) -> Result<Work, ExtractError> + Send + Sync>;
+
+/// An async function whose arguments are extractors of `C` (at most eight), returning `()` or `Result<(), E>` where `E`
+/// can be displayed. An error is logged, counted and given to [`on_error`](crate::Namespace::on_error).
+///
+/// Implemented for functions and closures; not to be implemented by hand. `M` only tells arities apart.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not an async function of extractors",
+    note = "a handler is `async fn(A, B, ...)` or `async |a: A, b: B| {{ ... }}` with at most 8 arguments, each an extractor (`Socket`, `Data<T>`, `Ack`, ...), returning `()` or `Result<(), impl Display>`",
+    note = "its future must be `Send + 'static`, and the closure `Fn + Send + Sync + 'static`: use `move` and clone what it captures"
+)]
+pub trait Handler<C, M>: Send + Sync + 'static {
+    #[doc(hidden)]
+    fn start(&self, call: &mut C) -> Result<Work, ExtractError>;
+}
+
+/// An async function whose arguments are extractors of [`ConnectCall`] (at most eight), returning `Result<(), E>`: an `Err`
+/// refuses the socket, and the client gets `connect_error` with the message (and data) of the [`ConnectError`] that `E`
+/// turns into. A string does.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a middleware",
+    label = "not an async function of extractors that returns a Result",
+    note = "a middleware is `async fn(Socket, Auth<T>, ...) -> Result<(), E>` where `E: Into<ConnectError>` (`&str`, `String`, `ConnectError`)"
+)]
+pub trait Middleware<M>: Send + Sync + 'static {
+    #[doc(hidden)]
+    fn start(&self, call: &mut ConnectCall) -> Result<Work, ExtractError>;
+}
+
+/// What a handler may return.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `{Self}`",
+    note = "return `()` or `Result<(), E>` where `E: std::fmt::Display`; answer an event with the `Ack` extractor"
+)]
+pub trait Outcome {
+    #[doc(hidden)]
+    fn outcome(self) -> Result<(), Failure>;
+}
+
+impl Outcome for () {
+    fn outcome(self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl<E: std::fmt::Display> Outcome for Result<(), E> {
+    fn outcome(self) -> Result<(), Failure> {
+        self.map_err(|error| Failure::Returned(error.to_string()))
+    }
+}
+
+pub(crate) fn erase<C: Call, M>(handler: impl Handler<C, M>) -> Erased<C> {
+    Arc::new(move |call| handler.start(call))
+}
+
+pub(crate) fn erase_middleware<M>(middleware: impl Middleware<M>) -> Erased<ConnectCall> {
+    Arc::new(move |call| middleware.start(call))
+}
+
+macro_rules! handlers {
+    ($(($($arg:ident),*);)*) => {$(
+        #[allow(non_snake_case, unused_variables)]
+        impl<F, Fut, C, $($arg),*> Handler<C, ($($arg,)*)> for F
+        where
+            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            Fut::Output: Outcome,
+            C: Call,
+            $($arg: Extract<C>,)*
+        {
+            fn start(&self, call: &mut C) -> Result<Work, ExtractError> {
+                $(let $arg = $arg::extract(call)?;)*
+                let future = self($($arg),*);
+                Ok(Box::pin(async move { future.await.outcome() }))
+            }
+        }
+
+        #[allow(non_snake_case, unused_variables)]
+        impl<F, Fut, E, $($arg),*> Middleware<($($arg,)*)> for F
+        where
+            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<(), E>> + Send + 'static,
+            E: Into<ConnectError>,
+            $($arg: Extract<ConnectCall>,)*
+        {
+            fn start(&self, call: &mut ConnectCall) -> Result<Work, ExtractError> {
+                $(let $arg = $arg::extract(call)?;)*
+                let future = self($($arg),*);
+                Ok(Box::pin(async move { future.await.map_err(|error| Failure::Refused(error.into())) }))
+            }
+        }
+    )*};
+}
+
+handlers! {
+    ();
+    (A1);
+    (A1, A2);
+    (A1, A2, A3);
+    (A1, A2, A3, A4);
+    (A1, A2, A3, A4, A5);
+    (A1, A2, A3, A4, A5, A6);
+    (A1, A2, A3, A4, A5, A6, A7);
+    (A1, A2, A3, A4, A5, A6, A7, A8);
+}

@@ -1,0 +1,61 @@
+//! One connection as its sockets share it: the engine's handle and what is kept of the handshake.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use parking_lot::Mutex;
+use sundew_engineio::{Handshake, SessionHandle};
+
+use crate::socket::Inner;
+
+pub(crate) struct Link {
+    pub(crate) handle: SessionHandle,
+    pub(crate) peer_addr: Option<SocketAddr>,
+    /// Milliseconds since the epoch.
+    pub(crate) issued: u64,
+    pub(crate) url: Box<str>,
+    pub(crate) headers: Option<Box<HeaderMap>>,
+    /// Acknowledgements the client owes, over all its sockets.
+    pub(crate) pending_acks: AtomicUsize,
+    /// Whether the connection is being closed because its queue was full.
+    pub(crate) overflowed: AtomicBool,
+    sockets: Mutex<Vec<Weak<Inner>>>,
+}
+
+impl Link {
+    pub(crate) fn new(handle: SessionHandle, request: Handshake, keep_headers: bool) -> Link {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let url = request.parts.uri.path_and_query().map_or("/", |url| url.as_str()).into();
+        Link {
+            handle,
+            peer_addr: request.peer_addr,
+            issued: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            url,
+            headers: keep_headers.then(|| Box::new(request.parts.headers)),
+            pending_acks: AtomicUsize::new(0),
+            overflowed: AtomicBool::new(false),
+            sockets: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn add(&self, socket: &Arc<Inner>) {
+        self.sockets.lock().push(Arc::downgrade(socket));
+    }
+
+    pub(crate) fn remove(&self, socket: &Arc<Inner>) {
+        let mut sockets = self.sockets.lock();
+        sockets.retain(|other| !std::ptr::eq(other.as_ptr(), Arc::as_ptr(socket)));
+        sockets.shrink_to_fit();
+    }
+
+    pub(crate) fn sockets(&self) -> Vec<Arc<Inner>> {
+        self.sockets.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(crate) fn owes_acks(&self) -> bool {
+        self.pending_acks.load(Ordering::Relaxed) > 0
+    }
+}

@@ -1,0 +1,254 @@
+//! A namespace as the app sees it: register handlers, emit to everybody.
+
+mod table;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::adapter::AdapterError;
+use crate::call::{ConnectCall, DisconnectCall, EventCall};
+use crate::error::{BroadcastAckError, HandlerError};
+use crate::handler::{Handler, Middleware, erase, erase_middleware};
+use crate::operators::{Broadcast, RemoteSocket, RoomNames, Sent};
+use crate::packet::EmitArgs;
+use crate::{Socket, SocketIo};
+
+pub(crate) use table::{Found, Table};
+
+/// A namespace of a server. Cheap to clone.
+///
+/// Handlers are registered here once, for all its sockets; each is an async function of extractors
+/// ([`crate::extract`]). Registering the same event again replaces its handler. Register before the server serves:
+/// then they are in place before any CONNECT is answered.
+#[derive(Clone)]
+pub struct Namespace(Arc<Table>);
+
+/// When the handlers of one socket's events run. They always start in the order of the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Each runs to its first `await` before the next starts, as in Node; then they run side by side.
+    #[default]
+    Concurrent,
+    /// Each runs to its end before the next starts.
+    Serial,
+}
+
+/// What happens to a client whose outgoing queue is full when something (not volatile) is to be sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// Its connection is closed: it comes back and starts afresh, rather than miss something unnoticed.
+    #[default]
+    Disconnect,
+    /// It misses the event; the emitter gets [`EmitError::Full`](crate::EmitError::Full).
+    Drop,
+}
+
+impl Namespace {
+    pub(crate) fn new(table: Arc<Table>) -> Namespace {
+        Namespace(table)
+    }
+
+    /// Its name, with the slash.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its server.
+    pub fn io(&self) -> Option<SocketIo> {
+        self.0.io()
+    }
+
+    /// Runs when a socket connects, after the middleware. CONNECT is answered when it returns or first waits; what is
+    /// emitted to the socket before that follows the answer. Events of the client wait until it has returned
+    /// (`max_waiting` of them).
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, Socket, extract::Auth};
+    /// # let io = SocketIo::new();
+    /// io.of("/chat").on_connect(async |socket: Socket, Auth(name): Auth<Option<String>>| {
+    ///     socket.join("lobby");
+    ///     let _ = socket.emit("welcome", name);
+    /// });
+    /// ```
+    pub fn on_connect<M>(&self, handler: impl Handler<ConnectCall, M>) -> &Namespace {
+        self.0.handlers.write().connect = Some(erase(handler));
+        self
+    }
+
+    /// Runs when a client emits `event`.
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, Socket, Ack, extract::Data};
+    /// # let io = SocketIo::new();
+    /// io.of("/").on("add", async |Data((a, b)): Data<(i64, i64)>, ack: Ack| {
+    ///     let _ = ack.send(a + b);
+    /// });
+    /// ```
+    pub fn on<M>(&self, event: &str, handler: impl Handler<EventCall, M>) -> &Namespace {
+        self.0.handlers.write().events.insert(event.into(), erase(handler));
+        self
+    }
+
+    /// Takes an event's handler back.
+    pub fn off(&self, event: &str) -> &Namespace {
+        self.0.handlers.write().events.remove(event);
+        self
+    }
+
+    /// Runs for events that have no handler of their own.
+    pub fn on_fallback<M>(&self, handler: impl Handler<EventCall, M>) -> &Namespace {
+        self.0.handlers.write().fallback = Some(erase(handler));
+        self
+    }
+
+    /// Runs when a socket is about to leave: it is still in its rooms until the handler first waits.
+    pub fn on_disconnecting<M>(&self, handler: impl Handler<DisconnectCall, M>) -> &Namespace {
+        self.0.handlers.write().disconnecting = Some(erase(handler));
+        self
+    }
+
+    /// Runs when a socket has left.
+    pub fn on_disconnect<M>(&self, handler: impl Handler<DisconnectCall, M>) -> &Namespace {
+        self.0.handlers.write().disconnect = Some(erase(handler));
+        self
+    }
+
+    /// Adds a middleware: decides about every socket before `on_connect`, in the order added. Its error is the client's
+    /// `connect_error`. (`use` in Node; the word is taken in Rust.)
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, ConnectError, extract::Auth};
+    /// # use serde_json::{Value, json};
+    /// # let io = SocketIo::new();
+    /// io.of("/admin").with(async |Auth(auth): Auth<Value>| {
+    ///     if auth["token"] == "secret" { Ok(()) } else { Err(ConnectError::new("not authorized").with_data(json!({"code": 7}))) }
+    /// });
+    /// ```
+    pub fn with<M>(&self, middleware: impl Middleware<M>) -> &Namespace {
+        self.0.handlers.write().middleware.push(erase_middleware(middleware));
+        self
+    }
+
+    /// Hears of every handler that failed, panicked, or could not be called because the client's arguments did not fit.
+    /// They are logged and counted in any case.
+    pub fn on_error(&self, hook: impl Fn(&HandlerError) + Send + Sync + 'static) -> &Namespace {
+        self.0.handlers.write().on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// When the handlers of one socket's events run. Default [`Order::Concurrent`].
+    pub fn order(&self, order: Order) -> &Namespace {
+        self.0.set_order(order);
+        self
+    }
+
+    /// What happens to clients that read too slowly. Default [`OnFull::Disconnect`].
+    pub fn when_full(&self, policy: OnFull) -> &Namespace {
+        self.0.set_on_full(policy);
+        self
+    }
+
+    /// How many sockets it has on this server.
+    pub fn socket_count(&self) -> usize {
+        self.0.rooms.read().len()
+    }
+
+    /// Its sockets on this server.
+    pub fn sockets(&self) -> Vec<Socket> {
+        self.0.rooms.read().select(&[], &[]).iter().cloned().collect()
+    }
+
+    /// The socket of that id, if it is on this server.
+    pub fn get(&self, id: &str) -> Option<Socket> {
+        self.0.rooms.read().get(id)
+    }
+
+    /// The rooms that have members on this server, without the sockets' own.
+    pub fn rooms(&self) -> Vec<String> {
+        self.0.rooms.read().names()
+    }
+
+    fn all(&self) -> Broadcast {
+        Broadcast::new(self.0.clone())
+    }
+
+    /// To the sockets in these rooms.
+    pub fn to(&self, rooms: impl RoomNames) -> Broadcast {
+        self.all().to(rooms)
+    }
+
+    /// The same as [`to`](Namespace::to) (Node's `in`).
+    pub fn within(&self, rooms: impl RoomNames) -> Broadcast {
+        self.all().to(rooms)
+    }
+
+    /// To all sockets but those in these rooms.
+    pub fn except(&self, rooms: impl RoomNames) -> Broadcast {
+        self.all().except(rooms)
+    }
+
+    /// To the sockets of this server.
+    pub fn local(&self) -> Broadcast {
+        self.all().local()
+    }
+
+    /// To those who are ready to receive at this moment.
+    pub fn volatile(&self) -> Broadcast {
+        self.all().volatile()
+    }
+
+    /// With a time limit for acknowledgements.
+    pub fn timeout(&self, timeout: Duration) -> Broadcast {
+        self.all().timeout(timeout)
+    }
+
+    /// Sends an event to all sockets, on all servers. See [`Broadcast::emit`].
+    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Sent {
+        self.all().emit(event, args)
+    }
+
+    /// Sends an event to all sockets and collects their acknowledgements. See [`Broadcast::emit_with_ack`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn emit_with_ack<T: DeserializeOwned>(
+        &self,
+        event: &str,
+        args: impl EmitArgs,
+    ) -> Result<Vec<T>, BroadcastAckError> {
+        self.all().emit_with_ack(event, args).await
+    }
+
+    /// All sockets, of all servers.
+    ///
+    /// # Errors
+    /// As [`Broadcast::fetch_sockets`].
+    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, AdapterError> {
+        self.all().fetch_sockets().await
+    }
+
+    /// Puts all sockets into rooms.
+    pub fn sockets_join(&self, rooms: impl RoomNames) {
+        self.all().sockets_join(rooms);
+    }
+
+    /// Takes all sockets out of rooms.
+    pub fn sockets_leave(&self, rooms: impl RoomNames) {
+        self.all().sockets_leave(rooms);
+    }
+
+    /// Disconnects all sockets; with `close`, their connections too. To empty a server whose clients shall come back, use
+    /// [`SocketIo::drain`].
+    pub fn disconnect_sockets(&self, close: bool) {
+        self.all().disconnect_sockets(close);
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("name", &self.name()).finish_non_exhaustive()
+    }
+}

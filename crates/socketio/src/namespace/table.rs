@@ -1,0 +1,299 @@
+//! A namespace inside: the handlers, the room index, and what is done to many sockets at once. No lock is held while
+//! anything is written to a client or a handler runs.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use parking_lot::RwLock;
+use sundew_engineio::{Frames, SendError};
+use tokio::sync::mpsc;
+
+use super::{OnFull, Order};
+use crate::adapter::{Adapter, BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
+use crate::builder::Options;
+use crate::call::{ConnectCall, DisconnectCall, EventCall};
+use crate::error::{EmitError, HandlerError};
+use crate::handler::Erased;
+use crate::io::{Counters, Shared};
+use crate::operators::Sent;
+use crate::packet::{Args, Kind, Packet, frames};
+use crate::rooms::{Rooms, Selection};
+use crate::socket::Inner;
+use crate::socket::acks::Waiter;
+use crate::{Socket, SocketIo};
+
+/// How many sockets an asynchronous broadcast writes to before it lets others run.
+const TURN: usize = 256;
+
+pub(crate) struct Table {
+    pub(crate) name: Arc<str>,
+    pub(crate) options: Arc<Options>,
+    pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) handlers: RwLock<Handlers>,
+    pub(crate) rooms: RwLock<Rooms<Socket>>,
+    shared: Weak<Shared>,
+    acks: AtomicU64,
+    serial: AtomicBool,
+    drop_when_full: AtomicBool,
+}
+
+#[derive(Default)]
+pub(crate) struct Handlers {
+    pub(crate) middleware: Vec<Erased<ConnectCall>>,
+    pub(crate) connect: Option<Erased<ConnectCall>>,
+    pub(crate) events: HashMap<Arc<str>, Erased<EventCall>>,
+    pub(crate) fallback: Option<Erased<EventCall>>,
+    pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
+    pub(crate) disconnect: Option<Erased<DisconnectCall>>,
+    pub(crate) on_error: Option<Arc<dyn Fn(&HandlerError) + Send + Sync>>,
+}
+
+/// An event's handler, and the event's name.
+pub(crate) struct Found {
+    pub(crate) event: Arc<str>,
+    pub(crate) handler: Erased<EventCall>,
+}
+
+impl Table {
+    pub(crate) fn new(name: Arc<str>, shared: &Arc<Shared>) -> Table {
+        Table {
+            name,
+            options: shared.options.clone(),
+            adapter: shared.adapter.clone(),
+            counters: shared.counters.clone(),
+            handlers: RwLock::default(),
+            rooms: RwLock::default(),
+            shared: Arc::downgrade(shared),
+            acks: AtomicU64::new(0),
+            serial: AtomicBool::new(false),
+            drop_when_full: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn io(&self) -> Option<SocketIo> {
+        self.shared.upgrade().map(SocketIo::from_shared)
+    }
+
+    pub(crate) fn next_ack(&self) -> u64 {
+        self.acks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_serial(&self) -> bool {
+        self.serial.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_order(&self, order: Order) {
+        self.serial.store(order == Order::Serial, Ordering::Relaxed);
+    }
+
+    pub(crate) fn on_full(&self) -> OnFull {
+        if self.drop_when_full.load(Ordering::Relaxed) { OnFull::Drop } else { OnFull::Disconnect }
+    }
+
+    pub(crate) fn set_on_full(&self, policy: OnFull) {
+        self.drop_when_full.store(policy == OnFull::Drop, Ordering::Relaxed);
+    }
+
+    /// The handler of an event: the socket's own, the namespace's, the fallback.
+    pub(crate) fn find(&self, socket: &Inner, event: &str) -> Option<Found> {
+        let found = |(event, handler): (&Arc<str>, &Erased<EventCall>)| Found {
+            event: event.clone(),
+            handler: handler.clone(),
+        };
+        if let Some(own) = &*socket.own.read()
+            && let Some(entry) = own.events.get_key_value(event)
+        {
+            return Some(found(entry));
+        }
+        let handlers = self.handlers.read();
+        handlers
+            .events
+            .get_key_value(event)
+            .map(found)
+            .or_else(|| handlers.fallback.as_ref().map(|handler| found((&event.into(), handler))))
+    }
+
+    pub(crate) fn disconnect_handlers(
+        &self,
+    ) -> (Option<Erased<DisconnectCall>>, Option<Erased<DisconnectCall>>) {
+        let handlers = self.handlers.read();
+        (handlers.disconnecting.clone(), handlers.disconnect.clone())
+    }
+
+    pub(crate) fn report(&self, error: &HandlerError) {
+        self.counters.handler_errors.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            nsp = error.namespace,
+            socket = error.socket_id,
+            event = error.event,
+            "{}",
+            error.failure
+        );
+        let hook = self.handlers.read().on_error.clone();
+        if let Some(hook) = hook {
+            hook(error);
+        }
+    }
+
+    pub(crate) fn join(&self, id: &str, room: &str) {
+        if self.rooms.write().join(id, room, self.options.max_rooms).is_err() {
+            let most = self.options.max_rooms;
+            tracing::warn!(
+                nsp = &*self.name,
+                socket = id,
+                room,
+                most,
+                "not joined: too many rooms (max_rooms)"
+            );
+        }
+    }
+
+    fn select(&self, opts: &BroadcastOptions) -> Selection<Socket> {
+        self.rooms.read().select(&opts.rooms, &opts.except)
+    }
+
+    /// Sends the same frames to all sockets selected.
+    pub(crate) fn broadcast(&self, frames: &Frames, opts: &BroadcastOptions) -> Sent {
+        let mut sent = Sent::default();
+        for socket in self.select(opts).iter() {
+            match socket.inner().deliver(frames.clone(), opts.volatile) {
+                Ok(()) => sent.sockets += 1,
+                Err(_) => sent.failed += 1,
+            }
+        }
+        sent
+    }
+
+    pub(crate) async fn broadcast_async(&self, frames: &Frames, opts: &BroadcastOptions) -> Sent {
+        let mut sent = Sent::default();
+        let mut slow = Vec::new();
+        let selection = self.select(opts);
+        for (index, socket) in selection.iter().enumerate() {
+            if index % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            if opts.volatile {
+                sent.sockets += usize::from(socket.inner().deliver(frames.clone(), true).is_ok());
+                continue;
+            }
+            match socket.inner().try_deliver(frames.clone()) {
+                Ok(()) => sent.sockets += 1,
+                Err(SendError::Full(_)) => slow.push(socket.clone()),
+                Err(SendError::Closed(_)) => sent.failed += 1,
+            }
+        }
+        let waits = slow.into_iter().map(|socket| async move {
+            loop {
+                socket.ready().await?;
+                match socket.inner().try_deliver(frames.clone()) {
+                    Ok(()) => return Ok(()),
+                    Err(SendError::Full(_)) => {}
+                    Err(SendError::Closed(_)) => return Err(EmitError::Closed),
+                }
+            }
+        });
+        for result in futures_util::future::join_all(waits).await {
+            match result {
+                Ok(()) => sent.sockets += 1,
+                Err(_) => sent.failed += 1,
+            }
+        }
+        sent
+    }
+
+    pub(crate) fn publish(&self, operation: &Operation) {
+        if let Err(error) = self.adapter.publish(&self.name, operation) {
+            tracing::error!(nsp = &*self.name, %error, "other servers were not told");
+        }
+    }
+
+    pub(crate) fn request(&self, request: Request, timeout: Duration) -> Responses {
+        self.adapter.request(&self.name, request, timeout)
+    }
+
+    /// Does on this server what was asked for.
+    pub(crate) fn apply(&self, operation: &Operation) {
+        match operation {
+            Operation::Broadcast { packet, opts } => {
+                self.broadcast(&frames(Kind::Event, &self.name, None, packet), opts);
+            }
+            Operation::Join { opts, rooms } => {
+                for socket in self.select(opts).iter() {
+                    socket.join(rooms);
+                }
+            }
+            Operation::Leave { opts, rooms } => {
+                for socket in self.select(opts).iter() {
+                    socket.leave(rooms);
+                }
+            }
+            Operation::Disconnect { opts, close } => {
+                for socket in self.select(opts).iter() {
+                    socket.disconnect(*close);
+                }
+            }
+        }
+    }
+
+    /// Answers for this server.
+    pub(crate) fn answer(&self, request: Request, timeout: Duration) -> Responses {
+        match request {
+            Request::BroadcastWithAck { packet, opts } => self.broadcast_with_ack(&packet, &opts, timeout),
+            Request::Fetch { opts } => stream::iter([Ok(Response::Sockets(self.describe(&opts)))]).boxed(),
+            Request::AllRooms => stream::iter([Ok(Response::Rooms(self.rooms.read().names()))]).boxed(),
+            Request::ServerSideEmit { .. } => stream::empty().boxed(),
+        }
+    }
+
+    pub(crate) fn describe(&self, opts: &BroadcastOptions) -> Vec<SocketInfo> {
+        self.select(opts).iter().map(Socket::describe).collect()
+    }
+
+    /// One id for all recipients, so that the packet is encoded once.
+    fn broadcast_with_ack(&self, packet: &Packet, opts: &BroadcastOptions, timeout: Duration) -> Responses {
+        let id = self.next_ack();
+        let frames = frames(Kind::Event, &self.name, Some(id), packet);
+        let (sender, answers) = mpsc::unbounded_channel();
+        let mut asked = Asked { id, sockets: Vec::new() };
+        for socket in self.select(opts).iter() {
+            let inner = socket.inner();
+            if opts.volatile && !inner.is_writable() {
+                continue;
+            }
+            if inner.expect(id, Waiter::Many(sender.clone())).is_err() {
+                continue;
+            }
+            match inner.deliver(frames.clone(), opts.volatile) {
+                Ok(()) => asked.sockets.push(Arc::downgrade(inner)),
+                Err(_) => drop(inner.forget(id)),
+            }
+        }
+        let count = asked.sockets.len() as u64;
+        // When the last socket has answered or left, no sender remains and the stream ends.
+        drop(sender);
+        let answers = stream::unfold((answers, asked), |(mut answers, asked)| async move {
+            let args: Args = answers.recv().await?;
+            Some((Response::Ack(args.to_packet()), (answers, asked)))
+        });
+        let limit = Box::pin(async move { tokio::time::sleep(timeout).await });
+        stream::iter([Response::Clients(count)]).chain(answers.take_until(limit)).map(Ok).boxed()
+    }
+}
+
+/// Sockets asked for an acknowledgement; they are asked no longer when this is dropped.
+struct Asked {
+    id: u64,
+    sockets: Vec<Weak<Inner>>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
+            socket.forget(self.id);
+        }
+    }
+}

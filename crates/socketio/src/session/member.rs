@@ -1,0 +1,202 @@
+//! One namespace on a connection: middleware, `on_connect`, then its events in their order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Connection;
+use super::running::{Done, Running, What};
+use crate::call::{ConnectCall, EventCall};
+use crate::handler::Erased;
+use crate::namespace::Found;
+use crate::packet::Args;
+use crate::{DisconnectReason, Socket};
+
+/// A socket as its connection sees it.
+pub(super) struct Member {
+    pub(super) socket: Socket,
+    pub(super) phase: Phase,
+    /// What waits until `phase` is open.
+    pub(super) queue: VecDeque<Arrived>,
+    /// The client has left; only what it sent before goes on.
+    pub(super) leaving: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The middleware decides.
+    Middleware,
+    /// `on_connect` has not returned.
+    Connecting,
+    Open,
+    /// In the serial order: a handler runs.
+    Busy,
+}
+
+/// What a client sent and what waits for its turn.
+pub(super) enum Arrived {
+    Event(EventCall),
+    Leave,
+}
+
+impl Member {
+    pub(super) fn new(socket: Socket) -> Member {
+        Member { socket, phase: Phase::Middleware, queue: VecDeque::new(), leaving: false }
+    }
+}
+
+impl Connection {
+    /// Asks the middleware.
+    pub(super) fn admit(&mut self, index: usize) {
+        let socket = self.members[index].socket.clone();
+        let chain = socket.inner().table.handlers.read().middleware.clone();
+        if chain.is_empty() {
+            return self.enter(index);
+        }
+        let mut call = ConnectCall { socket: socket.clone() };
+        let work = async move {
+            for middleware in chain {
+                middleware(&mut call)?.await?;
+            }
+            Ok(())
+        };
+        if let Some(done) = self.start(Running::new(Ok(Box::pin(work)), socket, What::Middleware)) {
+            self.advance(index, done);
+        }
+    }
+
+    /// Enters the namespace and runs `on_connect`; CONNECT is answered when that returns or first waits.
+    fn enter(&mut self, index: usize) {
+        let socket = self.members[index].socket.clone();
+        if !socket.inner().open() {
+            // Disconnected by its own middleware.
+            self.members.swap_remove(index);
+            return;
+        }
+        self.timer = None;
+        let handler = socket.inner().table.handlers.read().connect.clone();
+        self.members[index].phase = Phase::Connecting;
+        let done = match handler {
+            Some(handler) => {
+                let mut call = ConnectCall { socket: socket.clone() };
+                self.start(Running::call(socket.clone(), What::Connect, || handler(&mut call)))
+            }
+            None => Some(Done { socket: socket.clone(), what: What::Connect, refused: None }),
+        };
+        socket.inner().release();
+        if let Some(done) = done {
+            self.advance(index, done);
+        }
+    }
+
+    /// A handler of this member has ended.
+    pub(super) fn advance(&mut self, index: usize, done: Done) {
+        match done.what {
+            What::Middleware => match done.refused {
+                None => self.enter(index),
+                Some(error) => {
+                    let member = self.members.swap_remove(index);
+                    self.waiting -= member.queue.len();
+                    self.refuse(&member.socket.inner().table.name, &error);
+                }
+            },
+            What::Connect => self.members[index].phase = Phase::Open,
+            What::Event(_) => {
+                if self.members[index].phase == Phase::Busy {
+                    self.members[index].phase = Phase::Open;
+                }
+            }
+            What::Disconnecting | What::Disconnect => {}
+        }
+    }
+
+    pub(super) fn event(&mut self, index: usize, name: &str, ack: Option<u64>, args: impl FnOnce() -> Args) {
+        let member = &self.members[index];
+        let socket = member.socket.clone();
+        let now = member.phase == Phase::Open
+            && member.queue.is_empty()
+            && self.in_progress < self.shared.options.max_in_progress;
+        if !now {
+            // Its handler is looked for when its turn comes: `on_connect` may still register it.
+            let call = EventCall { socket, event: name.into(), args: args(), ack };
+            return self.arrive(index, Arrived::Event(call));
+        }
+        match socket.inner().table.find(socket.inner(), name) {
+            Some(Found { event, handler }) => {
+                self.run(index, EventCall { socket, event, args: args(), ack }, &handler);
+            }
+            None => self.unhandled(&socket, name),
+        }
+    }
+
+    fn unhandled(&self, socket: &Socket, event: &str) {
+        self.shared.counters.unhandled.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            nsp = &*socket.inner().table.name,
+            socket = socket.id(),
+            event,
+            "no handler for this event"
+        );
+    }
+
+    /// Takes its place in the member's order.
+    pub(super) fn arrive(&mut self, index: usize, arrived: Arrived) {
+        if matches!(arrived, Arrived::Leave) {
+            self.members[index].leaving = true;
+        }
+        self.members[index].queue.push_back(arrived);
+        self.waiting += 1;
+        self.pump(index);
+    }
+
+    /// Starts what may start.
+    pub(super) fn pump(&mut self, index: usize) {
+        while let Some(member) = self.members.get_mut(index)
+            && member.phase == Phase::Open
+            && self.in_progress < self.shared.options.max_in_progress
+            && let Some(arrived) = member.queue.pop_front()
+        {
+            self.waiting -= 1;
+            if member.queue.is_empty() {
+                // Sockets live long and are many: an idle one holds no buffer.
+                member.queue = VecDeque::new();
+            }
+            match arrived {
+                Arrived::Event(call) => {
+                    let table = &call.socket.inner().table;
+                    match table.find(call.socket.inner(), &call.event) {
+                        Some(found) => self.run(index, call, &found.handler),
+                        None => self.unhandled(&call.socket, &call.event),
+                    }
+                }
+                Arrived::Leave => {
+                    let member = self.members.swap_remove(index);
+                    member.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
+                    member.socket.inner().drop_handlers();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, index: usize, mut call: EventCall, handler: &Erased<EventCall>) {
+        let socket = call.socket.clone();
+        if socket.inner().table.is_serial() {
+            self.members[index].phase = Phase::Busy;
+        }
+        let what = What::Event(call.event.clone());
+        self.in_progress += 1;
+        if let Some(done) = self.start(Running::call(socket, what, || handler(&mut call))) {
+            self.in_progress -= 1;
+            self.advance(index, done);
+        }
+    }
+}
+
+/// A socket's public id: 20 characters, 120 random bits. `None` if the system has no randomness.
+pub(super) fn new_id() -> Option<Arc<str>> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect::<String>().into())
+}

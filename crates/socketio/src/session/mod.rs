@@ -1,0 +1,315 @@
+//! Socket.IO on one connection: which namespaces it has joined, the packet half received, the handlers in progress.
+//! Owned by the connection's task, so nothing here is locked; when the connection ends, what is unfinished moves to a
+//! task of its own.
+
+mod member;
+pub(crate) mod running;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
+use sundew_engineio::{CloseReason, Frames, Handshake, Message, Protocol, Session, SessionHandle, Text};
+use tokio::time::Sleep;
+
+use crate::DisconnectReason;
+use crate::error::ConnectError;
+use crate::io::Shared;
+use crate::link::Link;
+use crate::packet::{Args, Header, Kind, ParseError, connect_error, parse};
+use crate::socket::Inner;
+use member::{Arrived, Member, Phase};
+use running::{Done, Running, What};
+
+/// Socket.IO, as the engine sees it.
+pub struct Server(Arc<Shared>);
+
+impl Server {
+    pub(crate) fn new(shared: Arc<Shared>) -> Server {
+        Server(shared)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Protocol for Server {
+    type Session = Connection;
+
+    fn open(&self, handle: SessionHandle, request: Handshake) -> Connection {
+        let options = &self.0.options;
+        Connection {
+            timer: Some(Box::pin(tokio::time::sleep(options.connect_timeout))),
+            link: Arc::new(Link::new(handle, request, options.keep_headers)),
+            shared: self.0.clone(),
+            members: Vec::new(),
+            partial: None,
+            running: None,
+            in_progress: 0,
+            waiting: 0,
+            over: false,
+        }
+    }
+}
+
+/// One connection.
+pub struct Connection {
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    members: Vec<Member>,
+    partial: Option<Box<Partial>>,
+    /// Made when first needed, gone when empty: an idle connection has none.
+    running: Option<Box<FuturesUnordered<Running>>>,
+    /// Event handlers in `running`.
+    in_progress: usize,
+    /// Events queued at the members.
+    waiting: usize,
+    /// Until the first namespace is joined.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// The client broke the protocol: nothing it sends counts any more.
+    over: bool,
+}
+
+/// A packet whose attachments have not all arrived.
+struct Partial {
+    text: Text,
+    attachments: Vec<Bytes>,
+    expected: usize,
+}
+
+impl Session for Connection {
+    fn message(&mut self, message: Message) {
+        if self.over {
+            return;
+        }
+        let result = match message {
+            Message::Text(text) => self.text(text),
+            Message::Binary(bytes) => self.binary(bytes),
+        };
+        if let Err(error) = result {
+            self.broken(&error);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Some(timer) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            self.timer = None;
+            tracing::debug!("the client joined no namespace within connect_timeout: closing its connection");
+            self.link.handle.close(CloseReason::ForcedClose);
+        }
+        let _ = self.drive(cx);
+    }
+
+    fn ready_for_more(&self) -> bool {
+        let options = &self.shared.options;
+        // Handlers that wait for this client's acknowledgements must not keep them from being read.
+        self.waiting < options.max_waiting
+            && (self.in_progress < options.max_in_progress || self.link.owes_acks())
+    }
+
+    fn close(mut self, reason: CloseReason) {
+        let mut reason = DisconnectReason::from(reason);
+        if self.link.overflowed.load(Ordering::Acquire) {
+            reason = DisconnectReason::QueueFull;
+        }
+        self.timer = None;
+        self.over = true;
+        // A client in middleware never was in the namespace: nobody hears of it.
+        self.members.retain(|member| member.phase != Phase::Middleware);
+        for socket in self.members.iter().map(|member| member.socket.clone()).collect::<Vec<_>>() {
+            socket.inner().leave(reason);
+        }
+        if self.running.is_some() {
+            tokio::spawn(std::future::poll_fn(move |cx| self.drive(cx)));
+        } else {
+            self.drop_members();
+        }
+    }
+}
+
+impl Connection {
+    fn text(&mut self, text: Text) -> Result<(), Violation> {
+        if self.partial.is_some() {
+            return Err(Violation::AttachmentsMissing);
+        }
+        let header = parse(&text, self.shared.options.max_attachments)?;
+        if header.attachments > 0 {
+            let expected = header.attachments;
+            self.partial =
+                Some(Box::new(Partial { text, attachments: Vec::with_capacity(expected), expected }));
+            return Ok(());
+        }
+        self.packet(&header, &text, Vec::new())
+    }
+
+    fn binary(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        let partial = self.partial.as_mut().ok_or(Violation::UnexpectedBinary)?;
+        partial.attachments.push(bytes);
+        if partial.attachments.len() < partial.expected {
+            return Ok(());
+        }
+        let Some(partial) = self.partial.take() else { return Ok(()) };
+        let Partial { text, attachments, expected } = *partial;
+        let header = parse(&text, expected)?;
+        self.packet(&header, &text, attachments)
+    }
+
+    fn packet(&mut self, header: &Header<'_>, text: &Text, attachments: Vec<Bytes>) -> Result<(), Violation> {
+        if header.kind == Kind::Connect {
+            return self.connect(header.nsp, header.payload);
+        }
+        // Not joined, left, or being left: what comes late is ignored, as Node does.
+        let Some(index) = self.member(header.nsp) else { return Ok(()) };
+        let start = text.len() - header.payload.len();
+        let rest = header.event.as_ref().map(|(_, rest)| start + rest);
+        let args = || Args::new(text.clone(), start, rest, attachments);
+        match header.kind {
+            Kind::Connect => {}
+            Kind::Disconnect => self.arrive(index, Arrived::Leave),
+            Kind::Ack => {
+                if let Some(id) = header.ack {
+                    self.members[index].socket.inner().acknowledged(id, args());
+                }
+            }
+            Kind::Event => {
+                if let Some((name, _)) = &header.event {
+                    self.event(index, name, header.ack, args);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, nsp: &str, auth: &str) -> Result<(), Violation> {
+        if let Some(index) = self.members.iter().position(|member| &*member.socket.inner().table.name == nsp)
+        {
+            let old = &self.members[index];
+            if old.phase == Phase::Middleware || (!old.leaving && !old.socket.inner().is_gone()) {
+                return Err(Violation::ConnectedTwice);
+            }
+            if old.queue.is_empty() {
+                self.members.swap_remove(index).socket.inner().drop_handlers();
+            }
+        }
+        let Some(table) = self.shared.namespace(nsp) else {
+            self.refuse(nsp, &ConnectError::new("Invalid namespace"));
+            return Ok(());
+        };
+        if self.members.len() >= self.shared.options.max_namespaces {
+            self.refuse(nsp, &ConnectError::new("Too many namespaces"));
+            return Ok(());
+        }
+        let Some(id) = member::new_id() else {
+            self.refuse(nsp, &ConnectError::new("Internal error"));
+            return Ok(());
+        };
+        let inner = Arc::new(Inner::new(id, table, self.link.clone(), auth));
+        self.members.push(Member::new(inner.into()));
+        self.admit(self.members.len() - 1);
+        Ok(())
+    }
+
+    fn refuse(&self, nsp: &str, error: &ConnectError) {
+        self.send(connect_error(nsp, &error.message, &error.data));
+    }
+
+    fn send(&self, frames: Frames) {
+        if self.link.handle.send(frames).is_err() && self.link.handle.is_open() {
+            // It asks for more than it reads: thousands of CONNECTs whose answers pile up.
+            self.link.handle.close(CloseReason::ForcedClose);
+        }
+    }
+
+    /// The index of the live member of that namespace.
+    fn member(&self, nsp: &str) -> Option<usize> {
+        self.members.iter().position(|member| {
+            !member.leaving && &*member.socket.inner().table.name == nsp && !member.socket.inner().is_gone()
+        })
+    }
+
+    fn broken(&mut self, error: &Violation) {
+        self.over = true;
+        self.partial = None;
+        self.shared.counters.protocol_errors.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%error, "the client broke the protocol: closing its connection");
+        self.link.handle.close(CloseReason::ForcedClose);
+    }
+
+    /// Starts a handler; if it waits, it goes on in `running`.
+    fn start(&mut self, running: Running) -> Option<Done> {
+        match running.first() {
+            Ok(done) => Some(done),
+            Err(rest) => {
+                self.running.get_or_insert_default().push(rest);
+                None
+            }
+        }
+    }
+
+    /// Goes on with what is running, until nothing can. Ready when nothing is left.
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(running) = &mut self.running {
+            match Pin::new(&mut **running).poll_next(cx) {
+                Poll::Ready(Some(done)) => self.finished(done),
+                Poll::Ready(None) => self.running = None,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.over {
+            self.drop_members();
+        }
+        Poll::Ready(())
+    }
+
+    fn finished(&mut self, done: Done) {
+        if matches!(done.what, What::Event(_)) {
+            self.in_progress -= 1;
+        }
+        if let Some(index) = self.members.iter().position(|member| member.socket == done.socket) {
+            self.advance(index, done);
+        }
+        // One place became free: any member may have waited for it.
+        for index in (0..self.members.len()).rev() {
+            self.pump(index);
+        }
+    }
+
+    fn drop_members(&mut self) {
+        for member in self.members.drain(..) {
+            member.socket.inner().drop_handlers();
+        }
+    }
+}
+
+/// How a client broke the protocol.
+#[derive(Debug, thiserror::Error)]
+enum Violation {
+    #[error(transparent)]
+    Packet(#[from] ParseError),
+    #[error("a text message came where an attachment was due")]
+    AttachmentsMissing,
+    #[error("a binary message came without a packet it belongs to")]
+    UnexpectedBinary,
+    #[error("a namespace was joined twice")]
+    ConnectedTwice,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("namespaces", &self.members.len())
+            .field("in_progress", &self.in_progress)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,239 @@
+//! A socket's state, and its way out: frames are held until CONNECT is answered, then go to the engine.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use sundew_engineio::{CloseReason, Frames, SendError};
+
+use super::acks::{Acks, Refused, Waiter};
+use crate::call::{DisconnectCall, EventCall};
+use crate::error::EmitError;
+use crate::handler::Erased;
+use crate::link::Link;
+use crate::namespace::{OnFull, Table};
+use crate::packet::{Args, connect, disconnect};
+use crate::session::running::{Running, What};
+use crate::{DisconnectReason, Socket};
+
+/// In middleware: not in the namespace yet.
+const NEW: u8 = 0;
+const OPEN: u8 = 1;
+const GONE: u8 = 2;
+
+/// How many packets may be held for a socket whose CONNECT is not answered yet.
+const MOST_HELD: usize = 1024;
+
+pub(crate) struct Inner {
+    pub(crate) id: Arc<str>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) link: Arc<Link>,
+    /// The CONNECT payload: JSON, or empty.
+    pub(crate) auth: Box<str>,
+    state: AtomicU8,
+    holding: AtomicBool,
+    held: Mutex<Vec<Frames>>,
+    acks: Mutex<Acks>,
+    pub(crate) own: RwLock<Option<Box<Own>>>,
+    pub(crate) kept: Mutex<Option<Box<Kept>>>,
+}
+
+/// Handlers of this socket alone.
+#[derive(Default)]
+pub(crate) struct Own {
+    pub(crate) events: HashMap<Arc<str>, Erased<EventCall>>,
+    pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
+    pub(crate) disconnect: Option<Erased<DisconnectCall>>,
+}
+
+/// What the app attached.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) data: serde_json::Value,
+    pub(crate) values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+impl Inner {
+    pub(crate) fn new(id: Arc<str>, table: Arc<Table>, link: Arc<Link>, auth: &str) -> Inner {
+        Inner {
+            id,
+            table,
+            link,
+            auth: auth.into(),
+            state: AtomicU8::new(NEW),
+            holding: AtomicBool::new(true),
+            held: Mutex::default(),
+            acks: Mutex::default(),
+            own: RwLock::default(),
+            kept: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OPEN
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state.load(Ordering::Acquire) == GONE
+    }
+
+    /// Enters the namespace. False if it was disconnected meanwhile.
+    pub(crate) fn open(self: &Arc<Self>) -> bool {
+        if self.state.compare_exchange(NEW, OPEN, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return false;
+        }
+        self.link.add(self);
+        self.table.rooms.write().insert(self.id.clone(), Socket::from(self.clone()));
+        true
+    }
+
+    /// Answers CONNECT, then sends what was held. Does nothing the second time.
+    pub(crate) fn release(&self) {
+        if !self.holding.load(Ordering::Acquire) {
+            return;
+        }
+        let mut held = self.held.lock();
+        if !self.holding.load(Ordering::Acquire) {
+            return;
+        }
+        let answer = connect(&self.table.name, &self.id);
+        for frames in std::iter::once(answer).chain(std::mem::take(&mut *held)) {
+            if self.link.handle.send(frames).is_err() {
+                break;
+            }
+        }
+        // Under the lock: whoever waits for it finds the way out open, and everything before it sent.
+        self.holding.store(false, Ordering::Release);
+    }
+
+    /// Sends. On a full queue the namespace's policy is applied.
+    pub(crate) fn deliver(&self, frames: Frames, volatile: bool) -> Result<(), EmitError> {
+        if volatile && !self.is_writable() {
+            return Ok(());
+        }
+        self.try_deliver(frames).map_err(|error| match error {
+            SendError::Closed(_) => EmitError::Closed,
+            SendError::Full(_) => self.full(),
+        })
+    }
+
+    /// Sends; on a full queue gives the frames back and does nothing else.
+    pub(crate) fn try_deliver(&self, frames: Frames) -> Result<(), SendError> {
+        if self.is_gone() {
+            return Err(SendError::Closed(frames));
+        }
+        if self.holding.load(Ordering::Acquire) {
+            let mut held = self.held.lock();
+            if self.holding.load(Ordering::Acquire) {
+                if held.len() >= MOST_HELD {
+                    return Err(SendError::Full(frames));
+                }
+                held.push(frames);
+                return Ok(());
+            }
+        }
+        self.link.handle.send(frames)
+    }
+
+    fn full(&self) -> EmitError {
+        let policy = self.table.on_full();
+        self.table.counters.queue_full.fetch_add(1, Ordering::Relaxed);
+        if policy == OnFull::Disconnect && !self.link.overflowed.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                socket = &*self.id,
+                nsp = &*self.table.name,
+                "the client reads too slowly and its outgoing queue is full: disconnecting it"
+            );
+            self.link.handle.close(CloseReason::ForcedClose);
+        }
+        EmitError::Full { policy }
+    }
+
+    /// Whether a volatile event would be sent now.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.holding.load(Ordering::Acquire) && self.link.handle.is_writable()
+    }
+
+    /// Waits for an acknowledgement.
+    pub(crate) fn expect(&self, id: u64, waiter: Waiter) -> Result<(), EmitError> {
+        let most = self.table.options.max_pending_acks;
+        self.acks.lock().insert(id, waiter, most).map_err(|refused| match refused {
+            Refused::Closed => EmitError::Closed,
+            Refused::TooMany => EmitError::TooManyAcks,
+        })?;
+        self.link.pending_acks.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Waits no longer.
+    pub(crate) fn forget(&self, id: u64) -> Option<Waiter> {
+        let waiter = self.acks.lock().take(id)?;
+        self.link.pending_acks.fetch_sub(1, Ordering::Relaxed);
+        Some(waiter)
+    }
+
+    /// An acknowledgement came. One nobody waits for (any more) is ignored, as Node does.
+    pub(crate) fn acknowledged(&self, id: u64, args: Args) {
+        match self.forget(id) {
+            Some(waiter) => waiter.resolve(args),
+            None => tracing::debug!(socket = &*self.id, id, "an acknowledgement nobody waits for"),
+        }
+    }
+
+    /// Leaves the namespace: `disconnecting` handlers (its rooms still there), rooms, acknowledgements, `disconnect`
+    /// handlers. False if it had left before, or never entered.
+    pub(crate) fn leave(self: &Arc<Self>, reason: DisconnectReason) -> bool {
+        if self.state.swap(GONE, Ordering::AcqRel) != OPEN {
+            return false;
+        }
+        let socket = Socket::from(self.clone());
+        // Its event handlers stay: events that wait for `on_connect` still run.
+        let (own_disconnecting, own_disconnect) = match &mut *self.own.write() {
+            Some(own) => (own.disconnecting.take(), own.disconnect.take()),
+            None => (None, None),
+        };
+        let (disconnecting, disconnect) = self.table.disconnect_handlers();
+        let run = |handler: Option<Erased<DisconnectCall>>, what: What| {
+            if let Some(handler) = handler {
+                let mut call = DisconnectCall { socket: socket.clone(), reason };
+                Running::call(socket.clone(), what, || handler(&mut call)).detach();
+            }
+        };
+        run(own_disconnecting, What::Disconnecting);
+        run(disconnecting, What::Disconnecting);
+        self.table.rooms.write().remove(&self.id);
+        self.link.remove(self);
+        let unanswered = self.acks.lock().close();
+        self.link.pending_acks.fetch_sub(unanswered.len(), Ordering::Relaxed);
+        drop(unanswered);
+        run(own_disconnect, What::Disconnect);
+        run(disconnect, What::Disconnect);
+        true
+    }
+
+    /// Drops its own handlers: they often hold the socket itself.
+    pub(crate) fn drop_handlers(&self) {
+        let own = self.own.write().take();
+        drop(own);
+    }
+
+    /// Disconnects from this side.
+    pub(crate) fn disconnect(self: &Arc<Self>, close: bool) {
+        if self.is_open() {
+            self.release();
+            // A full queue or a closed connection: the socket leaves all the same.
+            let _ = self.link.handle.send(disconnect(&self.table.name));
+            self.leave(DisconnectReason::ServerNamespaceDisconnect);
+        } else {
+            self.state.store(GONE, Ordering::Release);
+        }
+        if close {
+            for other in self.link.sockets() {
+                other.disconnect(false);
+            }
+            self.link.handle.close(CloseReason::ForcedClose);
+        }
+    }
+}

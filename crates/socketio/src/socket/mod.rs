@@ -1,0 +1,312 @@
+//! A client's socket in one namespace.
+
+pub(crate) mod acks;
+mod inner;
+
+use std::any::{Any, TypeId};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sundew_engineio::{SendError, Transport};
+
+use crate::ack::AckFuture;
+use crate::adapter::{HandshakeInfo, SocketInfo};
+use crate::call::{DisconnectCall, EventCall};
+use crate::error::EmitError;
+use crate::handler::{Handler, erase};
+use crate::operators::{Broadcast, RoomNames, SocketEmitter};
+use crate::packet::{DataError, EmitArgs, RESERVED, event, from_payload};
+use crate::{Namespace, SocketIo};
+
+pub(crate) use inner::{Inner, Kept, Own};
+
+/// A client in a namespace. Cheap to clone; it may be kept and used after the client left, when sending fails with
+/// [`EmitError::Closed`].
+#[derive(Clone)]
+pub struct Socket(Arc<Inner>);
+
+impl From<Arc<Inner>> for Socket {
+    fn from(inner: Arc<Inner>) -> Socket {
+        Socket(inner)
+    }
+}
+
+impl Socket {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    /// Its public id: 20 random characters. Not the connection's session id, which is a secret; knowing this one gives no
+    /// hold on the connection. It is also the name of a room the socket is in.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(self.0.table.clone())
+    }
+
+    /// Its server.
+    pub fn io(&self) -> Option<SocketIo> {
+        self.0.table.io()
+    }
+
+    /// Whether it is in its namespace.
+    pub fn is_connected(&self) -> bool {
+        self.0.is_open()
+    }
+
+    /// The client's own address, through whatever proxy of Sundew's; `None` if the server around it does not say.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.link.peer_addr
+    }
+
+    /// The transport its connection uses now.
+    pub fn transport(&self) -> Transport {
+        self.0.link.handle.transport()
+    }
+
+    /// Path and query of the request that opened the connection.
+    pub fn url(&self) -> &str {
+        &self.0.link.url
+    }
+
+    /// Headers of the request that opened the connection; `None` unless
+    /// [`Builder::keep_headers`](crate::Builder::keep_headers) is on.
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        self.0.link.headers.as_deref()
+    }
+
+    /// What the client sent as `auth`; nothing sent is null.
+    ///
+    /// # Errors
+    /// It is not what `T` expects.
+    pub fn auth<T: DeserializeOwned>(&self) -> Result<T, DataError> {
+        from_payload(&self.0.auth)
+    }
+
+    pub(crate) fn auth_json(&self) -> &str {
+        &self.0.auth
+    }
+
+    /// How it connected, as other servers see it.
+    pub fn handshake(&self) -> HandshakeInfo {
+        let link = &self.0.link;
+        let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        HandshakeInfo {
+            address: link.peer_addr,
+            issued: link.issued,
+            url: link.url.to_string(),
+            auth: self.auth().unwrap_or_default(),
+            headers: link
+                .headers
+                .iter()
+                .flat_map(|headers| headers.iter().map(|(name, value)| (name.to_string(), text(value))))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn describe(&self) -> SocketInfo {
+        SocketInfo {
+            id: self.id().into(),
+            handshake: self.handshake(),
+            rooms: self.rooms(),
+            data: self.data(),
+        }
+    }
+
+    /// Sends an event to this client, without waiting. A tuple is several arguments; see [`EmitArgs`].
+    ///
+    /// # Errors
+    /// [`EmitError`]. A full queue has met the namespace's [`OnFull`](crate::OnFull) policy by then; ignoring the
+    /// error is fine.
+    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.emit_as(event, args, false)
+    }
+
+    pub(crate) fn emit_as(&self, name: &str, args: impl EmitArgs, volatile: bool) -> Result<(), EmitError> {
+        check(name)?;
+        self.0.deliver(event(&self.0.table.name, None, name, args)?, volatile)
+    }
+
+    /// Sends an event, waiting while the client's queue is full.
+    ///
+    /// # Errors
+    /// [`EmitError`], but never `Full`.
+    pub async fn emit_async(&self, name: &str, args: impl EmitArgs) -> Result<(), EmitError> {
+        check(name)?;
+        let mut frames = event(&self.0.table.name, None, name, args)?;
+        loop {
+            match self.0.try_deliver(frames) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Closed(_)) => return Err(EmitError::Closed),
+                Err(SendError::Full(back)) => {
+                    frames = back;
+                    self.ready().await?;
+                }
+            }
+        }
+    }
+
+    /// Waits until the client has read most of what was sent.
+    ///
+    /// # Errors
+    /// [`EmitError::Closed`].
+    pub async fn ready(&self) -> Result<(), EmitError> {
+        self.0.link.handle.ready().await.map_err(|_| EmitError::Closed)
+    }
+
+    /// Sends an event at once; the returned future waits for the client's acknowledgement and reads it as `T` (a tuple
+    /// takes several values). It fails after `ack_timeout` unless told otherwise, and when the socket disconnects.
+    ///
+    /// ```no_run
+    /// # async fn f(socket: sundew_socketio::Socket) -> Result<(), sundew_socketio::AckError> {
+    /// let answer: String = socket.emit_with_ack("question", "why?").timeout(std::time::Duration::from_secs(1)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn emit_with_ack<T: DeserializeOwned>(&self, event: &str, args: impl EmitArgs) -> AckFuture<T> {
+        AckFuture::send(self, event, args, self.0.table.options.ack_timeout)
+    }
+
+    /// Emits to this socket with a different timeout for acknowledgements.
+    pub fn timeout(&self, timeout: Duration) -> SocketEmitter {
+        SocketEmitter::new(self.clone()).timeout(timeout)
+    }
+
+    /// Emits to this socket only if it is ready to receive at this moment.
+    pub fn volatile(&self) -> SocketEmitter {
+        SocketEmitter::new(self.clone()).volatile()
+    }
+
+    /// To the others in these rooms.
+    pub fn to(&self, rooms: impl RoomNames) -> Broadcast {
+        self.broadcast().to(rooms)
+    }
+
+    /// To the others, but those in these rooms.
+    pub fn except(&self, rooms: impl RoomNames) -> Broadcast {
+        self.broadcast().except(rooms)
+    }
+
+    /// To the others in the namespace.
+    pub fn broadcast(&self) -> Broadcast {
+        Broadcast::new(self.0.table.clone()).except(self.id())
+    }
+
+    /// To the others on this server.
+    pub fn local(&self) -> Broadcast {
+        self.broadcast().local()
+    }
+
+    /// Joins rooms. Being in one already is fine. Beyond `max_rooms` it is refused with a warning. A socket in its
+    /// middleware is in no namespace yet and cannot join.
+    pub fn join(&self, rooms: impl RoomNames) {
+        rooms.each(&mut |room| self.0.table.join(&self.0.id, room));
+    }
+
+    /// Leaves rooms.
+    pub fn leave(&self, rooms: impl RoomNames) {
+        let mut index = self.0.table.rooms.write();
+        rooms.each(&mut |room| index.leave(&self.0.id, room));
+    }
+
+    /// The rooms it is in, that of its own id among them.
+    pub fn rooms(&self) -> Vec<String> {
+        self.0.table.rooms.read().rooms_of(&self.0.id)
+    }
+
+    /// Takes it off the namespace; with `close`, closes its connection too, and with it its sockets in other namespaces. The
+    /// client does not come back by itself.
+    pub fn disconnect(&self, close: bool) {
+        self.0.disconnect(close);
+    }
+
+    /// Handles an event of this socket alone; goes before the namespace's handler of the same event. Registered in
+    /// `on_connect`, before its first `await`, it misses nothing.
+    pub fn on<M>(&self, event: &str, handler: impl Handler<EventCall, M>) {
+        self.with_own(|own| drop(own.events.insert(event.into(), erase(handler))));
+    }
+
+    /// Takes this socket's own handler of an event back.
+    pub fn off(&self, event: &str) {
+        self.with_own(|own| drop(own.events.remove(event)));
+    }
+
+    /// Runs when this socket leaves, its rooms still there until the handler first waits; goes before the namespace's.
+    pub fn on_disconnecting<M>(&self, handler: impl Handler<DisconnectCall, M>) {
+        self.with_own(|own| own.disconnecting = Some(erase(handler)));
+    }
+
+    /// Runs when this socket has left; goes before the namespace's.
+    pub fn on_disconnect<M>(&self, handler: impl Handler<DisconnectCall, M>) {
+        self.with_own(|own| own.disconnect = Some(erase(handler)));
+    }
+
+    fn with_own(&self, change: impl FnOnce(&mut Own)) {
+        change(self.0.own.write().get_or_insert_default());
+    }
+
+    /// Attaches data that all servers can read, through `fetch_sockets`.
+    ///
+    /// # Errors
+    /// It does not serialize to JSON.
+    pub fn set_data(&self, data: impl Serialize) -> Result<(), serde_json::Error> {
+        let data = serde_json::to_value(data)?;
+        self.with_kept(|kept| kept.data = data);
+        Ok(())
+    }
+
+    /// The data attached; null if none.
+    pub fn data(&self) -> serde_json::Value {
+        self.0.kept.lock().as_ref().map(|kept| kept.data.clone()).unwrap_or_default()
+    }
+
+    /// Attaches a value of this server's own, one per type. Returns the one it replaces.
+    pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
+        let old = self.with_kept(|kept| kept.values.insert(TypeId::of::<T>(), Arc::new(value)));
+        old.and_then(|old: Arc<dyn Any + Send + Sync>| old.downcast().ok())
+    }
+
+    /// The value of that type.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        let value = self.0.kept.lock().as_ref()?.values.get(&TypeId::of::<T>()).cloned()?;
+        value.downcast().ok()
+    }
+
+    fn with_kept<R>(&self, change: impl FnOnce(&mut Kept) -> R) -> R {
+        change(self.0.kept.lock().get_or_insert_default())
+    }
+}
+
+/// Refuses names that mean something to clients.
+pub(crate) fn check(event: &str) -> Result<(), EmitError> {
+    // The shortest reserved name has seven letters; most events do not get past the first test.
+    if event.len() >= 7 && RESERVED.contains(&event) {
+        return Err(EmitError::Reserved(event.into()));
+    }
+    Ok(())
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Socket) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Socket {}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", &self.0.id)
+            .field("namespace", &self.0.table.name)
+            .field("connected", &self.is_connected())
+            .finish()
+    }
+}
