@@ -41,6 +41,8 @@ pub(crate) struct Table {
     drop_when_full: AtomicBool,
 }
 
+type OnError = Arc<dyn Fn(&HandlerError) + Send + Sync>;
+
 #[derive(Default)]
 pub(crate) struct Handlers {
     pub(crate) middleware: Vec<Erased<ConnectCall>>,
@@ -49,7 +51,7 @@ pub(crate) struct Handlers {
     pub(crate) fallback: Option<Erased<EventCall>>,
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
     pub(crate) disconnect: Option<Erased<DisconnectCall>>,
-    pub(crate) on_error: Option<Arc<dyn Fn(&HandlerError) + Send + Sync>>,
+    pub(crate) on_error: Option<OnError>,
 }
 
 /// An event's handler, and the event's name.

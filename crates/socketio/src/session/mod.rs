@@ -129,10 +129,10 @@ impl Session for Connection {
         for socket in self.members.iter().map(|member| member.socket.clone()).collect::<Vec<_>>() {
             socket.inner().leave(reason);
         }
-        if self.running.is_some() {
-            tokio::spawn(std::future::poll_fn(move |cx| self.drive(cx)));
-        } else {
-            self.drop_members();
+        match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
+            (true, Ok(runtime)) => drop(runtime.spawn(std::future::poll_fn(move |cx| self.drive(cx)))),
+            // Nothing to go on with, or the runtime is being torn down.
+            _ => self.drop_members(),
         }
     }
 }
