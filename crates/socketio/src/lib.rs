@@ -10,7 +10,7 @@
 //!     .on("message", async |socket: Socket, Data(text): Data<String>| {
 //!         socket.to("lobby").emit("message", text);
 //!     });
-//! let app = axum::Router::new().layer(io.layer());
+//! let app: axum::Router = axum::Router::new().layer(io.layer());
 //! # Ok(()) }
 //! ```
 //!

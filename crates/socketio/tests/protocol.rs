@@ -1,5 +1,7 @@
 //! The connect, disconnect and message groups of the official protocol suite, version 5, as tests of our own.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::time::{Duration, Instant};
