@@ -28,7 +28,7 @@ impl Client {
     pub(crate) fn new(stream: TcpStream, peer: Option<SocketAddr>) -> Self {
         // One client, one address, whichever family the listening socket has.
         let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-        Self { stream, peer, unread: true, half_closed: false }
+        Self { stream, peer, unread: false, half_closed: false }
     }
 
     pub(crate) fn peer(&self) -> Option<SocketAddr> {

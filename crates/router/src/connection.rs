@@ -187,7 +187,7 @@ impl Connection<'_> {
                     continue;
                 }
                 routed => {
-                    self.client.half_closed = ended;
+                    self.client.half_closed |= ended;
                     return routed;
                 }
             }

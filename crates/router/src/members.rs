@@ -40,7 +40,7 @@ impl Member {
 
     /// Takes new sessions.
     pub(crate) fn is_open(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed)
+        !self.draining.load(Ordering::SeqCst)
     }
 
     /// The sessions it reported, and those sent there since.
@@ -63,7 +63,7 @@ impl Member {
 
     /// Requests it is working on for us.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed) as u64
+        self.in_flight.load(Ordering::SeqCst) as u64
     }
 
     pub(crate) fn place(&self) {
@@ -80,15 +80,17 @@ impl Member {
 pub(crate) struct InFlight(pub(crate) Arc<Member>);
 
 impl InFlight {
+    /// Ask [`Member::is_open`] afterwards: either it tells of a drain, or who retires the worker sees this request. Both
+    /// are sequentially consistent for that.
     pub(crate) fn new(member: Arc<Member>) -> Self {
-        member.in_flight.fetch_add(1, Ordering::Relaxed);
+        member.in_flight.fetch_add(1, Ordering::SeqCst);
         Self(member)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 && !self.0.is_open() {
+        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && !self.0.is_open() {
             self.0.quiet.notify_waiters();
         }
     }
@@ -121,20 +123,20 @@ impl Members {
 
     pub(crate) fn drain(&self, id: BackendId) {
         if let Some(member) = self.find(id) {
-            member.draining.store(true, Ordering::Relaxed);
+            member.draining.store(true, Ordering::SeqCst);
         }
     }
 
     pub(crate) fn lost(&self, id: BackendId) {
         if let Some(member) = self.remove(id) {
-            member.draining.store(true, Ordering::Relaxed);
+            member.draining.store(true, Ordering::SeqCst);
             member.legs.close();
         }
     }
 
     pub(crate) async fn retire(&self, id: BackendId, timeout: Duration) {
         let Some(member) = self.find(id) else { return };
-        member.draining.store(true, Ordering::Relaxed);
+        member.draining.store(true, Ordering::SeqCst);
         let quiet = async {
             loop {
                 let notified = member.quiet.notified();

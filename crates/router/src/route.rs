@@ -248,6 +248,11 @@ impl Router<'_> {
         };
         out.extend_from_slice(&rest[..taken]);
 
+        let in_flight = InFlight::new(member.clone());
+        if query.sid.is_none() && !member.is_open() && self.shared.config.affinity != Affinity::None {
+            // It began to drain since it was picked, and might be retired before this arrives.
+            return self.unreachable(head, query, &member);
+        }
         let mut fresh = self.tries.fresh;
         let (lease, written) = loop {
             let Ok(lease) = member.legs.lease(&*member.backend, fresh) else {
@@ -276,7 +281,7 @@ impl Router<'_> {
         }
         let seen_all = self.seen < self.scratch_room();
         self.client.left_unread(self.seen > head.length + taken || !seen_all);
-        let upstream = (lease, InFlight::new(member));
+        let upstream = (lease, in_flight);
         let idle_legs = self.shared.config.limits.idle_legs;
         Routed::Sent(Box::new(Exchange::new(about, upstream, body, unconsumed, to_leg, idle_legs)))
     }

@@ -146,10 +146,24 @@ async fn a_client_that_leaves_takes_its_leg_along() {
     let mut peer = cluster.connect().await;
     peer.write(get("/hang").as_bytes()).await.unwrap();
     until("the request is with the worker", || cluster.workers[0].requests() == 1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     drop(peer);
     until("the leg is closed", || cluster.workers[0].aborted.load(Ordering::SeqCst) == 1).await;
     assert_eq!(cluster.front.stats().client_gone, 1);
     until("the connection is forgotten", || cluster.front.stats().connections == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_ends_its_side_with_its_request_is_answered() {
+    let cluster = cluster(1, |_| {});
+    for _ in 0..20 {
+        let mut peer = cluster.connect().await;
+        // Two of them: the second is read when the end is long known.
+        peer.write(&[get("/page"), get("/page")].concat().into_bytes()).await.unwrap();
+        peer.stream.shutdown().await.unwrap();
+        let rest = String::from_utf8(peer.rest().await).unwrap();
+        assert_eq!(rest.matches("HTTP/1.1 200 ").count(), 2, "{rest}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 
@@ -14,6 +14,9 @@ use crate::leg::Lease;
 use crate::members::{InFlight, Member};
 use crate::scratch::{self, Scratch};
 
+/// Who ends its side of the connection this soon after its request waits for the answer all the same (`nc -N` does so).
+/// Later, it has gone: a browser that closes a tab looks no different.
+const ENDED_WITH_REQUEST: Duration = Duration::from_millis(20);
 /// Reads in a row before others get their turn.
 const ROUNDS: u32 = 32;
 
@@ -46,6 +49,7 @@ pub(crate) struct Exchange {
     pub(super) leg_stays: bool,
     pub(super) to_client: Vec<u8>,
     pub(super) idle_legs: usize,
+    began: Instant,
 }
 
 pub(super) enum Response {
@@ -121,6 +125,7 @@ impl Exchange {
             leg_stays: false,
             to_client: Vec::new(),
             idle_legs,
+            began: Instant::now(),
         }
     }
 
@@ -186,7 +191,10 @@ impl Exchange {
         };
         let Some(ready) = ready else { return Ok(()) };
         if ready.is_read_closed() && !self.wants_body() && !client.half_closed {
-            return Err(io::ErrorKind::ConnectionAborted.into());
+            if self.began.elapsed() > ENDED_WITH_REQUEST {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            client.half_closed = true;
         }
         if ready.is_readable() && !self.wants_body() {
             // The next request, already: it has to wait.
@@ -229,7 +237,8 @@ impl Exchange {
         };
         add(!self.to_leg.is_empty() && !self.deaf, Interest::WRITABLE);
         add(self.to_client.is_empty(), Interest::READABLE);
-        let on_client = !self.to_client.is_empty() || body;
+        // That a half-closed one has gone altogether would not show.
+        let on_client = !self.to_client.is_empty() || body || client.half_closed;
         Wait { client: client_interest, leg: interest, on_client }
     }
 
