@@ -51,7 +51,11 @@ describe('500 clients, default transports', () => {
     const agent = new SharedAgent();
     const crowd = await load(t, cluster.url, agent);
     assert.ok(agent.shared > CLIENTS / 4, `sessions do share connections (${agent.shared})`);
-    assertEven(await crowd.census(), 4);
+    const counts = await crowd.census();
+    assertEven(counts, 4);
+    await until(5000, 'list shows the sessions', async () =>
+      (await cluster.list()).every(({ pm2_env, sundew }) => sundew.sessions.websocket === counts[pm2_env.NODE_APP_INSTANCE]),
+    );
 
     // All sessions of two workers leave, a third worker dies under its clients, who come back, and 500 more come.
     crowd.leave([...crowd.on(0), ...crowd.on(1)]);

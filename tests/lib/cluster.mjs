@@ -120,8 +120,8 @@ export class Sandbox {
     return pidsWith(`SUNDEW_TEST=${this.id}`).filter((pid) => alive(pid) && (!name || program(pid) === name));
   }
 
-  killAll() {
-    for (const pid of this.pids()) {
+  killAll(name) {
+    for (const pid of this.pids(name)) {
       try {
         process.kill(pid, 'SIGKILL');
       } catch {
@@ -132,7 +132,7 @@ export class Sandbox {
 
   async close() {
     // A supervisor that is killed first cannot respawn what is killed next.
-    for (const pid of this.pids('sundew')) process.kill(pid, 'SIGKILL');
+    this.killAll('sundew');
     for (let round = 0; round < 50 && this.pids().length > 0; round++) {
       this.killAll();
       await sleep(50);
