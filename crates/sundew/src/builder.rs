@@ -147,7 +147,10 @@ fn tagged(welcome: &Welcome) -> impl Fn(&Parts) -> String + Send + Sync + 'stati
     let Welcome { tag_key: key, node, slot, generation, .. } = welcome.clone();
     // A tag has room for 256 slots, which is the supervisor's limit too.
     let slot = u8::try_from(slot).unwrap_or_else(|_| {
-        tracing::error!(slot, "slots over 255 have no tag of their own: sessions of this worker will not be found");
+        tracing::error!(
+            slot,
+            "slots over 255 have no tag of their own: sessions of this worker will not be found"
+        );
         u8::MAX
     });
     move |_| tag::new_sid(&key, Tag { node, slot, generation })

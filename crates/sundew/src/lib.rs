@@ -3,7 +3,7 @@
 //! An app is an axum program. Alone it binds its port; under the `sundew` supervisor it runs as one of several workers
 //! behind one port, with nothing changed:
 //!
-//! ```ignore
+//! ```no_run
 //! use sundew::{Data, Socket, SocketIo};
 //!
 //! #[tokio::main]

@@ -2,6 +2,9 @@
 
 use std::ops::Deref;
 
+use sundew_socketio::call::Call;
+use sundew_socketio::extract::{Extract, ExtractError};
+
 use crate::Builder;
 
 /// A Socket.IO server that works alone and as one of a supervisor's workers. Cheap to clone: hold one wherever something
@@ -38,5 +41,12 @@ impl Deref for SocketIo {
 
     fn deref(&self) -> &sundew_socketio::SocketIo {
         &self.0
+    }
+}
+
+/// The server, in handlers.
+impl<C: Call> Extract<C> for SocketIo {
+    fn extract(call: &mut C) -> Result<SocketIo, ExtractError> {
+        Extract::extract(call).map(SocketIo)
     }
 }

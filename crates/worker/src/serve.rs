@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use sundew_io::{Conn, Origin, PeerAddr};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::address::{self, PEER_HEADER};
@@ -30,8 +31,11 @@ use crate::{Listener, sessions};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head, and the read buffer of a connection. The front door allows less.
 const HEAD_LIMIT: usize = 64 * 1024;
-/// How long sessions and requests in flight may take to end once the server leaves.
+/// How long requests in flight may take to end once the server leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long clients may take to hear that their session is closed. One that does not poll at the moment, or is gone without
+/// a word, never hears it; and pm2's default `kill_timeout`, 1.6 s, has to be enough.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -76,11 +80,18 @@ where
     // Connections nobody took go back: to the system's next listener, or to the supervisor.
     drop(listener);
     leaving.send_replace(true);
-    let finished = join(sessions::close(), leaving.closed());
+    let closed = async {
+        if timeout(CLOSE_TIMEOUT, sessions::close()).await.is_err() {
+            tracing::debug!(after = ?CLOSE_TIMEOUT, "some clients did not hear that their session is closed");
+        }
+    };
+    let finished = async {
+        if timeout(LEAVE_TIMEOUT, leaving.closed()).await.is_err() {
+            tracing::warn!(after = ?LEAVE_TIMEOUT, "some requests did not end in time");
+        }
+    };
     tokio::select! {
-        done = tokio::time::timeout(LEAVE_TIMEOUT, finished) => if done.is_err() {
-            tracing::warn!(after = ?LEAVE_TIMEOUT, "some sessions or requests did not end in time");
-        },
+        _ = join(closed, finished) => {}
         signal = signals.recv() => tracing::warn!(signal, "ended at once"),
     }
     Ok(())

@@ -1,2 +1,60 @@
-//! chat
-fn main() {}
+//! The demo: a page with a button, and a Socket.IO server that says which worker answered.
+//!
+//! Run it alone (`cargo run -p chat`) or on four workers (`sundew run examples/chat/pm2.json`) and open `/page`.
+
+mod client;
+
+use std::io::IsTerminal;
+
+use axum::response::{Html, Redirect};
+use axum::routing::get;
+use serde_json::json;
+use sundew::{DisconnectReason, Listener, Namespace, Socket, SocketIo};
+
+/// What `GET /page` serves.
+const PAGE: &str = include_str!("page.html");
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    tracing_subscriber::fmt()
+        .with_ansi(std::io::stdout().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+
+    let mut builder = SocketIo::builder();
+    match client::find() {
+        Some(folder) => builder = builder.serve_client(folder),
+        None => tracing::warn!("no client script: run `{}` once, then start again", client::INSTALL),
+    }
+    let io = builder.build();
+    for namespace in ["/", "/ws"] {
+        answer(&io.of(namespace));
+    }
+
+    let app = axum::Router::new()
+        .route("/", get(|| async { Redirect::temporary("/page") }))
+        .route("/page", get(|| async { Html(PAGE) }))
+        .layer(io.layer());
+    let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
+    let listener = Listener::bind(format!("0.0.0.0:{port}")).await?;
+    tracing::info!("http://localhost:{port}/page");
+    sundew::serve(listener, app).await
+}
+
+/// Answers `b:message` with `s:message`, and logs who comes and goes.
+fn answer(namespace: &Namespace) {
+    namespace.on_connect(async |socket: Socket| {
+        let namespace = socket.namespace();
+        tracing::info!(id = socket.id(), namespace = namespace.name(), peer = ?socket.peer_addr(), "connected");
+    });
+    namespace.on("b:message", async |socket: Socket| {
+        let worker = sundew::instance();
+        // A client that is gone by now is no failure.
+        let _ = socket.emit("s:message", json!({ "instance": worker.slot, "pid": worker.pid }));
+    });
+    namespace.on_disconnect(async |socket: Socket, reason: DisconnectReason| {
+        let namespace = socket.namespace();
+        tracing::info!(id = socket.id(), namespace = namespace.name(), %reason, "disconnected");
+    });
+}

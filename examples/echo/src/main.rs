@@ -1,2 +1,114 @@
-//! echo
-fn main() {}
+//! The server that tests and measurements use: it gives back what it gets, alone (`cargo run -p echo`) and on four workers
+//! (`sundew run examples/echo/pm2.json`).
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::ConnectInfo;
+use axum::routing::get;
+use serde_json::{Value, json};
+use sundew::adapter::AdapterError;
+use sundew::{
+    Ack, AckError, Args, Auth, BroadcastAckError, ConnectError, Data, Listener, Namespace, Socket, SocketIo,
+};
+
+/// How long clients may take to acknowledge.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    tracing_subscriber::fmt()
+        .with_ansi(std::io::stdout().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+
+    let io = SocketIo::builder().build();
+    for namespace in ["/", "/ws", "/auth"] {
+        one_client(&io.of(namespace));
+        everybody(&io.of(namespace));
+        rooms(&io.of(namespace));
+    }
+    io.of("/auth").with(only_with_the_secret);
+
+    let app = axum::Router::new()
+        .route("/", get(|| async { "echo" }))
+        .route("/address", get(|ConnectInfo(addr): ConnectInfo<SocketAddr>| async move { addr.to_string() }))
+        .layer(io.layer());
+    let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
+    let listener = Listener::bind(format!("0.0.0.0:{port}")).await?;
+    tracing::info!("listening on port {port}");
+    sundew::serve(listener, app).await
+}
+
+async fn only_with_the_secret(Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
+    if auth["token"] == "secret" {
+        return Ok(());
+    }
+    Err(ConnectError::new("not authorized").with_data(json!({ "content": "the token is not the secret" })))
+}
+
+// A client that is gone by the time of its answer is no failure: hence `let _ =`.
+
+fn one_client(namespace: &Namespace) {
+    namespace.on("echo", async |socket: Socket, args: Args| {
+        let _ = socket.emit("echo", args);
+    });
+    namespace.on("echo-ack", async |args: Args, ack: Ack| {
+        let _ = ack.send(args);
+    });
+    namespace.on("ask-me", async |socket: Socket, args: Args, ack: Ack| {
+        let answer: Value = socket.emit_with_ack("ask-me", args).timeout(ACK_TIMEOUT).await?;
+        let _ = ack.send(answer);
+        Ok::<(), AckError>(())
+    });
+    namespace.on("whoami", async |socket: Socket, ack: Ack| {
+        let worker = sundew::instance();
+        let _ = ack.send(json!({
+            "instance": worker.slot,
+            "pid": worker.pid,
+            "address": socket.peer_addr(),
+            "transport": socket.transport().as_str(),
+        }));
+    });
+}
+
+/// To all sockets of the namespace, on all workers.
+fn everybody(namespace: &Namespace) {
+    namespace.on("broadcast", async |namespace: Namespace, args: Args| {
+        namespace.emit("broadcast", args);
+    });
+    namespace.on("broadcast-ack", async |namespace: Namespace, args: Args, ack: Ack| {
+        let everybody = namespace.timeout(ACK_TIMEOUT);
+        let answers: Vec<Value> = everybody.emit_with_ack("broadcast-ack", args).await?;
+        let _ = ack.send(answers.len());
+        Ok::<(), BroadcastAckError>(())
+    });
+    namespace.on("count", async |namespace: Namespace, ack: Ack| {
+        let _ = ack.send(namespace.fetch_sockets().await?.len());
+        Ok::<(), AdapterError>(())
+    });
+}
+
+fn rooms(namespace: &Namespace) {
+    namespace.on("join", async |socket: Socket, Data(room): Data<String>, ack: Ack| {
+        socket.join(room);
+        let _ = ack.send(());
+    });
+    namespace.on("leave", async |socket: Socket, Data(room): Data<String>, ack: Ack| {
+        socket.leave(room);
+        let _ = ack.send(());
+    });
+    namespace.on("room-broadcast", async |namespace: Namespace, args: Args| {
+        match args.decode::<(String, Bytes)>() {
+            Ok((room, payload)) => drop(namespace.to(room).emit("broadcast", payload)),
+            Err(_) => {
+                let (room, payload): (String, Value) = args.decode()?;
+                namespace.to(room).emit("broadcast", payload);
+            }
+        }
+        Ok::<(), sundew::DataError>(())
+    });
+}

@@ -15,6 +15,8 @@ use super::link::{Link, PeerName, Refused};
 
 /// How many answers of one request may wait for the one who asked. The request fails beyond.
 const ANSWER_LIMIT: usize = 65_536;
+/// How much longer than the others this side waits: their last word comes when their time is over.
+const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub(super) struct Pending(Mutex<Table>);
@@ -64,7 +66,8 @@ impl Pending {
             Err(error) => drop(sender.try_send(Err(error))),
         }
         drop(table);
-        let wait = Wait { pending: self.clone(), id, timeout, deadline: Instant::now() + timeout, answers };
+        let wait =
+            Wait { pending: self.clone(), id, timeout, deadline: Instant::now() + timeout + GRACE, answers };
         Box::pin(stream::unfold(Some(wait), |wait| async {
             let mut wait = wait?;
             match timeout_at(wait.deadline, wait.answers.recv()).await {

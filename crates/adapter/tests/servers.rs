@@ -1,0 +1,184 @@
+//! Real Socket.IO servers over real socket pairs: what one server does, the clients of all others see, once.
+
+mod common;
+
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::{Client, PATIENCE, Server, servers};
+use serde_json::{Value, json};
+use sundew_adapter::PeerName;
+use sundew_socketio::BroadcastAckError;
+
+async fn one_client_each(servers: &[Server], nsp: &str) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for server in servers {
+        server.io.of(nsp);
+        clients.push(Client::connect(server.addr, nsp).await);
+    }
+    clients
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_the_clients_of_all_servers_once() {
+    let servers = servers(3).await;
+    let mut clients = one_client_each(&servers, "/ws").await;
+    servers[0].io.of("/ws").emit("news", ("ü", 1));
+    servers[1].io.of("/ws").emit("more", json!({ "deep": [1, null] }));
+    // Not to clients of another namespace.
+    servers[1].io.of("/").emit("elsewhere", ());
+    servers[2].io.of("/ws").emit("last", ());
+    for (index, client) in clients.iter_mut().enumerate() {
+        let mut got = Vec::new();
+        while got.len() < 3 {
+            got.push(client.expect("2").await);
+        }
+        got.sort();
+        assert_eq!(
+            got,
+            [r#"["last"]"#, r#"["more",{"deep":[1,null]}]"#, r#"["news","ü",1]"#],
+            "client {index}"
+        );
+        // Nothing came twice: the next message is the next broadcast.
+        servers[index].io.of("/ws").local().emit("mark", index);
+        assert_eq!(client.expect("2").await, format!("[\"mark\",{index}]"));
+    }
+}
+
+#[tokio::test]
+async fn binary_arrives_as_it_was_sent() {
+    let servers = servers(2).await;
+    let mut clients = one_client_each(&servers, "/ws").await;
+    servers[0].io.of("/ws").emit("file", ("name", Bytes::from_static(b"\0\x01\xfe\xff"), Bytes::new()));
+    for client in &mut clients {
+        assert_eq!(
+            client.expect("52-").await,
+            r#"["file","name",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#
+        );
+        assert_eq!(client.recv().await, "bAAH+/w==");
+        assert_eq!(client.recv().await, "b");
+    }
+}
+
+#[tokio::test]
+async fn rooms_span_servers() {
+    let servers = servers(3).await;
+    let mut clients = one_client_each(&servers, "/ws").await;
+    let nsp = servers[0].io.of("/ws");
+    // From one server, into a room: a socket of another, and all.
+    nsp.to(&clients[1].id).sockets_join("one");
+    nsp.sockets_join(["all", "some"]);
+    nsp.to(&clients[2].id).sockets_leave("some");
+    nsp.to("one").emit("to-one", ());
+    assert_eq!(clients[1].expect("2").await, r#"["to-one"]"#);
+    nsp.to(["some", "all"]).except("one").emit("not-one", ());
+    nsp.to("some").emit("to-some", ());
+    nsp.to("all").emit("to-all", ());
+    let expected: [&[&str]; 3] =
+        [&["not-one", "to-some", "to-all"], &["to-some", "to-all"], &["not-one", "to-all"]];
+    for (client, expected) in clients.iter_mut().zip(expected) {
+        for event in expected {
+            assert_eq!(client.expect("2").await, format!("[\"{event}\"]"));
+        }
+    }
+
+    let mut sockets = nsp.to("all").fetch_sockets().await.unwrap();
+    sockets.sort_by(|a, b| a.id().cmp(b.id()));
+    let mut ids: Vec<&str> = clients.iter().map(|client| client.id.as_str()).collect();
+    ids.sort();
+    assert_eq!(sockets.iter().map(|socket| socket.id()).collect::<Vec<_>>(), ids);
+    let second = sockets.iter().find(|socket| socket.id() == clients[1].id).unwrap();
+    let mut rooms = second.rooms().to_vec();
+    rooms.retain(|room| *room != clients[1].id);
+    rooms.sort();
+    assert_eq!(rooms, ["all", "one", "some"]);
+
+    // And out of the namespace.
+    nsp.to("one").disconnect_sockets(false);
+    assert_eq!(clients[1].recv().await, "41/ws,");
+    tokio::time::timeout(PATIENCE, async {
+        while nsp.fetch_sockets().await.unwrap().len() > 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("the socket is still listed");
+}
+
+#[tokio::test]
+async fn acknowledgements_of_a_broadcast_are_collected_from_all_servers() {
+    let servers = servers(3).await;
+    let mut clients = one_client_each(&servers, "/ws").await;
+    let nsp = servers[0].io.of("/ws");
+    let ask = tokio::spawn({
+        let nsp = nsp.clone();
+        async move { nsp.timeout(PATIENCE).emit_with_ack::<Value>("question", "why").await }
+    });
+    for (index, client) in clients.iter_mut().enumerate() {
+        let packet = client.expect("2").await;
+        let (id, args) = packet.split_once('[').unwrap();
+        assert_eq!(args, r#""question","why"]"#);
+        client.send("3", &format!("{id}[{{\"from\":{index}}}]")).await;
+    }
+    let mut answers = ask.await.unwrap().unwrap();
+    answers.sort_by_key(|answer| answer["from"].as_u64());
+    assert_eq!(answers, [json!({"from": 0}), json!({"from": 1}), json!({"from": 2})]);
+
+    // One of another server does not answer: it is counted, and the others' answers are there.
+    let ask = tokio::spawn(async move {
+        nsp.timeout(Duration::from_millis(300)).emit_with_ack::<Value>("again", ()).await
+    });
+    for client in &mut clients[..2] {
+        let packet = client.expect("2").await;
+        client.send("3", &format!("{}[7]", packet.split_once('[').unwrap().0)).await;
+    }
+    match ask.await.unwrap() {
+        Err(BroadcastAckError::Incomplete { answers, expected: 3, missing: 1 }) => {
+            assert_eq!(answers.len(), 2)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_in_the_middle_of_a_request_holds_nobody_up() {
+    let mut servers = servers(2).await;
+    // The third lives in a runtime of its own, and its links and connections end with that.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let third = runtime.spawn(Server::start()).await.unwrap();
+    for (slot, server) in (0..).zip(&servers) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        server.bus.add_peer(PeerName { slot: 9, generation: 1 }, ours).unwrap();
+        let bus = third.bus.clone();
+        let link = async move { bus.add_peer(PeerName { slot, generation: 1 }, theirs) };
+        runtime.spawn(link).await.unwrap().unwrap();
+    }
+    servers.push(third);
+    let mut clients = one_client_each(&servers, "/ws").await;
+
+    let nsp = servers[0].io.of("/ws");
+    let began = Instant::now();
+    let ask =
+        tokio::spawn(async move { nsp.timeout(6 * PATIENCE).emit_with_ack::<Value>("question", ()).await });
+    for client in &mut clients[..2] {
+        let packet = client.expect("2").await;
+        client.send("3", &format!("{}[7]", packet.split_once('[').unwrap().0)).await;
+    }
+    clients[2].expect("2").await;
+    runtime.shutdown_background();
+    match ask.await.unwrap() {
+        Err(BroadcastAckError::Incomplete { answers, expected: 3, missing: 1 }) => {
+            assert_eq!(answers.len(), 2)
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(began.elapsed() < 3 * PATIENCE, "{:?}", began.elapsed());
+
+    // Those that are left go on.
+    assert_eq!(servers[1].io.of("/ws").fetch_sockets().await.unwrap().len(), 2);
+    servers[1].io.of("/ws").emit("still", ());
+    for client in &mut clients[..2] {
+        assert_eq!(client.expect("2").await, r#"["still"]"#);
+    }
+}
