@@ -20,8 +20,10 @@ pub(crate) struct Picker {
     hash: Rendezvous,
     key: TagKey,
     node: u8,
-    /// Where the next search begins: takes turns among equals.
-    turn: AtomicUsize,
+    /// Where the next search begins: takes turns among equals. One for each kind, or a regular mix of both would give
+    /// each kind the same worker every time.
+    session_turn: AtomicUsize,
+    request_turn: AtomicUsize,
 }
 
 /// What is asked for.
@@ -40,7 +42,8 @@ impl Picker {
             hash: Rendezvous::new(&config.tag_key.to_bytes()),
             key: config.tag_key,
             node: config.node,
-            turn: AtomicUsize::new(0),
+            session_turn: AtomicUsize::new(0),
+            request_turn: AtomicUsize::new(0),
         }
     }
 
@@ -60,7 +63,11 @@ impl Picker {
     ) -> Option<Arc<Member>> {
         members.with(|list| {
             let open = || list.iter().filter(|member| member.is_open() && !except.contains(&member.id));
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let turn = match wanted {
+                Wanted::Session => &self.session_turn,
+                Wanted::Request => &self.request_turn,
+            };
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
             let picked = match (self.balance, wanted, client) {
                 (Balance::LeastSessions, Wanted::Session, _) => {
                     least(open().map(|member| member.load()), turn)
@@ -76,10 +83,8 @@ impl Picker {
                 // Without an address (a unix socket) there is nothing to hash.
                 (Balance::RoundRobin | Balance::IpHash, _, _) => turn.checked_rem(open().count()),
                 (Balance::Random, _, _) => {
-                    let draw = self.hash.weight(AddressKey::from(IpAddr::from([0, 0, 0, 0])), 0)
-                        ^ (turn as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    let draw = (draw ^ (draw >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 33;
-                    (draw as usize).checked_rem(open().count())
+                    let draw = self.hash.draw(turn as u64);
+                    (draw >> 32).checked_rem(open().count() as u64).map(|index| index as usize)
                 }
             };
             open().nth(picked?).cloned()

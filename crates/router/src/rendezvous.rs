@@ -29,6 +29,11 @@ impl Rendezvous {
         Self(SipHasher13::new_with_key(key))
     }
 
+    /// The `number`th of a series that looks random.
+    pub(crate) fn draw(&self, number: u64) -> u64 {
+        self.0.hash(&number.to_le_bytes())
+    }
+
     /// What `slot` draws for `address`.
     pub(crate) fn weight(&self, address: AddressKey, slot: u16) -> u64 {
         let mut bytes = [0; 10];

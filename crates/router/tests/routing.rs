@@ -273,6 +273,21 @@ async fn affinity_to_the_address_and_to_the_connection() {
 }
 
 #[tokio::test]
+async fn each_in_turn_and_at_random() {
+    for (balance, least, most) in [(Balance::RoundRobin, 25, 25), (Balance::Random, 10, 45)] {
+        let cluster = cluster(4, |config| config.balance = balance);
+        let mut counts = std::collections::HashMap::<Vec<u8>, u32>::new();
+        for _ in 0..100 {
+            // Both kinds in a regular mix.
+            *counts.entry(cluster.get(NEW).await.1).or_default() += 1;
+            cluster.get("/page").await;
+        }
+        assert_eq!(counts.len(), 4, "{balance:?}: {counts:?}");
+        assert!(counts.values().all(|count| (least..=most).contains(count)), "{balance:?}: {counts:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_that_hashes_is_bounded() {
     let cluster = cluster(4, |config| config.balance = Balance::IpHash);
     let mut counts = std::collections::HashMap::<Vec<u8>, u32>::new();
