@@ -130,7 +130,10 @@ impl Session for Connection {
             socket.inner().leave(reason);
         }
         match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
-            (true, Ok(runtime)) => drop(runtime.spawn(std::future::poll_fn(move |cx| self.drive(cx)))),
+            (true, Ok(runtime)) => drop(runtime.spawn(async move {
+                std::future::poll_fn(|cx| self.drive(cx)).await;
+                self.drop_members();
+            })),
             // Nothing to go on with, or the runtime is being torn down.
             _ => self.drop_members(),
         }
@@ -264,9 +267,6 @@ impl Connection {
                 Poll::Ready(None) => self.running = None,
                 Poll::Pending => return Poll::Pending,
             }
-        }
-        if self.over {
-            self.drop_members();
         }
         Poll::Ready(())
     }

@@ -154,3 +154,16 @@ pub fn http(addr: SocketAddr, method: &str, path: &str, head: &str, body: &str) 
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, head.to_ascii_lowercase(), body.into())
 }
+
+/// A handler that captures: `with!([a, b] (x: X) => body)` clones `a` and `b` for every call.
+#[allow(unused_macros)]
+macro_rules! with {
+    ([$($name:ident),*] ($($args:tt)*) => $body:expr) => {
+        move |$($args)*| {
+            $(let $name = $name.clone();)*
+            async move { $body }
+        }
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use with;

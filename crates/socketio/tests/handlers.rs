@@ -1,0 +1,395 @@
+//! What handlers may rely on: order, isolation, what they are given, and that they run to their end.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sundew_socketio::{
+    Ack, Auth, ConnectError, Data, DisconnectReason, Event, Failure, Order, Socket, SocketIo, State,
+};
+use support::{Client, PATIENCE, client, quick, serve, with};
+use tokio::sync::{Notify, mpsc};
+
+async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
+    tokio::time::timeout(PATIENCE, receiver.recv()).await.expect("nothing happened").expect("sender gone")
+}
+
+#[tokio::test]
+async fn extractors_give_what_they_say() {
+    let io = SocketIo::builder().state(String::from("state")).keep_headers(true).build();
+    io.on(
+        "mixed",
+        async |socket: Socket,
+               io: SocketIo,
+               State(state): State<String>,
+               event: Event,
+               Data((number, text)): Data<(u8, Option<String>)>,
+               ack: Ack| {
+            let peer = socket.peer_addr().map(|addr| addr.ip().to_string());
+            let agent = socket.headers().and_then(|headers| headers.get("host")).is_some();
+            ack.send((state, event.0.to_string(), number, text, io.socket_count(), peer, agent)).unwrap();
+        },
+    );
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("421[\"mixed\",7]");
+        let answer = c.text();
+        assert!(answer.starts_with("431[\"state\",\"mixed\",7,null,1,"), "{answer}");
+        assert!(answer.ends_with(",true]"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_mismatch_is_reported_and_costs_nothing_else() {
+    let io = SocketIo::new();
+    let (errors, mut reported) = mpsc::unbounded_channel();
+    io.on("number", async |Data(_): Data<u32>| {})
+        .on("fails", async || Err::<(), _>("no luck"))
+        .on("panics", async || -> () { panic!("boom") })
+        .on("panics-later", async || {
+            tokio::task::yield_now().await;
+            assert_eq!(1, 2, "later");
+        })
+        .on("no-state", async |State(_): State<Vec<u8>>| {})
+        .on("ping", async |socket: Socket| socket.emit("pong", ()))
+        .on_error(move |error| errors.send(format!("{}: {}", error.event, error.failure)).unwrap());
+    io.on("ping", async |socket: Socket| socket.emit("pong", ()).unwrap());
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        for event in ["number", "fails", "panics", "panics-later", "no-state", "unknown"] {
+            c.send(&format!("42[\"{event}\",\"x\"]"));
+        }
+        c.send("42[\"ping\"]");
+        c.expect("42[\"pong\"]");
+    })
+    .await;
+    let mut all: Vec<String> = Vec::new();
+    for _ in 0..5 {
+        all.push(next(&mut reported).await);
+    }
+    all.sort();
+    assert!(all[1].starts_with("no-state: there is no State<alloc::vec::Vec<u8>>"), "{all:?}");
+    assert!(all[2].starts_with("number: the arguments [\"x\"] cannot be read as u32"), "{all:?}");
+    assert_eq!(all[0], "fails: the handler failed: no luck");
+    assert_eq!(
+        all[3],
+        "panics-later: the handler panicked: assertion `left == right` failed: later\n  left: 1\n right: 2"
+    );
+    assert_eq!(all[4], "panics: the handler panicked: boom");
+    let troubles = io.troubles();
+    assert_eq!((troubles.handler_errors, troubles.unhandled), (5, 1));
+}
+
+#[tokio::test]
+async fn middleware_refuses_with_message_and_data() {
+    let io = SocketIo::new();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = seen.clone();
+    io.of("/mw")
+        .with(async |Auth(auth): Auth<Value>| {
+            tokio::task::yield_now().await;
+            match auth["token"].as_str() {
+                Some("good") => Ok(()),
+                Some("text") => Err(ConnectError::from("plain")),
+                _ => Err(ConnectError::new("not authorized").with_data(json!({"content": "x"}))),
+            }
+        })
+        .with(async |socket: Socket| {
+            assert!(!socket.is_connected());
+            Ok::<(), String>(())
+        })
+        .on_connect(with!([count] () => {
+            count.fetch_add(1, Ordering::SeqCst);
+        }));
+    io.of("/broken").with(async || -> Result<(), String> { panic!("secret") });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        c.send("40/mw,");
+        c.expect("44/mw,{\"message\":\"not authorized\",\"data\":{\"content\":\"x\"}}");
+        c.send("40/mw,{\"token\":\"text\"}");
+        c.expect("44/mw,{\"message\":\"plain\"}");
+        c.send("40/broken,");
+        c.expect("44/broken,{\"message\":\"Internal error\"}");
+        c.send("40/mw,{\"token\":\"good\"}");
+        assert!(c.text().starts_with("40/mw,{\"sid\""));
+    })
+    .await;
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+    assert_eq!((io.of("/mw").socket_count(), io.troubles().handler_errors), (1, 1));
+}
+
+#[tokio::test]
+async fn connect_is_answered_before_what_on_connect_sends_and_events_wait_for_it() {
+    let io = SocketIo::new();
+    let gate = Arc::new(Notify::new());
+    let waits = gate.clone();
+    io.on_connect(with!([waits] (socket: Socket) => {
+        socket.emit("first", 1).unwrap();
+        assert!(socket.rooms().contains(&socket.id().to_owned()));
+        // It hears broadcasts from the start.
+        socket.namespace().emit("all", ());
+        waits.notified().await;
+        socket.on("late", async |socket: Socket, Data(n): Data<u32>| socket.emit("own", n).unwrap());
+        socket.emit("ready", ()).unwrap();
+    }));
+    io.on("late", async |socket: Socket| socket.emit("namespace", ()).unwrap());
+    let addr = serve(&io).await;
+    let mut c = client(move || {
+        let mut c = Client::open(addr);
+        c.send("40");
+        c.send("42[\"late\",1]");
+        c.send("42[\"late\",2]");
+        assert!(c.text().starts_with("40{\"sid\""));
+        c.expect("42[\"first\",1]");
+        c.expect("42[\"all\"]");
+        c
+    })
+    .await;
+    gate.notify_one();
+    client(move || {
+        c.expect("42[\"ready\"]");
+        c.expect("42[\"own\",1]");
+        c.expect("42[\"own\",2]");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn handlers_start_in_order_and_replies_keep_it() {
+    let io = SocketIo::builder().max_in_progress(16).build();
+    let last = Arc::new(AtomicUsize::new(0));
+    io.on(
+        "n",
+        with!([last] (Data(n): Data<usize>, ack: Ack) => {
+            assert_eq!(last.swap(n, Ordering::SeqCst) + 1, n);
+            ack.send(n).unwrap();
+            if n % 3 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }),
+    );
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        for n in 1..=2000 {
+            c.send(&format!("42{n}[\"n\",{n}]"));
+        }
+        for n in 1..=2000 {
+            c.expect(&format!("43{n}[{n}]"));
+        }
+    })
+    .await;
+    assert_eq!(io.troubles().handler_errors, 0);
+}
+
+#[tokio::test]
+async fn in_the_serial_order_each_ends_before_the_next_begins() {
+    let io = SocketIo::new();
+    io.of("/serial").order(Order::Serial).on("n", async |socket: Socket, Data(n): Data<u64>| {
+        tokio::time::sleep(Duration::from_millis(n * 7 % 5)).await;
+        socket.emit("done", n).unwrap();
+    });
+    io.of("/side").on("n", async |socket: Socket, Data(n): Data<u64>| {
+        tokio::time::sleep(Duration::from_millis(if n == 0 { 100 } else { 1 })).await;
+        socket.emit("done", n).unwrap();
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/serial");
+        for n in 0..50 {
+            c.send(&format!("42/serial,[\"n\",{n}]"));
+        }
+        for n in 0..50 {
+            c.expect(&format!("42/serial,[\"done\",{n}]"));
+        }
+        let mut c = Client::connect(addr, "/side");
+        c.send("42/side,[\"n\",0]");
+        c.send("42/side,[\"n\",1]");
+        c.expect("42/side,[\"done\",1]");
+        c.expect("42/side,[\"done\",0]");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handler_awaits_an_ack_of_its_own_client() {
+    // One place only: the ack must come through all the same.
+    let io = SocketIo::builder().max_in_progress(1).build();
+    io.on("ask", async |socket: Socket, ack: Ack| {
+        let answer: (u32, String) = socket.emit_with_ack("question", "?").await.unwrap();
+        ack.send(answer).unwrap();
+    });
+    io.on("n", async |ack: Ack| ack.send("n").unwrap());
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("421[\"ask\"]");
+        c.send("422[\"n\"]");
+        c.expect("420[\"question\",\"?\"]");
+        c.send("430[42,\"x\"]");
+        c.expect("431[42,\"x\"]");
+        c.expect("432[\"n\"]");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn too_many_handlers_push_back_and_nothing_is_lost() {
+    let io = SocketIo::builder().max_in_progress(4).max_waiting(8).build();
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let peak = most.clone();
+    io.on(
+        "n",
+        with!([most, running] (Data(n): Data<u32>, ack: Ack) => {
+            most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            ack.send(n).unwrap();
+        }),
+    );
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        for n in 0..500 {
+            c.send(&format!("42{n}[\"n\",{n}]"));
+        }
+        let mut answers: Vec<String> = (0..500).map(|_| c.text()).collect();
+        answers.sort();
+        answers.dedup();
+        assert_eq!(answers.len(), 500);
+    })
+    .await;
+    assert!(peak.load(Ordering::SeqCst) <= 4);
+}
+
+#[tokio::test]
+async fn a_handler_asleep_when_its_client_leaves_still_completes() {
+    let io = SocketIo::new();
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let (gate, started) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (waits, begun, left) = (gate.clone(), started.clone(), sender.clone());
+    io.on(
+        "slow",
+        with!([begun, waits, sender] (socket: Socket) => {
+            begun.notify_one();
+            waits.notified().await;
+            sender.send(format!("finished {:?}", socket.emit("x", ()).is_err())).unwrap();
+        }),
+    );
+    io.on_disconnect(with!([left] (reason: DisconnectReason) => left.send(reason.to_string()).unwrap()));
+    let addr = serve(&io).await;
+    let c = client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("42[\"slow\"]");
+        c
+    })
+    .await;
+    started.notified().await;
+    client(move || c.vanish()).await;
+    assert!(next(&mut events).await.starts_with("transport"));
+    gate.notify_one();
+    assert_eq!(next(&mut events).await, "finished true");
+}
+
+#[tokio::test]
+async fn reasons_and_rooms_of_those_who_leave() {
+    let io = quick().build();
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let gone = sender.clone();
+    io.on_connect(async |socket: Socket| socket.join("r"))
+        .on_disconnecting(with!([sender] (socket: Socket, reason: DisconnectReason) => {
+            sender.send(format!("{reason} {}", socket.rooms().len())).unwrap();
+        }))
+        .on_disconnect(with!([gone] (socket: Socket, reason: DisconnectReason) => {
+            gone.send(format!("{reason} {}", socket.rooms().len())).unwrap();
+        }))
+        .on("kick", async |socket: Socket, Data(close): Data<bool>| socket.disconnect(close));
+    let addr = serve(&io).await;
+    let leave = |run: fn(Client)| client(move || run(Client::connect(addr, "/")));
+
+    for (run, reason) in [
+        ((|mut c| c.send("41")) as fn(Client), "client namespace disconnect"),
+        (
+            |mut c| {
+                c.send("42[\"kick\",false]");
+                c.expect("41");
+                // Ignored, and the connection stays: it may join again.
+                c.send("42[\"kick\",false]");
+                c.join("/");
+                c.send("41");
+            },
+            "server namespace disconnect",
+        ),
+        (
+            |mut c| {
+                c.send("42{}");
+                c.expect_closed()
+            },
+            "forced close",
+        ),
+        (
+            |mut c| {
+                c.send("1");
+                c.expect_closed()
+            },
+            "transport close",
+        ),
+        (
+            |mut c| {
+                c.send("9");
+                c.expect_closed()
+            },
+            "parse error",
+        ),
+        (
+            |mut c| {
+                c.keep_pings = true;
+                c.expect("2");
+                c.expect_closed();
+            },
+            "ping timeout",
+        ),
+    ] {
+        leave(run).await;
+        assert_eq!(next(&mut events).await, format!("{reason} 2"));
+        assert_eq!(next(&mut events).await, format!("{reason} 0"));
+        if reason == "server namespace disconnect" {
+            assert_eq!(next(&mut events).await, "client namespace disconnect 2");
+            assert_eq!(next(&mut events).await, "client namespace disconnect 0");
+        }
+    }
+    leave(|mut c| {
+        c.send("42[\"kick\",true]");
+        c.expect("41");
+        c.expect_closed();
+    })
+    .await;
+    assert_eq!(next(&mut events).await, "server namespace disconnect 2");
+    next(&mut events).await;
+    let waiting = client(move || Client::connect(addr, "/")).await;
+    io.close().await;
+    assert_eq!(next(&mut events).await, "server shutting down 2");
+    drop(waiting);
+    assert_eq!(io.socket_count(), 0);
+}
+
+#[tokio::test]
+async fn the_failure_of_a_handler_names_its_kind() {
+    let io = SocketIo::new();
+    let (sender, mut errors) = mpsc::unbounded_channel();
+    io.on_connect(async || Err::<(), _>("x")).on_error(move |error| {
+        sender.send((error.event.clone(), matches!(error.failure, Failure::Returned(_)))).unwrap();
+    });
+    let addr = serve(&io).await;
+    client(move || Client::connect(addr, "/")).await;
+    assert_eq!(next(&mut errors).await, ("connect".into(), true));
+}
