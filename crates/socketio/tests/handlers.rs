@@ -111,7 +111,7 @@ async fn middleware_refuses_with_message_and_data() {
         }));
     io.of("/broken").with(async || -> Result<(), String> { panic!("secret") });
     let addr = serve(&io).await;
-    client(move || {
+    let _client = client(move || {
         let mut c = Client::open(addr);
         c.send("40/mw,");
         c.expect("44/mw,{\"message\":\"not authorized\",\"data\":{\"content\":\"x\"}}");
@@ -121,6 +121,7 @@ async fn middleware_refuses_with_message_and_data() {
         c.expect("44/broken,{\"message\":\"Internal error\"}");
         c.send("40/mw,{\"token\":\"good\"}");
         assert!(c.text().starts_with("40/mw,{\"sid\""));
+        c
     })
     .await;
     assert_eq!(seen.load(Ordering::SeqCst), 1);
