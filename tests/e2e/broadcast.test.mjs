@@ -115,6 +115,27 @@ describe('broadcast on four workers', () => {
     assertOnce(inside, [...numbers, ...binary, ...room], 'after leaving');
   });
 
+  test('acknowledged broadcasts and fetches see the clients of all workers', async (t) => {
+    const cluster = await Cluster.start();
+    t.after(() => cluster.close());
+    const crowd = await crowdOf(t, cluster.url, 100);
+    const everyone = [...crowd.members, ...crowd.pollers];
+    everyone.forEach(({ socket }, index) => socket.on('broadcast-ack', (_, answer) => answer(index)));
+    for (const { socket } of speakers(crowd)) {
+      assert.equal(await ask(socket, 'count'), everyone.length);
+      assert.equal(await ask(socket, 'broadcast-ack', { question: 1 }), everyone.length);
+    }
+    // A worker that dies does not leave them waiting for its part.
+    const [victim] = await cluster.workers();
+    const own = everyone.filter(({ who }) => who.instance === victim.instance);
+    own.forEach((member) => (member.closing = true));
+    process.kill(victim.pid, 'SIGKILL');
+    await until(5000, 'its clients are gone', () => own.every(({ socket }) => !socket.connected));
+    const survivor = speakers(crowd)[1].socket;
+    assert.equal(await ask(survivor, 'count'), everyone.length - own.length);
+    assert.equal(await ask(survivor, 'broadcast-ack', {}), everyone.length - own.length);
+  });
+
   test('exactly once for the others while a worker is killed', async (t) => {
     const cluster = await Cluster.start();
     t.after(() => cluster.close());

@@ -18,6 +18,8 @@ export async function startReference() {
     socket.on('leave', async (room, done) => (await socket.leave(room), done?.()));
     socket.on('room-broadcast', (room, payload) => to.to(room).emit('broadcast', payload));
     socket.on('ask-me', async (...args) => args.pop()(await socket.timeout(5000).emitWithAck('ask-me', ...args)));
+    socket.on('count', async (done) => done((await to.fetchSockets()).length));
+    socket.on('broadcast-ack', async (payload, done) => done((await to.timeout(5000).emitWithAck('broadcast-ack', payload)).length));
     socket.on('whoami', (done) =>
       done({
         instance: 0,
