@@ -174,7 +174,8 @@ async fn closing_waits_for_the_next_poll_but_not_for_ever() {
     let sid = open(server.addr).await;
     server.handle().send(Frames::text("last")).unwrap();
     server.handle().close(CloseReason::ForcedClose);
-    assert_eq!(get(server.addr, &sid).await.body, "4last\x1e1");
+    assert_eq!(get(server.addr, &sid).await.body, "4last");
+    assert_eq!(get(server.addr, &sid).await.body, "1");
     let _never_polls = open(server.addr).await;
     server.handle().close(CloseReason::ForcedClose);
     assert_eq!(server.engine.stats().sessions, 1);

@@ -241,9 +241,12 @@ impl Machine {
         }
         let answer = match self.phase {
             Phase::Closed(_) | Phase::Lingering(..) => self.last_word(CLOSE_PACKET),
+            // The close packet gets an answer of its own: socket.io-client hands messages on a tick later than it obeys a
+            // close packet, so it would drop those of the same payload.
+            Phase::Closing(..) if !self.outbox.is_empty() => self.outbox.take_payload(&[]),
             Phase::Closing(reason, _) => {
                 self.phase = Phase::Closed(reason);
-                self.outbox.take_payload(&[CLOSE_PACKET])
+                Bytes::from_static(CLOSE_PACKET.as_bytes())
             }
             Phase::Open if self.transport == Transport::Websocket => self.last_word(NOOP_PACKET),
             Phase::Open if !self.outbox.is_empty() => self.outbox.take_payload(&[]),

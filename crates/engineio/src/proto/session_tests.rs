@@ -444,7 +444,9 @@ fn closing_without_a_poll_waits_for_the_next_one() {
     rig.send("last");
     rig.machine.close(CloseReason::ForcedClose, rig.now);
     assert!(!rig.machine.is_gone());
-    assert_eq!(rig.get(), Some("4last\x1e1".into()));
+    assert_eq!(rig.get(), Some("4last".into()));
+    assert!(!rig.machine.is_gone());
+    assert_eq!(rig.get(), Some("1".into()));
     assert!(rig.machine.is_closed());
 }
 
