@@ -25,7 +25,8 @@ pub type GenerateId = Arc<dyn Fn(&Parts) -> String + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// The path requests must start with. Default `/engine.io/` (socketio sets `/socket.io/`).
+    /// The path requests must start with. A slash is added at the end if there is none. Default `/engine.io/`
+    /// (socketio sets `/socket.io/`).
     pub path: String,
     /// Time between the last pong (or the handshake) and the next ping. Default 25 s.
     pub ping_interval: Duration,

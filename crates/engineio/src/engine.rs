@@ -50,7 +50,12 @@ pub struct Stats {
 
 impl<P: Protocol> Engine<P> {
     /// An engine that serves `protocol`.
-    pub fn new(config: Config, protocol: P) -> Engine<P> {
+    pub fn new(mut config: Config, protocol: P) -> Engine<P> {
+        // One slash at each end, as in Node.
+        config.path = match config.path.trim_matches('/') {
+            "" => "/".to_owned(),
+            path => format!("/{path}/"),
+        };
         Engine(Arc::new(Inner { registry: Arc::new(Registry::new(config)), protocol }))
     }
 

@@ -49,19 +49,20 @@ impl SessionHandle {
         self.0.look(|state| state.machine.is_open())
     }
 
-    /// Whether a message sent now would leave at once: nothing is queued, nothing half-written.
+    /// Whether a message sent now would leave soon: the socket has taken everything so far (a poll waits, or has
+    /// nothing to fetch).
     pub fn is_writable(&self) -> bool {
         self.0.look(|state| state.is_writable())
     }
 
     /// Sends, never blocking. From the session's own task, while it works off a read, the messages are queued and
-    /// leave in one write at the end. From elsewhere they are written at once if nothing is queued; what the socket
-    /// does not take is left to the session's task.
+    /// leave in one write at the end. From elsewhere a lone message is written at once; the rest of a burst, and what
+    /// the socket does not take, is left to the session's task.
     ///
     /// # Errors
     /// [`SendError::Full`] and [`SendError::Closed`], with the messages given back.
     pub fn send(&self, frames: Frames) -> Result<(), SendError> {
-        self.0.act(|state| state.machine.send(frames)).map_err(|(why, frames)| match why {
+        self.0.send(frames).map_err(|(why, frames)| match why {
             Unsendable::Full => SendError::Full(frames),
             Unsendable::Closed => SendError::Closed(frames),
         })

@@ -6,8 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Echo, Frame, Ws, calm, get, open, request, serve, text};
-use sundew_engineio::{CloseReason, Engine, EngineLayer, Pace};
+use common::{Echo, Frame, Ws, calm, get, open, request, serve, serve_stream, text, ws_query};
+use sundew_engineio::{CloseReason, Config, Engine, EngineLayer, Frames, Pace, SendError};
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
@@ -110,4 +111,100 @@ async fn many_sessions_on_many_threads() {
     }
     assert_eq!(server.received(), 5000);
     common::until(|| server.engine.stats().sessions == 0).await;
+}
+
+/// A websocket on a stream that is no socket (as TLS would be), so that the clock can be stopped.
+async fn in_memory(config: Config) -> (Engine<Echo>, Echo, Ws<DuplexStream>) {
+    let echo = Echo::default();
+    let engine = Engine::new(config, echo.clone());
+    let (client, server) = tokio::io::duplex(64 * 1024);
+    serve_stream(engine.clone(), server, "192.0.2.1:1".parse().unwrap());
+    let mut ws = Ws::over(client, &ws_query(None), b"").await.ok().unwrap();
+    assert!(matches!(ws.next().await, Frame::Text(open) if open.starts_with("0{")));
+    (engine, echo, ws)
+}
+
+#[tokio::test]
+async fn other_streams_work_too() {
+    let (_, echo, mut ws) = in_memory(calm()).await;
+    let large = vec![3; 500_000];
+    let handle = echo.log.lock().unwrap().handles[0].clone();
+    handle.send(Frames::binary(&large)).unwrap();
+    assert_eq!(ws.next().await, Frame::Binary(large.clone()));
+    ws.text("4x").await;
+    assert_eq!(ws.next().await, text("4x"));
+    handle.close(CloseReason::ForcedClose);
+    assert_eq!(ws.next().await, Frame::Close(None));
+    assert_eq!(ws.next().await, Frame::End);
+}
+
+/// The next frame, however long it takes on the stopped clock, and how long that was.
+async fn frame_after(ws: &mut Ws<DuplexStream>) -> (Frame, Duration) {
+    let begin = Instant::now();
+    loop {
+        if let Ok(frame) = timeout(Duration::from_secs(1), ws.read()).await {
+            return (frame, begin.elapsed());
+        }
+    }
+}
+
+fn about(time: Duration, seconds: u64) -> bool {
+    let expected = Duration::from_secs(seconds);
+    time >= expected && time <= expected + Duration::from_millis(250)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_of_a_session_is_the_options() {
+    let (engine, echo, mut ws) = in_memory(Config::default()).await;
+    for _ in 0..3 {
+        let (frame, time) = frame_after(&mut ws).await;
+        assert_eq!(frame, text("2"));
+        assert!(about(time, 25), "{time:?}");
+        ws.text("3").await;
+    }
+    assert_eq!(frame_after(&mut ws).await.0, text("2"));
+    let (frame, time) = frame_after(&mut ws).await;
+    assert_eq!(frame, Frame::Close(None));
+    assert!(about(time, 20), "{time:?}");
+    assert_eq!(echo.log.lock().unwrap().closed, [CloseReason::PingTimeout]);
+    assert_eq!(engine.stats().sessions, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_peer_is_let_go_after_the_close_timeout() {
+    let (engine, echo, _stuck) = in_memory(Config::default()).await;
+    let handle = echo.log.lock().unwrap().handles[0].clone();
+    while handle.send(Frames::binary(&[0; 100_000])).is_ok() {}
+    tokio::task::yield_now().await;
+    assert!(!handle.is_writable());
+    let begin = Instant::now();
+    handle.close(CloseReason::ForcedClose);
+    assert!(matches!(handle.send(Frames::text("x")), Err(SendError::Closed(_))));
+    timeout(Duration::from_secs(60), engine.drain(Duration::from_secs(30), Pace::default())).await.unwrap();
+    assert!(about(begin.elapsed(), 5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_burst_from_elsewhere_arrives_whole_and_in_order() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let handle = server.handle();
+    for number in 0..1000 {
+        handle.send(Frames::text(&number.to_string())).unwrap();
+        assert!(handle.is_writable());
+    }
+    for number in 0..1000 {
+        assert_eq!(ws.next().await, text(&format!("4{number}")));
+    }
+}
+
+#[tokio::test]
+async fn the_path_has_a_slash_at_each_end() {
+    for (given, path) in [("/a", "/a/"), ("a//", "/a/"), ("/", "/")] {
+        let mut config = calm();
+        config.path = given.to_owned();
+        let engine = Engine::new(config, Echo::default());
+        assert_eq!(engine.config().path, path);
+        assert!(engine.path_matches(&format!("{path}more")));
+    }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -18,9 +18,17 @@ use super::registry::Registry;
 use super::socket::{Reader, Writer};
 use super::wheel::Tick;
 use crate::proto::payload::Packets;
-use crate::proto::session::Machine;
+use crate::proto::session::{Machine, Unsendable};
 use crate::proto::websocket::Decoder;
-use crate::{CloseReason, Transport};
+use crate::{CloseReason, Frames, Transport};
+
+/// A second message this soon after one was written in place is left to the session's task: a burst then leaves in
+/// few writes, and a lone message still leaves at once.
+const BURST: Duration = Duration::from_micros(500);
+
+/// As much of a burst is worth a write of its own, whoever does it.
+const WRITE_BYTES: usize = 32 * 1024;
+const WRITE_PACKETS: usize = 64;
 
 pub(crate) struct Shared {
     sid: Box<str>,
@@ -41,6 +49,8 @@ pub(crate) struct State {
     /// The socket did not take everything: the task waits until it can be written to.
     blocked: bool,
     pub(crate) writer: Option<Writer>,
+    /// When a message was last written by its sender instead of the task.
+    inline: Option<Instant>,
     /// The connection a finished upgrade brought, until the task takes it.
     pub(crate) arrival: Option<Box<Arrival>>,
     /// The body of a polling request, until the task takes it.
@@ -79,6 +89,7 @@ impl Shared {
             corked: true,
             blocked: false,
             writer,
+            inline: None,
             arrival: None,
             inbox: None,
             get: None,
@@ -138,6 +149,39 @@ impl Shared {
             self.news.notify_waiters();
         }
         result
+    }
+
+    /// Queues a message, and writes it at once if that is best done here.
+    pub(crate) fn send(self: &Arc<Self>, frames: Frames) -> Result<(), (Unsendable, Frames)> {
+        let mut state = self.state.lock();
+        let idle = state.machine.outbox().is_empty();
+        state.machine.send(frames)?;
+        // The task sends it at the end of its batch, or when the socket can be written to.
+        if state.corked || state.blocked {
+            return Ok(());
+        }
+        if state.machine.transport() == Transport::Websocket {
+            let now = now();
+            let burst = state.inline.is_some_and(|last| now.saturating_duration_since(last) < BURST);
+            let outbox = state.machine.outbox();
+            let much = outbox.bytes() >= WRITE_BYTES || outbox.packets() >= WRITE_PACKETS;
+            if (burst || !idle) && !much {
+                // The task was woken by the message that is waiting already.
+                if idle {
+                    self.task.wake();
+                }
+                return Ok(());
+            }
+            state.inline = Some(now);
+        }
+        let before = state.progress();
+        state.flush(None);
+        let after = state.progress();
+        self.settle(&mut state);
+        if before != after {
+            self.task.wake();
+        }
+        Ok(())
     }
 
     /// A message or packet for the state machine in the middle of a batch: what follows from it waits for its end.
@@ -233,8 +277,8 @@ impl State {
         self.machine.is_open()
             && match self.machine.transport() {
                 Transport::Polling => self.machine.has_get() || self.machine.outbox().is_empty(),
-                // What is queued only because the task is in the middle of a batch leaves at its end.
-                Transport::Websocket => !self.blocked && (self.corked || self.machine.outbox().is_empty()),
+                // What is queued only for the end of the task's batch is no obstacle.
+                Transport::Websocket => !self.blocked,
             }
     }
 

@@ -123,10 +123,12 @@ impl Writer {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let result = match self {
-                Writer::Tcp(half) => half.try_write_vectored(slices),
-                Writer::Unix(half) => half.try_write_vectored(slices),
-                Writer::Other(half) => return poll_other(half, cx, slices),
+            let result = match (&mut *self, slices) {
+                (Writer::Tcp(half), [slice]) => half.try_write(slice),
+                (Writer::Tcp(half), _) => half.try_write_vectored(slices),
+                (Writer::Unix(half), [slice]) => half.try_write(slice),
+                (Writer::Unix(half), _) => half.try_write_vectored(slices),
+                (Writer::Other(half), _) => return poll_other(half, cx, slices),
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -14,7 +14,7 @@ use sundew_engineio::{
     SessionHandle,
 };
 use sundew_io::{Conn, Origin, PeerAddr};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What happened to the sessions of an [`Echo`].
@@ -170,23 +170,27 @@ pub async fn serve(config: Config) -> Server {
 async fn accept(listener: TcpListener, engine: Engine<Echo>) {
     loop {
         let (stream, peer) = listener.accept().await.unwrap();
-        let conn = Conn::tcp(stream, None, Origin::Accepted);
-        let engine = engine.clone();
-        let service = hyper::service::service_fn(move |mut request| {
-            let engine = engine.clone();
-            async move {
-                request.extensions_mut().insert(PeerAddr(peer));
-                Ok::<_, Infallible>(engine.handle(request).await)
-            }
-        });
-        let io = hyper_util::rt::TokioIo::new(conn);
-        tokio::spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(io, service)
-                .with_upgrades()
-                .await;
-        });
+        serve_stream(engine.clone(), Conn::tcp(stream, None, Origin::Accepted), peer);
     }
+}
+
+/// Serves one connection of any kind.
+pub fn serve_stream<T>(engine: Engine<Echo>, stream: T, peer: SocketAddr)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        let engine = engine.clone();
+        async move {
+            request.extensions_mut().insert(PeerAddr(peer));
+            Ok::<_, Infallible>(engine.handle(request).await)
+        }
+    });
+    let io = hyper_util::rt::TokioIo::new(stream);
+    tokio::spawn(async move {
+        let _ =
+            hyper::server::conn::http1::Builder::new().serve_connection(io, service).with_upgrades().await;
+    });
 }
 
 /// An HTTP answer.
@@ -241,7 +245,7 @@ pub async fn read_answer(stream: &mut TcpStream) -> Answer {
     answer
 }
 
-async fn read_head(stream: &mut TcpStream) -> String {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
@@ -285,7 +289,7 @@ pub fn text(text: &str) -> Frame {
     Frame::Text(text.to_owned())
 }
 
-pub struct Ws(pub TcpStream);
+pub struct Ws<T = TcpStream>(pub T);
 
 impl Ws {
     /// Connects; `sid` makes it a probe.
@@ -299,25 +303,9 @@ impl Ws {
 
     /// Connects and sends `early` together with the request.
     pub async fn connect_with(addr: SocketAddr, query: &str, early: &[u8]) -> Result<Ws, Answer> {
-        let headers = "upgrade: websocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-version: 13\r\n\
-                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let stream = TcpStream::connect(addr).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut request =
-            format!("GET /engine.io/?{query} HTTP/1.1\r\nhost: test\r\n{headers}\r\n").into_bytes();
-        request.extend_from_slice(early);
-        stream.write_all(&request).await.unwrap();
-        let head = read_head(&mut stream).await;
-        if !head.starts_with("HTTP/1.1 101") {
-            let mut answer = Answer { status: head[9..12].parse().unwrap(), head, body: String::new() };
-            let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).await.unwrap();
-            answer.body = String::from_utf8(body).unwrap();
-            return Err(answer);
-        }
-        assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
-        Ok(Ws(stream))
+        Ws::over(stream, query, early).await
     }
 
     /// Opens a session and takes the open packet.
@@ -336,6 +324,29 @@ impl Ws {
         ws.text("5").await;
         ws
     }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Ws<T> {
+    /// Does the handshake on a connection.
+    pub async fn over(mut stream: T, query: &str, early: &[u8]) -> Result<Ws<T>, Answer> {
+        let headers = "upgrade: websocket\r\nconnection: keep-alive, Upgrade\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let mut request =
+            format!("GET /engine.io/?{query} HTTP/1.1\r\nhost: test\r\n{headers}\r\n").into_bytes();
+        request.extend_from_slice(early);
+        stream.write_all(&request).await.unwrap();
+        let head = read_head(&mut stream).await;
+        if !head.starts_with("HTTP/1.1 101") {
+            let mut answer = Answer { status: head[9..12].parse().unwrap(), head, body: String::new() };
+            let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            answer.body = String::from_utf8(body).unwrap();
+            return Err(answer);
+        }
+        assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+        Ok(Ws(stream))
+    }
 
     pub async fn text(&mut self, text: &str) {
         self.frame(0x81, text.as_bytes()).await;
@@ -352,7 +363,7 @@ impl Ws {
         }
     }
 
-    async fn read(&mut self) -> Frame {
+    pub async fn read(&mut self) -> Frame {
         let Ok(first) = self.0.read_u8().await else { return Frame::End };
         let length = match self.0.read_u8().await.unwrap() {
             126 => self.0.read_u16().await.unwrap() as usize,
