@@ -76,7 +76,7 @@ describe('bad input on the wire', () => {
 
   const BROKEN = {
     'both Content-Length and Transfer-Encoding':
-      'POST /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+      'POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
     'two different Content-Lengths': 'POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde',
     'a Content-Length that is no number': 'POST / HTTP/1.1\r\nHost: test\r\nContent-Length: +4\r\n\r\nabcd',
     'a folded header': 'GET / HTTP/1.1\r\nHost: test\r\nA: b\r\n c\r\n\r\n',

@@ -185,9 +185,10 @@ export class Cluster extends Sandbox {
   async ready(ms = 30_000) {
     const wanted = this.apps.reduce((sum, { instances }) => sum + instances, 0);
     await until(ms, `${wanted} workers online`, async () => {
-      if (this.child?.exitCode != null) throw new Error(`sundew run exited with ${this.child.exitCode}`);
+      if (this.child && this.child.exitCode !== null) return true;
       return (await this.workers()).length === wanted;
     });
+    if (this.child && this.child.exitCode !== null) throw new Error(`sundew run exited with ${this.child.exitCode}`);
     for (const { env } of this.apps) {
       await until(5000, `an answer on port ${env.PORT}`, async () => (await fetch(`http://127.0.0.1:${env.PORT}/`)).ok);
     }
