@@ -92,7 +92,7 @@ where
     };
     tokio::select! {
         _ = join(closed, finished) => {}
-        signal = signals.recv() => tracing::warn!(signal, "ended at once"),
+        signal = signals.recv() => tracing::warn!("ended at once: {signal} again"),
     }
     Ok(())
 }
@@ -108,12 +108,12 @@ async fn end(cluster: Option<&Cluster>, signals: &mut Signals) {
     };
     tokio::select! {
         signal = signals.recv() => {
-            tracing::info!(signal, "ending");
+            tracing::info!("ending: {signal}");
             if let Some(cluster) = cluster {
                 cluster.enter(Phase::Leaving);
             }
         }
-        () = told => tracing::info!("ending, as the supervisor said"),
+        () = told => tracing::info!("ending: no longer needed"),
     }
 }
 
