@@ -18,10 +18,23 @@ pub(crate) type Erased<C> = Arc<dyn Fn(&mut C) -> Result<Work, ExtractError> + S
 /// can be displayed. An error is logged, counted and given to [`on_error`](crate::Namespace::on_error).
 ///
 /// Implemented for functions and closures; not to be implemented by hand. `M` only tells arities apart.
+///
+/// An `async |...|` closure that captures variables lends them to its future and is no handler. Give handlers what they
+/// share as [`State`](crate::State), or clone it for each call:
+///
+/// ```
+/// # use sundew_socketio::{Socket, SocketIo};
+/// # let (io, name) = (SocketIo::new(), String::new());
+/// io.on("name", move |socket: Socket| {
+///     let name = name.clone();
+///     async move { socket.emit("name", name) }
+/// });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not an async function of extractors",
     note = "a handler is `async fn(A, B, ...)` or `async |a: A, b: B| {{ ... }}` with at most 8 arguments, each an extractor (`Socket`, `Data<T>`, `Ack`, ...), returning `()` or `Result<(), impl Display>`",
+    note = "an `async |..|` closure cannot capture variables: use `move |..| {{ let x = x.clone(); async move {{ .. }} }}` or `State<T>`",
     note = "its future must be `Send + 'static`, and the closure `Fn + Send + Sync + 'static`: use `move` and clone what it captures"
 )]
 pub trait Handler<C, M>: Send + Sync + 'static {

@@ -1,18 +1,14 @@
-//! The arguments of an event or an acknowledgement: raw as they came, typed on demand, and what may be sent.
+//! The arguments of an event or an acknowledgement: raw as they came, typed on demand.
 
 use std::fmt;
-use std::io;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
-use serde_json::ser::{CompactFormatter, Formatter};
 use serde_json::value::RawValue;
 use sundew_engineio::Text;
 
 use super::Packet;
-use super::binary::{Lifted, Wrap};
-use super::spread::{NotSpread, Spread};
+use super::binary::Wrap;
 
 /// The arguments of an event or an acknowledgement, as they came: nothing is parsed until [`decode`](Args::decode).
 ///
@@ -249,107 +245,6 @@ impl<'de, T: de::DeserializeSeed<'de>> de::DeserializeSeed<'de> for Once<'_, T> 
     }
 }
 
-/// What can be emitted: anything serializable. A tuple is several arguments (so is a fixed-size array: serde does not
-/// tell them apart), `()` none, anything else is one. Byte types (`bytes::Bytes`, `serde_bytes`) are sent as binary.
-/// [`Args`] are sent as they came.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be emitted",
-    label = "needs `serde::Serialize`",
-    note = "derive `serde::Serialize` for it; several arguments are a tuple, `socket.emit(\"event\", (a, b))`"
-)]
-pub trait EmitArgs {
-    #[doc(hidden)]
-    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error>;
-}
-
-impl<T: Serialize> EmitArgs for T {
-    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error> {
-        match self.serialize(Spread(out)) {
-            Ok(()) => Ok(()),
-            Err(NotSpread::One) => out.element(&self),
-            Err(NotSpread::Failed(error)) => Err(error),
-        }
-    }
-}
-
-impl EmitArgs for Args {
-    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error> {
-        (&self).write(out)
-    }
-}
-
-impl EmitArgs for &Args {
-    fn write<W: io::Write>(self, out: &mut Writer<'_, W>) -> Result<(), serde_json::Error> {
-        let elements = self.elements();
-        if !elements.is_empty() {
-            out.separate()?;
-            out.target.write_all(elements.as_bytes()).map_err(serde_json::Error::io)?;
-            out.attachments.extend_from_slice(&self.attachments);
-        }
-        Ok(())
-    }
-}
-
-/// Writes the elements of a packet's array and collects the binary values in them.
-#[doc(hidden)]
-pub struct Writer<'a, W> {
-    target: &'a mut W,
-    attachments: &'a mut Vec<Bytes>,
-    first: bool,
-}
-
-impl<W> fmt::Debug for Writer<'_, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").finish_non_exhaustive()
-    }
-}
-
-impl<W: io::Write> Writer<'_, W> {
-    fn separate(&mut self) -> Result<(), serde_json::Error> {
-        if !std::mem::take(&mut self.first) {
-            self.target.write_all(b",").map_err(serde_json::Error::io)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), serde_json::Error> {
-        self.separate()?;
-        let lift = Lift(self.attachments);
-        value.serialize(&mut serde_json::Serializer::with_formatter(&mut *self.target, lift))
-    }
-}
-
-/// Writes `["name",args...]`.
-pub(crate) fn write_array<W: io::Write>(
-    target: &mut W,
-    attachments: &mut Vec<Bytes>,
-    event: Option<&str>,
-    args: impl EmitArgs,
-) -> Result<(), serde_json::Error> {
-    target.write_all(b"[").map_err(serde_json::Error::io)?;
-    let mut writer = Writer { target, attachments, first: true };
-    if let Some(event) = event {
-        writer.element(event)?;
-    }
-    args.write(&mut writer)?;
-    target.write_all(b"]").map_err(serde_json::Error::io)
-}
-
-/// JSON whose byte arrays become placeholders.
-struct Lift<'a>(&'a mut Vec<Bytes>);
-
-impl Formatter for Lift<'_> {
-    fn write_byte_array<W: io::Write + ?Sized>(&mut self, writer: &mut W, value: &[u8]) -> io::Result<()> {
-        let num = self.0.len();
-        self.0.push(Bytes::copy_from_slice(value));
-        write!(writer, "{{\"{}\":true,\"{}\":{num}}}", Lifted::MARK, Lifted::NUM)
-    }
-
-    fn write_null<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        CompactFormatter.write_null(writer)
-    }
-}
-
 /// Reads `T` from the JSON of a CONNECT payload; nothing counts as null.
 pub(crate) fn from_payload<T: DeserializeOwned>(payload: &str) -> Result<T, DataError> {
     let text = if payload.is_empty() { "null" } else { payload };
@@ -363,7 +258,9 @@ pub(crate) fn from_payload<T: DeserializeOwned>(payload: &str) -> Result<T, Data
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
+    use crate::packet::EmitArgs;
+    use crate::packet::emit::write_array;
+    use serde::{Deserialize, Serialize};
     use serde_json::{Value, json};
 
     fn args(array: &str) -> Args {

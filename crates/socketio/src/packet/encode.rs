@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sundew_engineio::{Frames, FramesBuilder};
 
-use super::args::{EmitArgs, write_array};
+use super::emit::{EmitArgs, write_array};
 use super::{Kind, Packet};
 
 /// Room for a typical event without growing.

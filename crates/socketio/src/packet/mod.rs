@@ -4,12 +4,14 @@
 mod args;
 mod binary;
 mod decode;
+mod emit;
 mod encode;
 mod spread;
 
 pub(crate) use args::from_payload;
-pub use args::{Args, DataError, EmitArgs};
+pub use args::{Args, DataError};
 pub(crate) use decode::{Header, Kind, ParseError, RESERVED, parse};
+pub use emit::EmitArgs;
 pub(crate) use encode::{ack, connect, connect_error, disconnect, event, frames};
 
 use bytes::Bytes;

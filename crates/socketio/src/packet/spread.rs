@@ -4,7 +4,7 @@ use serde::ser::{self, Impossible, Serialize, Serializer};
 use std::fmt;
 use std::io;
 
-use super::args::Writer;
+use super::emit::Writer;
 
 /// Writes a tuple's elements as arguments; answers [`NotSpread::One`] for anything else, having written nothing.
 pub(crate) struct Spread<'w, 'a, W>(pub(crate) &'w mut Writer<'a, W>);
