@@ -46,8 +46,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// Alone, SIGINT and SIGTERM end it. Under the supervisor they do too, and so does the supervisor; when the supervisor
 /// is gone, sessions are kept for the drain timeout first. To end means: accept nothing more, close all sessions so
-/// that their clients come back elsewhere, let requests in flight finish, for 5 seconds at most. A second signal ends
-/// it at once.
+/// that their clients come back elsewhere, let requests in flight finish, for 5 seconds at most. Alone, a second signal
+/// ends it at once.
 ///
 /// # Errors
 /// When signals cannot be caught. An error of one connection ends that connection.
@@ -92,7 +92,8 @@ where
     };
     tokio::select! {
         _ = join(closed, finished) => {}
-        signal = signals.recv() => tracing::warn!("ended at once: {signal} again"),
+        // A supervisor may say it twice, and has SIGKILL for the impatient.
+        signal = signals.recv(), if cluster.is_none() => tracing::warn!("ended at once: {signal} again"),
     }
     Ok(())
 }
