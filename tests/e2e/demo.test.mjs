@@ -114,6 +114,8 @@ describe('the demo in a browser', { skip: !CHROMIUM && 'no chromium' }, () => {
     const shown = await newest(page);
     assert.match(shown, /websocket$/, 'the page names the transport');
     assert.match(shown, /worker #\d, process \d+/, 'and the worker');
+    // The newest lines are highlighted for a second.
+    await page.waitForTimeout(1300);
     await page.screenshot({ path: path.join(out, 'demo.png') });
     assert.deepEqual(problems, []);
   });
@@ -140,6 +142,8 @@ describe('the demo in a browser', { skip: !CHROMIUM && 'no chromium' }, () => {
     assert.equal(first.length, 1);
     assert.deepEqual(sids(), first, 'one session all along');
     assert.match(await newest(page), /polling$/, 'the page names the transport');
+    // The newest lines are highlighted for a second.
+    await page.waitForTimeout(1300);
     await page.screenshot({ path: path.join(out, 'demo-polling.png') });
     assert.deepEqual(problems, []);
   });
