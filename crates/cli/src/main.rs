@@ -1,2 +1,86 @@
-//! The `sundew` command.
-fn main() {}
+//! The `sundew` command: reads the command line and calls the command. What a command does is in its module; what the
+//! supervisor does is in `sundew-supervisor`.
+
+mod args;
+mod daemon;
+mod describe;
+mod format;
+mod logs;
+mod operate;
+mod progress;
+mod run;
+mod session;
+mod start;
+mod table;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use args::{Cli, Command};
+use session::Session;
+use ui::{Error, Result};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    // Commands wait for one socket; the supervisor is one dispatcher and its tasks. Neither gains by more threads.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(command(cli.command)),
+        Err(error) => Err(Error::new(format!("cannot start: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(command: Command) -> Result {
+    match command {
+        Command::Run(args) => run::run(&args).await,
+        Command::Daemon => run::daemon().await,
+        other => {
+            let session = Session::open()?;
+            match other {
+                Command::Start(args) => start::start(&session, &args).await,
+                Command::List => session.show_list().await,
+                Command::Jlist => operate::jlist(&session).await,
+                Command::Describe(targets) => describe::describe(&session, &targets).await,
+                Command::Logs(args) => logs::logs(&session, &args).await,
+                Command::Stop(targets) => operate::stop(&session, &targets).await,
+                Command::Restart(args) => operate::restart(&session, &args).await,
+                Command::Reload(args) => operate::reload(&session, &args).await,
+                Command::Scale(args) => operate::scale(&session, &args).await,
+                Command::Delete(targets) => operate::delete(&session, &targets).await,
+                Command::Kill => operate::kill(&session).await,
+                Command::Ping => operate::ping(&session).await,
+                Command::Run(_) | Command::Daemon => Ok(()),
+            }
+        }
+    }
+}
+
+/// What clap says, with pm2's exit codes: 1 for everything but help and version.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+        && args::not_built(name)
+    {
+        let message = format!("pm2's command `{name}` is not built yet");
+        Error::new(message).help("`sundew --help` lists the commands there are").print();
+        return ExitCode::FAILURE;
+    }
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}

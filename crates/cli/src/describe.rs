@@ -1,0 +1,101 @@
+//! `describe`: everything about a process, in the rows of pm2 and those of Sundew.
+
+use sundew_supervisor::api::Description;
+
+use crate::args::Targets;
+use crate::format::{memory, now, uptime};
+use crate::session::{Session, target};
+use crate::ui::{self, Look, Result};
+
+pub(crate) async fn describe(session: &Session, targets: &Targets) -> Result {
+    let target = target(&targets.targets)?;
+    let look = Look::stdout();
+    let mut text = String::new();
+    for description in session.client.describe(&target).await? {
+        let process = &description.process;
+        let head = format!("{} [{}] {}", process.name, process.pm_id, process.pm2_env.status);
+        text.push_str(&format!("{}\n", look.cyan(head)));
+        for (name, value) in rows(&description, now()) {
+            text.push_str(&format!("  {name:<20} {value}\n"));
+        }
+        text.push('\n');
+    }
+    ui::print(text)
+}
+
+fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
+    let Description { process, config, front } = description;
+    let env = &process.pm2_env;
+    let own = &process.sundew;
+    let time = |ms: u64| format!("{} ms", ms);
+    let words = |words: &[String]| if words.is_empty() { "-".to_owned() } else { words.join(" ") };
+    let mut rows: Vec<(&str, String)> = vec![
+        ("status", env.status.to_string()),
+        ("name", process.name.clone()),
+        ("namespace", env.namespace.clone()),
+        ("pid", if process.pid == 0 { "-".to_owned() } else { process.pid.to_string() }),
+        ("restarts", env.restart_time.to_string()),
+        ("unstable restarts", env.unstable_restarts.to_string()),
+        ("uptime", if process.pid == 0 { "-".to_owned() } else { uptime(now.saturating_sub(env.pm_uptime)) }),
+        ("script path", env.pm_exec_path.clone()),
+        ("script args", words(&env.args)),
+        ("interpreter", words(&config.interpreter)),
+        ("exec cwd", env.pm_cwd.clone()),
+        ("exec mode", env.exec_mode.clone()),
+        ("instances", format!("{} (this is {} = {})", env.instances, config.instance_var, env.instance)),
+        ("out log path", env.pm_out_log_path.clone()),
+        ("error log path", env.pm_err_log_path.clone()),
+        ("cpu, memory", format!("{:.0}%, {}", process.monit.cpu, memory(process.monit.memory))),
+    ];
+    if let Some(file) = &config.file {
+        rows.push(("ecosystem file", file.display().to_string()));
+    }
+    if let Some(reason) = &own.reason {
+        rows.push(("reason", reason.clone()));
+    }
+    if let Some(exit) = &own.last_exit {
+        let ago = uptime(now.saturating_sub(exit.at));
+        rows.push(("last exit", format!("{} ({ago} ago, after {} ms)", exit.text, exit.uptime_ms)));
+    }
+    if let Some(ms) = own.restart_in_ms {
+        rows.push(("next start in", time(ms)));
+    }
+    rows.extend([
+        ("autorestart", config.autorestart.to_string()),
+        ("max restarts", config.max_restarts.to_string()),
+        ("min uptime", time(config.min_uptime)),
+        ("restart delay", time(config.restart_delay)),
+        ("kill timeout", time(config.kill_timeout)),
+        ("listen timeout", time(config.listen_timeout)),
+        ("kind", own.kind.clone()),
+    ]);
+    if own.kind != "none" {
+        let sessions = own.sessions;
+        let kinds = format!("{} polling, {} websocket", sessions.polling, sessions.websocket);
+        rows.extend([
+            ("listens on", words(&own.listening)),
+            ("slot, generation", format!("{}, {}", own.slot, own.generation)),
+            ("sessions", format!("{} ({kinds})", sessions.total)),
+            ("affinity", name_of(&config.sundew.affinity)),
+            ("balance", name_of(&config.sundew.balance)),
+            ("drain timeout", time(config.sundew.drain_timeout)),
+        ]);
+    }
+    if let Some(draining) = &own.draining {
+        let left = format!("{} sessions, {} ms left", draining.sessions.total, draining.deadline_ms);
+        rows.push(("old worker", format!("pid {}, {left}", draining.pid)));
+    }
+    if let Some(ms) = own.unaccepted_ms {
+        rows.push(("hangs", format!("a connection has been waiting for {ms} ms to be taken")));
+    }
+    if own.log_lines_lost > 0 {
+        rows.push(("log lines lost", own.log_lines_lost.to_string()));
+    }
+    let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value));
+    rows.chain(front.iter().map(|(name, value)| (format!("front: {name}"), value.to_string()))).collect()
+}
+
+/// The word that a file would have for it.
+fn name_of(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
+}

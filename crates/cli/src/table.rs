@@ -1,0 +1,216 @@
+//! The list of processes: a table where a terminal shows it, columns of text elsewhere.
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use sundew_supervisor::api::{ProcessInfo, Status};
+
+use crate::format::{memory, uptime};
+use crate::ui::Look;
+
+/// From this many columns on the whole table is shown.
+const FULL_WIDTH: u16 = 100;
+/// And from this many what is left without mode, pid and uptime.
+const NARROW_WIDTH: u16 = 60;
+
+/// Which columns there is room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    Full,
+    Narrow,
+    Mini,
+}
+
+impl Size {
+    /// By the terminal's width; whoever reads a pipe gets everything.
+    pub(crate) fn of(width: Option<u16>) -> Self {
+        match width {
+            None | Some(FULL_WIDTH..) => Self::Full,
+            Some(NARROW_WIDTH..) => Self::Narrow,
+            Some(_) => Self::Mini,
+        }
+    }
+
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Full => &["id", "name", "mode", "pid", "uptime", "↺", "status", "sessions", "cpu", "mem"],
+            Self::Narrow => &["id", "name", "↺", "status", "sessions", "cpu", "mem"],
+            Self::Mini => &["id", "name", "status", "mem"],
+        }
+    }
+}
+
+/// The table and what needs more words than a cell has.
+pub(crate) fn list(processes: &[ProcessInfo], look: Look, size: Size, now: u64) -> String {
+    let mut table = Table::new();
+    table.force_no_tty();
+    if look.terminal {
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    } else {
+        table.load_style(presets::NOTHING);
+    }
+    if look.coloured() {
+        table.enforce_styling();
+    }
+    let heads =
+        size.columns().iter().map(|head| Cell::new(head).fg(Color::Cyan).add_attribute(Attribute::Bold));
+    table.set_header(heads.collect::<Vec<_>>());
+    // pm2 sorts by name; instances of one app stay in their order.
+    let mut sorted: Vec<_> = processes.iter().collect();
+    sorted.sort_by(|a, b| (&a.name, a.pm_id).cmp(&(&b.name, b.pm_id)));
+    for process in &sorted {
+        table.add_row(size.columns().iter().map(|column| cell(process, column, now)).collect::<Vec<_>>());
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    for line in remarks(&sorted) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn cell(process: &ProcessInfo, column: &str, now: u64) -> Cell {
+    let runs = process.pid != 0;
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    match column {
+        "id" => right(process.pm_id.to_string()).fg(Color::Cyan),
+        "name" => Cell::new(&process.name),
+        "mode" => Cell::new(process.pm2_env.exec_mode.trim_end_matches("_mode")),
+        "pid" => right(if runs { process.pid.to_string() } else { "-".to_owned() }),
+        "uptime" if runs => right(uptime(now.saturating_sub(process.pm2_env.pm_uptime))),
+        "uptime" => right("-".to_owned()),
+        "↺" => right(process.pm2_env.restart_time.to_string()),
+        "status" => {
+            let colour = match process.pm2_env.status {
+                Status::Online => Color::Green,
+                Status::Launching => Color::Blue,
+                Status::WaitingRestart | Status::Stopping => Color::Yellow,
+                Status::Stopped | Status::Errored => Color::Red,
+            };
+            Cell::new(process.pm2_env.status).fg(colour).add_attribute(Attribute::Bold)
+        }
+        "sessions" => right(sessions(process)),
+        "cpu" => right(format!("{:.0}%", process.monit.cpu)),
+        _ => right(memory(process.monit.memory)),
+    }
+}
+
+/// The worker's own sessions, and those its predecessor still keeps.
+fn sessions(process: &ProcessInfo) -> String {
+    let own = process.sundew.sessions.total;
+    match &process.sundew.draining {
+        Some(draining) => format!("{own} + {} draining", draining.sessions.total),
+        None if process.sundew.kind == "none" => "-".to_owned(),
+        None => own.to_string(),
+    }
+}
+
+/// Where the apps are served, and why what does not run does not.
+fn remarks(processes: &[&ProcessInfo]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut named: Vec<(&str, &[String])> = Vec::new();
+    for process in processes {
+        let addresses = (process.name.as_str(), process.sundew.listening.as_slice());
+        if !addresses.1.is_empty() && !named.contains(&addresses) {
+            named.push(addresses);
+            lines.push(format!("{} listens on {}", addresses.0, addresses.1.join(", ")));
+        }
+    }
+    for process in processes {
+        let why = match (&process.sundew.reason, &process.sundew.last_exit) {
+            (Some(reason), _) => reason.clone(),
+            (None, Some(exit))
+                if matches!(process.pm2_env.status, Status::Errored | Status::WaitingRestart) =>
+            {
+                exit.text.clone()
+            }
+            _ => continue,
+        };
+        let next = match process.sundew.restart_in_ms {
+            Some(ms) => format!(" (next start in {:.1} s)", ms as f64 / 1000.0),
+            None => String::new(),
+        };
+        let status = process.pm2_env.status;
+        lines.push(format!("{} [{}] {status}: {why}{next}", process.name, process.pm_id));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use sundew_supervisor::api::{LastExit, Monit, Pm2Env, Sessions, SundewInfo};
+
+    use super::*;
+
+    fn process(name: &str, pm_id: u32, status: Status) -> ProcessInfo {
+        let pid = if matches!(status, Status::Online) { 100 + pm_id } else { 0 };
+        ProcessInfo {
+            pid,
+            name: name.to_owned(),
+            pm_id,
+            pm2_env: Pm2Env {
+                name: name.to_owned(),
+                namespace: "default".to_owned(),
+                status,
+                restart_time: 3,
+                unstable_restarts: 0,
+                pm_uptime: 1_000_000,
+                created_at: 0,
+                exec_mode: "cluster_mode".to_owned(),
+                instances: 2,
+                pm_exec_path: "/a".to_owned(),
+                pm_cwd: "/".to_owned(),
+                pm_out_log_path: String::new(),
+                pm_err_log_path: String::new(),
+                args: Vec::new(),
+                exec_interpreter: "none".to_owned(),
+                autorestart: true,
+                instance: 0,
+                exit_code: None,
+            },
+            monit: Monit { memory: 43_830_477, cpu: 1.6 },
+            sundew: SundewInfo {
+                kind: "native".to_owned(),
+                listening: vec!["0.0.0.0:8080".to_owned()],
+                sessions: Sessions { total: 12, polling: 2, websocket: 10 },
+                ..SundewInfo::default()
+            },
+        }
+    }
+
+    #[test]
+    fn plain_text_for_a_pipe() {
+        let mut errored = process("b", 0, Status::Errored);
+        errored.sundew.last_exit = Some(LastExit {
+            code: Some(1),
+            signal: None,
+            uptime_ms: 5,
+            at: 0,
+            text: "exited with code 1 after 5 ms".to_owned(),
+        });
+        let text =
+            list(&[errored, process("a", 1, Status::Online)], Look::plain(false), Size::Full, 6_400_000);
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0], ["id", "name", "mode", "pid", "uptime", "↺", "status", "sessions", "cpu", "mem"]);
+        assert_eq!(rows[1], ["1", "a", "cluster", "101", "90m", "3", "online", "12", "2%", "41.8mb"]);
+        assert_eq!(rows[2], ["0", "b", "cluster", "-", "-", "3", "errored", "12", "2%", "41.8mb"]);
+        assert!(text.contains("a listens on 0.0.0.0:8080\n"), "{text}");
+        assert!(text.ends_with("b [0] errored: exited with code 1 after 5 ms\n"), "{text}");
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn fewer_columns_where_there_is_less_room() {
+        assert_eq!(Size::of(Some(120)), Size::Full);
+        assert_eq!(Size::of(Some(80)), Size::Narrow);
+        assert_eq!(Size::of(Some(40)), Size::Mini);
+        assert_eq!(Size::of(None), Size::Full);
+        let all: Vec<_> = (0..4).map(|id| process("web", id, Status::Online)).collect();
+        let terminal = Look::plain(true);
+        for (size, width) in [(Size::Full, FULL_WIDTH), (Size::Narrow, NARROW_WIDTH), (Size::Mini, 40)] {
+            let text = list(&all, terminal, size, 1_000_000);
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= usize::from(width), "{size:?}: {widest}\n{text}");
+        }
+    }
+}
