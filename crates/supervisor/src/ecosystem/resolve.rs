@@ -140,7 +140,11 @@ fn name(
     let given = settings.name.as_ref().unwrap_or(script);
     let mut name = match &settings.name {
         Some(name) => name.value.clone(),
-        None => Path::new(&script.value).file_stem()?.to_string_lossy().into_owned(),
+        // `..` has no last part; it will be found to be no program.
+        None => {
+            let stem = Path::new(&script.value).file_stem().and_then(|stem| stem.to_str());
+            stem.unwrap_or(&script.value).to_owned()
+        }
     };
     if let Some(prefix) = &settings.name_prefix {
         name = format!("{}:{name}", prefix.value);
