@@ -1,0 +1,177 @@
+//! Starting apps: new ones, and those that are there already.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use sundew_router::{Front, FrontConfig};
+use tokio::sync::watch;
+
+use super::{Operations, Watcher, first_failure};
+use crate::api::{Failure, FailureKind, IfPresent, ProcessInfo, StartRequest};
+use crate::dispatcher::State;
+use crate::ecosystem::AppConfig;
+use crate::keys;
+use crate::mesh::Mesh;
+use crate::state::{App, Place, Slot};
+
+/// The most instances of an app: what fits in a session id's mark.
+pub(crate) const MAX_INSTANCES: u32 = 256;
+
+impl Operations {
+    /// Starts apps, one after the other, the instances of one side by side. All are tried; the first failure is told.
+    pub(crate) async fn start(
+        &self,
+        request: StartRequest,
+        watcher: &Watcher,
+    ) -> Result<Vec<ProcessInfo>, Failure> {
+        let mut places = Vec::new();
+        let mut failure = None;
+        for config in request.apps {
+            match self.start_app(Arc::new(config), request.if_present, watcher).await {
+                Ok(started) => places.extend(started),
+                Err(failed) => drop(failure.get_or_insert(failed)),
+            }
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => self.infos(places).await,
+        }
+    }
+
+    async fn start_app(
+        &self,
+        config: Arc<AppConfig>,
+        if_present: IfPresent,
+        watcher: &Watcher,
+    ) -> Result<Vec<Place>, Failure> {
+        let (name, new) = (config.name.clone(), config.clone());
+        let there = self.dispatcher.run(move |state| state.declare(&new)).await??;
+        if !there {
+            let mut gate = self.enter(&name, false).await?;
+            return self.grow(&name, config.instances, config.clone(), &mut gate, watcher).await;
+        }
+        match if_present {
+            IfPresent::Restart => self.restart_app(config, watcher).await,
+            IfPresent::Reload => self.reload_app(config, watcher).await,
+            IfPresent::Add => {
+                let mut gate = self.enter(&name, false).await?;
+                self.grow(&name, config.instances, config.clone(), &mut gate, watcher).await
+            }
+            IfPresent::Refuse => {
+                let (app, script) = (name.clone(), config.script.clone());
+                let running = self.dispatcher.run(move |state| {
+                    let app = state.apps.get(&app)?;
+                    let alive = app.slots.values().any(Slot::is_alive);
+                    alive.then(|| app.config.script.clone())
+                });
+                match running.await? {
+                    Some(running) if running == script => Err(Failure::new(
+                        FailureKind::Present,
+                        format!(
+                            "{} runs already as {name:?}: restart or reload it, or add -f to start it once more",
+                            script.display()
+                        ),
+                    )),
+                    Some(running) => Err(Failure::new(
+                        FailureKind::Present,
+                        format!(
+                            "{name:?} is the name of {} already: give this one another with --name",
+                            running.display()
+                        ),
+                    )),
+                    None => self.restart_app(config, watcher).await,
+                }
+            }
+        }
+    }
+
+    async fn launch_owned(&self, place: Place, watcher: &Watcher) -> Result<(), Failure> {
+        self.launch(&place, None, watcher).await
+    }
+
+    /// Adds instances and starts them.
+    pub(super) async fn grow(
+        &self,
+        name: &str,
+        count: u32,
+        config: Arc<AppConfig>,
+        gate: &mut super::Gate,
+        watcher: &Watcher,
+    ) -> Result<Vec<Place>, Failure> {
+        let app = name.to_owned();
+        let places = self.dispatcher.run(move |state| state.add_slots(&app, count, &config)).await??;
+        let launches = join_all(places.clone().into_iter().map(|place| self.launch_owned(place, watcher)));
+        tokio::select! {
+            results = launches => first_failure(name, results)?,
+            () = gate.interrupted() => {
+                return Err(Failure::new(FailureKind::Busy, format!("starting {name} was ended by another command")));
+            }
+        }
+        Ok(places)
+    }
+}
+
+impl State {
+    /// Makes sure that there is an app of this name. Says whether there was one.
+    pub(crate) fn declare(&mut self, config: &Arc<AppConfig>) -> Result<bool, Failure> {
+        if self.ending {
+            return Err(Failure::new(FailureKind::Leaving, "the daemon is leaving"));
+        }
+        if self.apps.contains_key(&config.name) {
+            return Ok(true);
+        }
+        let internal = |message| Failure::new(FailureKind::Internal, message);
+        let tag_key = keys::of(&self.home, &config.name).map_err(internal)?;
+        let front = FrontConfig {
+            affinity: config.sundew.affinity.into(),
+            balance: config.sundew.balance.into(),
+            paths: config.sundew.paths.clone(),
+            limits: (&config.sundew.limits).into(),
+            ..FrontConfig::new(config.name.clone(), tag_key)
+        };
+        let app = App {
+            config: config.clone(),
+            slots: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            leaving: Vec::new(),
+            front: Front::new(front),
+            listening: Vec::new(),
+            mesh: Mesh::default(),
+            tag_key,
+            gate: Arc::default(),
+            interrupt: watch::channel(0).0,
+        };
+        self.apps.insert(config.name.clone(), app);
+        Ok(false)
+    }
+
+    /// Adds stopped processes to an app.
+    pub(crate) fn add_slots(
+        &mut self,
+        name: &str,
+        count: u32,
+        config: &Arc<AppConfig>,
+    ) -> Result<Vec<Place>, Failure> {
+        let gone = || Failure::new(FailureKind::NotFound, format!("the app {name:?} is gone"));
+        let app = self.apps.get_mut(name).ok_or_else(gone)?;
+        let there = u32::try_from(app.slots.len()).unwrap_or(u32::MAX);
+        if there.saturating_add(count) > MAX_INSTANCES {
+            return Err(Failure::new(
+                FailureKind::Invalid,
+                format!(
+                    "{name}: an app has at most {MAX_INSTANCES} instances, it has {there} and {count} were to be added"
+                ),
+            ));
+        }
+        let mut places = Vec::new();
+        for _ in 0..count {
+            let Some(slot) = app.lowest_free_slot() else { break };
+            let pm_id = self.next_pm_id;
+            self.next_pm_id += 1;
+            app.slots.insert(slot, Slot::new(pm_id, config.clone()));
+            places.push(Place { pm_id, app: name.to_owned(), slot });
+        }
+        Ok(places)
+    }
+}

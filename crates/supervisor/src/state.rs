@@ -1,0 +1,185 @@
+//! What the dispatcher holds: apps, their slots, the workers in them. Plain data and the questions it answers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Instant, SystemTime};
+
+use sundew_channel::tag::TagKey;
+use sundew_router::{BackendId, Front, ListenerHandle};
+use tokio::sync::watch;
+
+use crate::api::{LastExit, Status};
+use crate::ecosystem::AppConfig;
+use crate::mesh::Mesh;
+use crate::native::Native;
+use crate::policy::Policy;
+use crate::worker::{Worker, WorkerId};
+
+/// One process of one app, by what stays the same when it is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) pm_id: u32,
+    pub(crate) app: String,
+    pub(crate) slot: u16,
+}
+
+/// An app.
+pub(crate) struct App {
+    pub(crate) config: Arc<AppConfig>,
+    pub(crate) slots: BTreeMap<u16, Slot>,
+    /// The next worker of each slot there ever was.
+    pub(crate) generations: BTreeMap<u16, u8>,
+    /// Workers that were replaced or scaled away and still hold sessions.
+    pub(crate) leaving: Vec<Leaving>,
+    pub(crate) front: Front,
+    pub(crate) listening: Vec<Listening>,
+    pub(crate) mesh: Mesh,
+    pub(crate) tag_key: TagKey,
+    /// Held by the operation under way: a second one waits.
+    pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
+    /// Changes when an operation ends the one under way.
+    pub(crate) interrupt: watch::Sender<u64>,
+}
+
+/// A place of an app.
+pub(crate) struct Slot {
+    pub(crate) pm_id: u32,
+    pub(crate) status: Status,
+    pub(crate) config: Arc<AppConfig>,
+    pub(crate) current: Option<Worker>,
+    /// The worker that is to replace it.
+    pub(crate) incoming: Option<Worker>,
+    /// Start again as soon as the worker that was told to leave is gone.
+    pub(crate) again: bool,
+    pub(crate) policy: Policy,
+    pub(crate) restarts: u32,
+    pub(crate) created_at: SystemTime,
+    pub(crate) started_at: Option<SystemTime>,
+    pub(crate) last_exit: Option<LastExit>,
+    pub(crate) reason: Option<String>,
+    pub(crate) restart_at: Option<Instant>,
+    /// Changes with every decision about starting: a timer of an older one does nothing.
+    pub(crate) epoch: u64,
+    pub(crate) lost_lines: Arc<AtomicU64>,
+}
+
+/// A worker on its way out.
+pub(crate) struct Leaving {
+    pub(crate) worker: Worker,
+    pub(crate) deadline: watch::Sender<tokio::time::Instant>,
+}
+
+/// An address of an app.
+pub(crate) struct Listening {
+    /// As the worker wrote it.
+    pub(crate) asked: String,
+    pub(crate) addr: SocketAddr,
+    pub(crate) handle: ListenerHandle,
+}
+
+/// Where a worker is.
+pub(crate) enum Role {
+    Current(u16),
+    Incoming(u16),
+    Leaving,
+}
+
+impl Slot {
+    pub(crate) fn new(pm_id: u32, config: Arc<AppConfig>) -> Self {
+        Self {
+            pm_id,
+            status: Status::Stopped,
+            config,
+            current: None,
+            incoming: None,
+            again: false,
+            policy: Policy::default(),
+            restarts: 0,
+            created_at: SystemTime::now(),
+            started_at: None,
+            last_exit: None,
+            reason: None,
+            restart_at: None,
+            epoch: 0,
+            lost_lines: Arc::default(),
+        }
+    }
+
+    /// A process is there or will be without anybody asking.
+    pub(crate) fn is_alive(&self) -> bool {
+        !matches!(self.status, Status::Stopped | Status::Errored)
+    }
+
+    pub(crate) fn cancel_restart(&mut self) {
+        self.epoch += 1;
+        self.restart_at = None;
+    }
+}
+
+impl App {
+    pub(crate) fn role(&self, id: WorkerId) -> Option<Role> {
+        let is = |worker: &Option<Worker>| worker.as_ref().is_some_and(|worker| worker.id == id);
+        for (index, slot) in &self.slots {
+            if is(&slot.current) {
+                return Some(Role::Current(*index));
+            }
+            if is(&slot.incoming) {
+                return Some(Role::Incoming(*index));
+            }
+        }
+        self.leaving.iter().any(|leaving| leaving.worker.id == id).then_some(Role::Leaving)
+    }
+
+    pub(crate) fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers().find(|worker| worker.id == id)
+    }
+
+    pub(crate) fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        let slots = self.slots.values_mut().flat_map(|slot| [slot.current.as_mut(), slot.incoming.as_mut()]);
+        let leaving = self.leaving.iter_mut().map(|leaving| &mut leaving.worker);
+        slots.flatten().chain(leaving).find(|worker| worker.id == id)
+    }
+
+    pub(crate) fn workers(&self) -> impl Iterator<Item = &Worker> {
+        let slots = self.slots.values().flat_map(|slot| [slot.current.as_ref(), slot.incoming.as_ref()]);
+        slots.flatten().chain(self.leaving.iter().map(|leaving| &leaving.worker))
+    }
+
+    /// The workers that have sessions or may get them.
+    pub(crate) fn serving(&self) -> Vec<Arc<Native>> {
+        self.workers().filter(|worker| worker.routed).filter_map(|worker| worker.native.clone()).collect()
+    }
+
+    pub(crate) fn lowest_free_slot(&self) -> Option<u16> {
+        (0..=u16::from(u8::MAX)).find(|index| !self.slots.contains_key(index))
+    }
+
+    /// Nothing runs and nothing will without being asked for: the addresses are free again.
+    pub(crate) fn close_if_stopped(&mut self) {
+        let stopped = self.slots.values().all(|slot| slot.status == Status::Stopped);
+        if stopped && self.workers().next().is_none() {
+            self.close_listeners();
+        }
+    }
+
+    pub(crate) fn close_listeners(&mut self) {
+        for listening in self.listening.drain(..) {
+            listening.handle.stop();
+        }
+    }
+
+    /// The front door must not use this worker any more; what it had not taken is routed again.
+    pub(crate) fn lose(&self, worker: &Worker) {
+        let Some(native) = &worker.native else { return };
+        self.front.lost(backend_id(worker));
+        for connection in native.close() {
+            self.front.reroute(connection);
+        }
+    }
+}
+
+pub(crate) fn backend_id(worker: &Worker) -> BackendId {
+    BackendId { slot: worker.slot, generation: worker.generation }
+}
