@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::inbox::Incoming;
 use crate::sessions::{self, Pace};
-use crate::{Cluster, Peer, Phase};
+use crate::{Cluster, Peer, Phase, output};
 
 pub(crate) async fn run(cluster: Cluster, channel: Arc<WorkerChannel>) {
     let mut inbound = Inbound { cluster, drain: None };
@@ -91,6 +91,7 @@ impl Inbound {
     /// The supervisor is gone and with it the front door: nobody can come back to a session here, so it ends with the
     /// drain it would have had.
     fn orphaned(mut self) {
+        output::abandon();
         self.cluster.drop_listens();
         if *self.cluster.phase().borrow() == Phase::Leaving {
             return;

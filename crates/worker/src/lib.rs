@@ -14,6 +14,7 @@ mod inbox;
 mod instance;
 mod listener;
 mod outbound;
+mod output;
 mod placement;
 mod serve;
 mod sessions;
