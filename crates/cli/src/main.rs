@@ -28,44 +28,39 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    // Commands wait for one socket; the supervisor is one dispatcher and its tasks. Neither gains by more threads.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(command(cli.command)),
-        Err(error) => Err(Error::new(format!("cannot start: {error}"))),
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Daemon => run::daemon(),
+        other => command(&other).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error.print();
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        error.print();
+        ExitCode::FAILURE
+    })
 }
 
-async fn command(command: Command) -> Result {
-    match command {
-        Command::Run(args) => run::run(&args).await,
-        Command::Daemon => run::daemon().await,
-        other => {
-            let session = Session::open()?;
-            match other {
-                Command::Start(args) => start::start(&session, &args).await,
-                Command::List => session.show_list().await,
-                Command::Jlist => operate::jlist(&session).await,
-                Command::Describe(targets) => describe::describe(&session, &targets).await,
-                Command::Logs(args) => logs::logs(&session, &args).await,
-                Command::Stop(targets) => operate::stop(&session, &targets).await,
-                Command::Restart(args) => operate::restart(&session, &args).await,
-                Command::Reload(args) => operate::reload(&session, &args).await,
-                Command::Scale(args) => operate::scale(&session, &args).await,
-                Command::Delete(targets) => operate::delete(&session, &targets).await,
-                Command::Kill => operate::kill(&session).await,
-                Command::Ping => operate::ping(&session).await,
-                Command::Run(_) | Command::Daemon => Ok(()),
-            }
+/// A command that talks to the daemon. It waits for one socket, so one thread does.
+fn command(command: &Command) -> Result {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::new(format!("cannot start: {error}")))?;
+    let session = Session::open()?;
+    runtime.block_on(async {
+        match command {
+            Command::Start(args) => start::start(&session, args).await,
+            Command::List => session.show_list().await,
+            Command::Jlist => operate::jlist(&session).await,
+            Command::Describe(targets) => describe::describe(&session, targets).await,
+            Command::Logs(args) => logs::logs(&session, args).await,
+            Command::Stop(targets) => operate::stop(&session, targets).await,
+            Command::Restart(args) => operate::restart(&session, args).await,
+            Command::Reload(args) => operate::reload(&session, args).await,
+            Command::Scale(args) => operate::scale(&session, args).await,
+            Command::Delete(targets) => operate::delete(&session, targets).await,
+            Command::Kill => operate::kill(&session).await,
+            Command::Ping => operate::ping(&session).await,
+            Command::Run(_) | Command::Daemon => Ok(()),
         }
-    }
+    })
 }
 
 /// What clap says, with pm2's exit codes: 1 for everything but help and version.

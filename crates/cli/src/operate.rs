@@ -76,7 +76,7 @@ async fn from_file(
     doing: &str,
 ) -> Result {
     let apps = apps(file, choice, &Flags::default())?;
-    daemon::ensure(&session.home, &session.client).await?;
+    daemon::ensure(session).await?;
     let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
     let progress = Progress::new(format!("{doing} {}", names.join(", ")));
     progress.follow(session.client.start(&StartRequest { apps, if_present }).await?).await?;

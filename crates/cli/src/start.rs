@@ -22,7 +22,7 @@ enum Meaning {
 pub(crate) async fn start(session: &Session, start: &Start) -> Result {
     // Bad input is answered before a daemon is started for it.
     let meaning = meaning(session, start).await?;
-    daemon::ensure(&session.home, &session.client).await?;
+    daemon::ensure(session).await?;
     match meaning {
         Meaning::Apps(apps, if_present) => {
             let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();

@@ -1,5 +1,7 @@
 //! The real binary with a home of its own, whose daemon is gone when the test is.
 
+#![allow(clippy::unwrap_used)]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,20 +9,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How a command ended and what it said.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A folder the commands run in.
-pub struct Sandbox {
-    pub dir: PathBuf,
-    pub home: String,
+pub(crate) struct Sandbox {
+    pub(crate) dir: PathBuf,
+    pub(crate) home: String,
 }
 
 impl Sandbox {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("sundew-cli-{}-{count}", std::process::id()));
@@ -30,13 +32,13 @@ impl Sandbox {
         Self { dir, home }
     }
 
-    pub fn write(&self, name: &str, text: &str, mode: u32) {
+    pub(crate) fn write(&self, name: &str, text: &str, mode: u32) {
         let path = self.dir.join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    pub fn sundew(&self, words: &[&str]) -> Ran {
+    pub(crate) fn sundew(&self, words: &[&str]) -> Ran {
         let output = Command::new(env!("CARGO_BIN_EXE_sundew"))
             .args(words)
             .current_dir(&self.dir)
