@@ -1,5 +1,7 @@
 //! Commands on processes that are in the list: stop, restart, reload, scale, delete, kill, ping, describe's data.
 
+use std::time::Duration;
+
 use sundew_supervisor::api::{IfPresent, ScaleRequest, StartRequest};
 use sundew_supervisor::client::ClientError;
 use sundew_supervisor::ecosystem::{self, Flags};
@@ -9,6 +11,11 @@ use crate::daemon;
 use crate::progress::Progress;
 use crate::session::{Session, apps, target};
 use crate::ui::{self, Error, Result};
+
+/// How long a daemon that has stopped everything may take to end.
+const GONE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const GONE_POLL: Duration = Duration::from_millis(10);
 
 pub(crate) async fn stop(session: &Session, targets: &Targets) -> Result {
     let target = target(&targets.targets)?;
@@ -101,7 +108,17 @@ pub(crate) async fn kill(session: &Session) -> Result {
         other => other?,
     };
     progress.follow(operation).await?;
-    ui::print("the daemon is stopped\n")
+    // It answers before it ends; who starts another one right after this must find the place free.
+    let gone = async {
+        while !matches!(session.client.ping().await, Err(ClientError::NoDaemon { .. })) {
+            tokio::time::sleep(GONE_POLL).await;
+        }
+    };
+    match tokio::time::timeout(GONE_DEADLINE, gone).await {
+        Ok(()) => ui::print("the daemon is stopped\n"),
+        Err(_) => Err(Error::new(format!("the daemon still answers after {} s", GONE_DEADLINE.as_secs()))
+            .help(format!("its log is {}", session.home.daemon_log().display()))),
+    }
 }
 
 /// pm2's answer, word for word.

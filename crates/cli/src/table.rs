@@ -117,14 +117,13 @@ fn remarks(processes: &[&ProcessInfo]) -> Vec<String> {
         }
     }
     for process in processes {
-        let why = match (&process.sundew.reason, &process.sundew.last_exit) {
-            (Some(reason), _) => reason.clone(),
-            (None, Some(exit))
-                if matches!(process.pm2_env.status, Status::Errored | Status::WaitingRestart) =>
-            {
-                exit.text.clone()
-            }
-            _ => continue,
+        let failed = matches!(process.pm2_env.status, Status::Errored | Status::WaitingRestart);
+        let exit = process.sundew.last_exit.as_ref().filter(|_| failed).map(|exit| exit.text.clone());
+        let why = match (process.sundew.reason.clone(), exit) {
+            // The reason may be the last exit's.
+            (Some(reason), Some(exit)) if !reason.contains(&exit) => format!("{reason}; the last one {exit}"),
+            (Some(why), _) | (None, Some(why)) => why,
+            (None, None) => continue,
         };
         let next = match process.sundew.restart_in_ms {
             Some(ms) => format!(" (next start in {:.1} s)", ms as f64 / 1000.0),
