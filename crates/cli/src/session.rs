@@ -45,11 +45,10 @@ pub(crate) fn show(processes: &[ProcessInfo]) -> Result {
     let look = Look::stdout();
     // comfy-table knows how wide the terminal is.
     let width = look.terminal.then(|| comfy_table::Table::new().width()).flatten();
-    let size = table::Size::of(width);
     if processes.is_empty() && look.terminal {
         return ui::print("no processes: sundew start FILE|PROGRAM starts some\n");
     }
-    ui::print(table::list(processes, look, size, crate::format::now()))
+    ui::print(table::list(processes, look, width, crate::format::now()))
 }
 
 /// The surroundings of the command.

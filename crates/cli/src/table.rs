@@ -6,28 +6,17 @@ use sundew_supervisor::api::{ProcessInfo, Status};
 use crate::format::{memory, uptime};
 use crate::ui::Look;
 
-/// From this many columns on the whole table is shown.
-const FULL_WIDTH: u16 = 100;
-/// And from this many what is left without mode, pid and uptime.
-const NARROW_WIDTH: u16 = 60;
-
 /// Which columns there is room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
+enum Size {
     Full,
     Narrow,
     Mini,
 }
 
 impl Size {
-    /// By the terminal's width; whoever reads a pipe gets everything.
-    pub(crate) fn of(width: Option<u16>) -> Self {
-        match width {
-            None | Some(FULL_WIDTH..) => Self::Full,
-            Some(NARROW_WIDTH..) => Self::Narrow,
-            Some(_) => Self::Mini,
-        }
-    }
+    /// The widest first.
+    const ALL: [Self; 3] = [Self::Full, Self::Narrow, Self::Mini];
 
     fn columns(self) -> &'static [&'static str] {
         match self {
@@ -38,8 +27,29 @@ impl Size {
     }
 }
 
-/// The table and what needs more words than a cell has.
-pub(crate) fn list(processes: &[ProcessInfo], look: Look, size: Size, now: u64) -> String {
+/// The widest table that fits, and what needs more words than a cell has. Whoever reads a pipe (no width) gets everything.
+pub(crate) fn list(processes: &[ProcessInfo], look: Look, width: Option<u16>, now: u64) -> String {
+    // pm2 sorts by name; instances of one app stay in their order.
+    let mut sorted: Vec<_> = processes.iter().collect();
+    sorted.sort_by(|a, b| (&a.name, a.pm_id).cmp(&(&b.name, b.pm_id)));
+    let mut text = String::new();
+    for size in Size::ALL {
+        let table = table(&sorted, look, size, now);
+        let needed: u16 = table.column_max_content_widths().iter().map(|column| column + 3).sum::<u16>() + 1;
+        text = table.trim_fmt();
+        if width.is_none_or(|width| needed <= width) {
+            break;
+        }
+    }
+    text.push('\n');
+    for line in remarks(&sorted) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn table(processes: &[&ProcessInfo], look: Look, size: Size, now: u64) -> Table {
     let mut table = Table::new();
     table.force_no_tty();
     if look.terminal {
@@ -54,19 +64,10 @@ pub(crate) fn list(processes: &[ProcessInfo], look: Look, size: Size, now: u64) 
     let heads =
         size.columns().iter().map(|head| Cell::new(head).fg(Color::Cyan).add_attribute(Attribute::Bold));
     table.set_header(heads.collect::<Vec<_>>());
-    // pm2 sorts by name; instances of one app stay in their order.
-    let mut sorted: Vec<_> = processes.iter().collect();
-    sorted.sort_by(|a, b| (&a.name, a.pm_id).cmp(&(&b.name, b.pm_id)));
-    for process in &sorted {
+    for process in processes {
         table.add_row(size.columns().iter().map(|column| cell(process, column, now)).collect::<Vec<_>>());
     }
-    let mut text = table.trim_fmt();
-    text.push('\n');
-    for line in remarks(&sorted) {
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
+    table
 }
 
 fn cell(process: &ProcessInfo, column: &str, now: u64) -> Cell {
@@ -187,8 +188,7 @@ mod tests {
             at: 0,
             text: "exited with code 1 after 5 ms".to_owned(),
         });
-        let text =
-            list(&[errored, process("a", 1, Status::Online)], Look::plain(false), Size::Full, 6_400_000);
+        let text = list(&[errored, process("a", 1, Status::Online)], Look::plain(false), None, 6_400_000);
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[0], ["id", "name", "mode", "pid", "uptime", "↺", "status", "sessions", "cpu", "mem"]);
         assert_eq!(rows[1], ["1", "a", "cluster", "101", "90m", "3", "online", "12", "2%", "41.8mb"]);
@@ -200,16 +200,14 @@ mod tests {
 
     #[test]
     fn fewer_columns_where_there_is_less_room() {
-        assert_eq!(Size::of(Some(120)), Size::Full);
-        assert_eq!(Size::of(Some(80)), Size::Narrow);
-        assert_eq!(Size::of(Some(40)), Size::Mini);
-        assert_eq!(Size::of(None), Size::Full);
         let all: Vec<_> = (0..4).map(|id| process("web", id, Status::Online)).collect();
-        let terminal = Look::plain(true);
-        for (size, width) in [(Size::Full, FULL_WIDTH), (Size::Narrow, NARROW_WIDTH), (Size::Mini, 40)] {
-            let text = list(&all, terminal, size, 1_000_000);
+        let mut heads = Vec::new();
+        for width in [120, 70, 40] {
+            let text = list(&all, Look::plain(true), Some(width), 1_000_000);
             let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
-            assert!(widest <= usize::from(width), "{size:?}: {widest}\n{text}");
+            assert!(widest <= usize::from(width), "{width}: {widest}\n{text}");
+            heads.push(text.lines().nth(1).unwrap().matches('┆').count() + 1);
         }
+        assert_eq!(heads, [10, 7, 4]);
     }
 }

@@ -1,6 +1,8 @@
 //! The commands on a daemon, with programs that are supervised and not routed: what needs the network is in the end-to-end
 //! tests.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Ran, Sandbox};
