@@ -3,7 +3,7 @@
 //! - [`ecosystem`]: what the user wrote, resolved into what is run.
 //! - [`api`], [`client`]: how the command line talks to a daemon.
 //! - [`Home`]: the folder a daemon lives in.
-//! - [`ensure`], [`daemon`], [`run`]: the supervisor's process, in the background and in the foreground.
+//! - [`daemon`], [`run`]: the supervisor's process, in the background and in the foreground.
 //!
 //! Inside, one actor decides (`dispatcher`, with its data in `state`): executors (`worker`, `logs`) report to it, and
 //! operations (`ops`) are sequences of its steps. The data plane is the router's; what it needs of a worker is `native`.
@@ -34,5 +34,5 @@ mod state;
 mod testing;
 mod worker;
 
-pub use daemon::{DaemonError, daemon, ensure, run, runtime};
+pub use daemon::{DaemonError, daemon, run, runtime};
 pub use home::{ENV as HOME_ENV, Home, HomeError};

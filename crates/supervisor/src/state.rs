@@ -15,7 +15,7 @@ use crate::ecosystem::AppConfig;
 use crate::mesh::Mesh;
 use crate::native::Native;
 use crate::policy::Policy;
-use crate::worker::{Worker, WorkerId};
+use crate::worker::{Stop, Worker, WorkerId};
 
 /// One process of one app, by what stays the same when it is replaced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,11 +156,12 @@ impl App {
         (0..=u16::from(u8::MAX)).find(|index| !self.slots.contains_key(index))
     }
 
-    /// Nothing runs and nothing will without being asked for: the addresses are free again.
+    /// Nothing runs and nothing will without being asked for: the addresses are free again. Whoever was scaled away
+    /// before has no address to be reached at any more either.
     pub(crate) fn close_if_stopped(&mut self) {
-        let stopped = self.slots.values().all(|slot| slot.status == Status::Stopped);
-        if stopped && self.workers().next().is_none() {
+        if self.slots.values().all(|slot| slot.status == Status::Stopped && slot.incoming.is_none()) {
             self.close_listeners();
+            self.leaving.iter().for_each(|leaving| leaving.worker.stop(Stop::Gently));
         }
     }
 

@@ -1,0 +1,13 @@
+//! The supervisor with real processes: a daemon in a process of its own, driven over its control API.
+//!
+//! The daemon and the native workers are this very test program, started as one of the `process_*` tests below.
+
+#![allow(missing_docs)]
+
+mod daemon;
+mod fork;
+mod house;
+mod logs;
+mod native;
+mod process;
+mod reload;
