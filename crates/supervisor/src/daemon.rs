@@ -41,6 +41,14 @@ pub enum DaemonError {
         /// The other's process id, if known.
         pid: Option<u32>,
     },
+    /// It was started and did not answer.
+    #[error("the daemon did not start: {reason}\n{log}")]
+    NotStarted {
+        /// Why not.
+        reason: String,
+        /// The end of its log.
+        log: String,
+    },
     /// The system refused something it cannot do without.
     #[error("{what}: {source}")]
     Io {
@@ -54,7 +62,7 @@ pub enum DaemonError {
     Start(#[from] Failure),
 }
 
-fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> DaemonError {
+pub(crate) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> DaemonError {
     let what = what.into();
     move |source| DaemonError::Io { what, source }
 }

@@ -3,7 +3,7 @@
 //! - [`ecosystem`]: what the user wrote, resolved into what is run.
 //! - [`api`], [`client`]: how the command line talks to a daemon.
 //! - [`Home`]: the folder a daemon lives in.
-//! - [`daemon`], [`run`]: the supervisor's process, in the background and in the foreground.
+//! - [`ensure`], [`daemon`], [`run`]: the supervisor's process, in the background and in the foreground.
 //!
 //! Inside, one actor decides (`dispatcher`, with its data in `state`): executors (`worker`, `logs`) report to it, and
 //! operations (`ops`) are sequences of its steps. The data plane is the router's; what it needs of a worker is `native`.
@@ -15,6 +15,7 @@ mod control;
 mod daemon;
 mod dispatcher;
 pub mod ecosystem;
+mod ensure;
 mod exit;
 mod home;
 mod info;
@@ -35,4 +36,5 @@ mod testing;
 mod worker;
 
 pub use daemon::{DaemonError, daemon, run, runtime};
+pub use ensure::ensure;
 pub use home::{ENV as HOME_ENV, Home, HomeError};

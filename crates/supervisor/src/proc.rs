@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use rustix::process::{Pid, test_kill_process_group};
+
 use crate::api::Monit;
 
 /// When a process started, in clock ticks since boot: with its id and the boot, this names it for good.
@@ -32,6 +34,21 @@ pub(crate) fn zombies() -> Vec<u32> {
         fields.next() == Some("Z") && fields.next() == Some(own.as_str())
     })
     .collect()
+}
+
+/// Whether any process of a group still runs. Those that ended and were not waited for do not count: in a container
+/// without an init nobody may ever do so.
+pub(crate) fn group_runs(group: Pid) -> bool {
+    if test_kill_process_group(group).is_err() {
+        return false;
+    }
+    let group = group.as_raw_nonzero().to_string();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return true };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(stat).any(|stat| {
+        let mut fields = stat.split(' ');
+        fields.next() != Some("Z") && fields.nth(1) == Some(group.as_str())
+    })
 }
 
 /// The TCP addresses a process listens on by itself.

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use crate::proc;
@@ -88,7 +88,7 @@ pub(crate) async fn end_leftovers(path: &Path) {
 async fn end(group: Pid, kill_timeout: Duration) {
     let _ = kill_process_group(group, Signal::INT);
     let until = tokio::time::Instant::now() + kill_timeout;
-    while test_kill_process_group(group).is_ok() {
+    while proc::group_runs(group) {
         if tokio::time::Instant::now() >= until {
             let _ = kill_process_group(group, Signal::KILL);
             return;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sundew_channel::native::{RecvError, ToSupervisor};
 use sundew_router::Front;
 use tokio::process::Child;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::api::{LastExit, Sessions};
 use crate::dispatcher::Input;
 use crate::native::Native;
-use crate::{exit, reap};
+use crate::{exit, proc, reap};
 
 /// Names a process for as long as the daemon lives: unlike a slot or a pid it is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,7 +139,10 @@ impl Execution {
                                 self.signal(pid, Signal::INT);
                                 kill_at = Some(tokio::time::Instant::now() + self.kill_timeout);
                             }
-                            _ => self.signal(pid, Signal::KILL),
+                            _ => {
+                                self.signal(pid, Signal::KILL);
+                                kill_at = None;
+                            }
                         }
                     }
                     if changed.is_err() {
@@ -182,7 +185,7 @@ impl Execution {
     async fn end_group(&self, pid: Option<Pid>, until: Option<tokio::time::Instant>) {
         let Some(group) = pid else { return };
         if let Some(until) = until {
-            while test_kill_process_group(group).is_ok() && tokio::time::Instant::now() < until {
+            while proc::group_runs(group) && tokio::time::Instant::now() < until {
                 tokio::time::sleep(GROUP_LOOK).await;
             }
         }

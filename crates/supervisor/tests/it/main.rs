@@ -3,6 +3,8 @@
 //! The daemon and the native workers are this very test program, started as one of the `process_*` tests below.
 
 #![allow(missing_docs)]
+// Clippy lets `#[test]` functions unwrap, not the functions they share.
+#![allow(clippy::unwrap_used)]
 
 mod daemon;
 mod fork;
