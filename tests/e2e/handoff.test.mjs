@@ -37,6 +37,7 @@ describe('1,000 handed-over websockets', () => {
   let cluster;
   let supervisor;
   let filesBefore;
+  let connectionsBefore;
   const clients = [];
 
   before(async () => {
@@ -51,6 +52,7 @@ describe('1,000 handed-over websockets', () => {
     }
     await sleep(500);
     filesBefore = openFiles(supervisor);
+    connectionsBefore = establishedInodes(cluster.port);
     await pool(CONNECTIONS, 20, async () => clients.push(await bare(cluster.port)));
     await sleep(1000);
   });
@@ -60,7 +62,9 @@ describe('1,000 handed-over websockets', () => {
   });
 
   test('the supervisor holds no file descriptor of them', async (t) => {
-    const connections = establishedInodes(cluster.port);
+    // The harness's own keep-alive connection is proxied, so it was there before and is held.
+    const now = [...establishedInodes(cluster.port)];
+    const connections = new Set(now.filter((inode) => !connectionsBefore.has(inode)));
     assert.ok(connections.size >= CONNECTIONS, `${connections.size} connections are open`);
     const held = [...socketInodes(supervisor)].filter((inode) => connections.has(inode));
     t.diagnostic(`open files of the supervisor: ${filesBefore} before, ${openFiles(supervisor)} with ${connections.size} connections`);

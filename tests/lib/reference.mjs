@@ -38,5 +38,5 @@ export async function startReference() {
   io.of('/auth').on('connection', serve);
   await new Promise((resolve) => server.listen(0, resolve));
   const { port } = server.address();
-  return { port, url: `http://127.0.0.1:${port}`, close: () => io.close() };
+  return { port, url: `http://127.0.0.1:${port}`, close: () => (io.close(), server.closeAllConnections()) };
 }

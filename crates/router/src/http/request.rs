@@ -69,14 +69,14 @@ pub(crate) fn probe(input: &[u8]) -> Result<(), Fault> {
         // It found an end that is not ours: lines that end in a bare LF.
         Ok(httparse::Status::Complete(_)) => Err(Fault::Malformed("lines of a head end in CR LF")),
         Ok(httparse::Status::Partial) => Ok(()),
-        Err(error) => Err(fault(error)),
+        Err(error) => Err(fault(error, input)),
     }
 }
 
-fn fault(error: httparse::Error) -> Fault {
+fn fault(error: httparse::Error, input: &[u8]) -> Fault {
     match error {
         httparse::Error::TooManyHeaders => Fault::Headers,
-        httparse::Error::Version => Fault::Version,
+        httparse::Error::Version if names_http(input) => Fault::Version,
         httparse::Error::HeaderName => Fault::Malformed("a header name is malformed"),
         httparse::Error::HeaderValue => Fault::Malformed("a header value is malformed"),
         httparse::Error::NewLine => Fault::Malformed("a line break is malformed"),
@@ -84,10 +84,16 @@ fn fault(error: httparse::Error) -> Fault {
     }
 }
 
+/// Whether the request line ends in some version of HTTP, rather than in anything at all.
+fn names_http(input: &[u8]) -> bool {
+    let line = input.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    line.rsplit(|byte| *byte == b' ').next().is_some_and(|word| word.starts_with(b"HTTP/"))
+}
+
 /// Reads the head `input`, which [`find_end`] found the end of.
 pub(crate) fn parse<'h, 'b>(input: &'b [u8], storage: &'h mut Storage<'b>) -> Result<Head<'h, 'b>, Fault> {
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(input, storage).map_err(fault)? {
+    match request.parse_with_uninit_headers(input, storage).map_err(|error| fault(error, input))? {
         httparse::Status::Complete(end) if end == input.len() => {}
         _ => return Err(Fault::Malformed("lines of a head end in CR LF")),
     }
