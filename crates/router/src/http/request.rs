@@ -86,7 +86,8 @@ fn fault(error: httparse::Error, input: &[u8]) -> Fault {
 
 /// Whether the request line ends in some version of HTTP, rather than in anything at all.
 fn names_http(input: &[u8]) -> bool {
-    let line = input.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let line =
+        input.trim_ascii_start().split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     line.rsplit(|byte| *byte == b' ').next().is_some_and(|word| word.starts_with(b"HTTP/"))
 }
 

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::{Gate, Operations, Watcher, by_app, gone};
 use crate::api::{Failure, FailureKind, ProcessInfo, Status, Step, Target};
 use crate::dispatcher::State;
@@ -114,15 +116,13 @@ impl Operations {
             Way::Restart => return self.restart_place(place, config, watcher).await,
             Way::Replace => {}
         }
-        // One replaced worker per slot: an earlier one lets go now.
+        // One replaced worker per slot. An earlier one keeps its sessions as long as it was promised to.
         let at = place.clone();
-        let earlier = self.dispatcher.run(move |state| state.let_go(&at.app, Some(at.slot))).await?;
+        let earlier = self.dispatcher.run(move |state| state.leaving_of(&at.app, at.slot)).await?;
         if !earlier.is_empty() {
-            watcher.detail(
-                place,
-                Step::Draining,
-                Some("an earlier replaced worker lets go first".to_owned()),
-            );
+            let detail =
+                "waits for the worker of an earlier reload, which keeps its sessions until its deadline";
+            watcher.detail(place, Step::Draining, Some(detail.to_owned()));
             gone(earlier).await;
         }
         watcher.step(place, Step::Launching);
@@ -157,12 +157,8 @@ impl Operations {
     async fn wait_for_leaving(&self, app: &str, places: &[Place], watcher: &Watcher) -> Result<(), Failure> {
         for place in places {
             let (name, slot) = (app.to_owned(), place.slot);
-            let waits = self.dispatcher.run(move |state| {
-                let leaving = state.apps.get(&name).map(|app| app.leaving.iter()).into_iter().flatten();
-                let of_slot = leaving.filter(|leaving| leaving.worker.slot == slot);
-                of_slot.map(|leaving| leaving.worker.phase.subscribe()).collect::<Vec<_>>()
-            });
-            gone(waits.await?).await;
+            let waits = self.dispatcher.run(move |state| state.leaving_of(&name, slot)).await?;
+            gone(waits).await;
             watcher.step(place, Step::Drained);
         }
         Ok(())
@@ -192,6 +188,13 @@ impl Drop for Unfinished {
 }
 
 impl State {
+    /// The ends of a slot's replaced workers.
+    fn leaving_of(&self, app: &str, slot: u16) -> Vec<watch::Receiver<Phase>> {
+        let leaving = self.apps.get(app).map(|app| app.leaving.iter()).into_iter().flatten();
+        let of_slot = leaving.filter(|leaving| leaving.worker.slot == slot);
+        of_slot.map(|leaving| leaving.worker.phase.subscribe()).collect()
+    }
+
     fn way(&self, place: &Place) -> Result<Way, Failure> {
         if self.ending {
             return Err(Failure::new(FailureKind::Leaving, "the daemon is leaving"));
