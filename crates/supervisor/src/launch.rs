@@ -228,12 +228,11 @@ impl State {
         waits
     }
 
-    /// A replaced worker of this slot lets go of its sessions now. Gives what to wait on until it is gone.
-    pub(crate) fn let_go(&mut self, name: &str, index: Option<u16>) -> Vec<watch::Receiver<Phase>> {
+    /// The replaced workers of an app let go of their sessions now. Gives what to wait on until they are gone.
+    pub(crate) fn let_go(&mut self, name: &str) -> Vec<watch::Receiver<Phase>> {
         let Some(app) = self.apps.get(name) else { return Vec::new() };
-        let wanted =
-            app.leaving.iter().filter(|leaving| index.is_none_or(|index| leaving.worker.slot == index));
-        wanted
+        app.leaving
+            .iter()
             .map(|leaving| {
                 leaving.deadline.send_if_modified(|at| {
                     let now = tokio::time::Instant::now();

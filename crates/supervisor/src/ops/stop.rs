@@ -249,7 +249,7 @@ impl State {
         }
         let names: Vec<String> = self.apps.keys().cloned().collect();
         for name in names {
-            waits.extend(self.let_go(&name, None));
+            waits.extend(self.let_go(&name));
         }
         (places, waits)
     }
