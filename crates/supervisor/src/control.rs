@@ -115,7 +115,7 @@ async fn delete(State(control): State<Control>, body: Bytes) -> Response {
 
 async fn kill(State(control): State<Control>) -> Response {
     operate(b"null", move |(), watcher| async move {
-        control.operations.end(&watcher).await?;
+        control.operations.end(false, &watcher).await?;
         control.quit.send_replace(true);
         Ok(Vec::new())
     })

@@ -124,7 +124,7 @@ pub async fn run(home: Home, apps: Vec<AppConfig>) -> Result<u8, DaemonError> {
     let mut alive = house.alive().await;
     if let Err(failure) = started {
         if !*alive.borrow_and_update() {
-            house.operations.end(&Watcher::none()).await?;
+            house.operations.end(false, &Watcher::none()).await?;
             house.close().await;
             return Err(failure.into());
         }
@@ -139,7 +139,7 @@ pub async fn run(home: Home, apps: Vec<AppConfig>) -> Result<u8, DaemonError> {
         }
         () = nothing_online(&mut alive) => {
             tracing::error!("no process is online any more: ending");
-            house.operations.end(&Watcher::none()).await?;
+            house.operations.end(false, &Watcher::none()).await?;
             NOTHING_ONLINE_CODE
         }
     };
@@ -205,7 +205,7 @@ impl House {
     async fn end(&self, signals: &mut Signals) {
         let watcher = Watcher::none();
         tokio::select! {
-            _ = self.operations.end(&watcher) => {}
+            _ = self.operations.end(true, &watcher) => {}
             () = signals.recv() => {
                 tracing::warn!("told so twice: ending at once");
                 let _ = self.operations.end_now().await;

@@ -1,6 +1,7 @@
 //! What the system tells about a process: identity, use, sockets. Read when asked, never on a timer.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use rustix::process::{Pid, test_kill_process_group};
@@ -17,23 +18,20 @@ pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
+/// Whether the numbers in `/proc` are those this process sees. In a process namespace without a `/proc` of its own they are
+/// other processes'.
+static PROC_IS_OURS: LazyLock<bool> = LazyLock::new(|| {
+    let own = std::fs::read_link("/proc/self");
+    own.is_ok_and(|own| own.to_str() == Some(std::process::id().to_string().as_str()))
+});
+
 /// The fields of `/proc/PID/stat` after the name (which may hold anything), from the state on.
 fn stat(pid: u32) -> Option<String> {
+    if !*PROC_IS_OURS {
+        return None;
+    }
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(text[text.rfind(')')? + 1..].trim().to_owned())
-}
-
-/// The children of this process that ended and were not waited for.
-pub(crate) fn zombies() -> Vec<u32> {
-    let own = std::process::id().to_string();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| {
-        let Some(stat) = stat(*pid) else { return false };
-        let mut fields = stat.split(' ');
-        fields.next() == Some("Z") && fields.next() == Some(own.as_str())
-    })
-    .collect()
 }
 
 /// Whether any process of a group still runs. Those that ended and were not waited for do not count: in a container
@@ -41,6 +39,9 @@ pub(crate) fn zombies() -> Vec<u32> {
 pub(crate) fn group_runs(group: Pid) -> bool {
     if test_kill_process_group(group).is_err() {
         return false;
+    }
+    if !*PROC_IS_OURS {
+        return true;
     }
     let group = group.as_raw_nonzero().to_string();
     let Ok(entries) = std::fs::read_dir("/proc") else { return true };
@@ -53,6 +54,9 @@ pub(crate) fn group_runs(group: Pid) -> bool {
 
 /// The TCP addresses a process listens on by itself.
 pub(crate) fn listens_on(pid: u32) -> Vec<String> {
+    if !*PROC_IS_OURS {
+        return Vec::new();
+    }
     let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let sockets: Vec<String> = fds
         .flatten()

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
-use sundew_channel::native::ToWorker;
 
 use super::{Operations, Watcher, by_app, first_failure, gone};
 use crate::api::{Failure, FailureKind, ProcessInfo, Status, Step, Target};
@@ -150,10 +149,11 @@ impl Operations {
         Ok(Vec::new())
     }
 
-    /// Ends everything: no new connections, requests in flight are answered, sessions are let go of in paced batches at
-    /// once (nobody here could take them later), then the processes are stopped.
-    pub(crate) async fn end(&self, watcher: &Watcher) -> Result<(), Failure> {
-        let (places, waits) = self.dispatcher.run(State::end).await?;
+    /// Ends everything. Drains: no new sessions, requests in flight are answered, sessions stay until their app's
+    /// `drainTimeout` and are let go of in paced batches then; the processes are stopped when they have none. Without
+    /// `patient` that time is not given.
+    pub(crate) async fn end(&self, patient: bool, watcher: &Watcher) -> Result<(), Failure> {
+        let (places, waits) = self.dispatcher.run(move |state| state.end(patient)).await?;
         for place in &places {
             watcher.step(place, Step::Stopping);
         }
@@ -212,14 +212,20 @@ impl State {
         }
     }
 
-    fn end(&mut self) -> (Vec<Place>, Vec<tokio::sync::watch::Receiver<crate::worker::Phase>>) {
+    fn end(
+        &mut self,
+        patient: bool,
+    ) -> (Vec<Place>, Vec<tokio::sync::watch::Receiver<crate::worker::Phase>>) {
         self.ending = true;
         let places = self.places();
         let inputs = self.inputs.clone();
         let mut waits = Vec::new();
         for app in self.apps.values_mut() {
             app.interrupt.send_modify(|count| *count += 1);
-            app.close_listeners();
+            // Polling sessions that may stay come back on new connections.
+            if !patient {
+                app.close_listeners();
+            }
             let mut workers = Vec::new();
             for slot in app.slots.values_mut() {
                 slot.cancel_restart();
@@ -240,17 +246,16 @@ impl State {
                 }
             }
             for worker in workers {
-                waits.push(worker.phase.subscribe());
-                if let Some(native) = &worker.native {
-                    native.tell(ToWorker::Drain { deadline_ms: 0 });
-                }
-                app.leave(worker, std::time::Duration::ZERO, inputs.clone());
+                let timeout = if patient { worker.config.sundew.drain_timeout } else { 0 };
+                app.leave(worker, std::time::Duration::from_millis(timeout), inputs.clone());
             }
         }
         let names: Vec<String> = self.apps.keys().cloned().collect();
-        for name in names {
-            waits.extend(self.let_go(&name));
+        for name in names.iter().filter(|_| !patient) {
+            self.let_go(name);
         }
+        let leaving = self.apps.values().flat_map(|app| &app.leaving);
+        waits.extend(leaving.map(|leaving| leaving.worker.phase.subscribe()));
         (places, waits)
     }
 }
