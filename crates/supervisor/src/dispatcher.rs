@@ -21,6 +21,8 @@ use crate::{Home, bind, exit, proc, worker};
 
 /// Reports and steps that may wait.
 const INPUTS: usize = 256;
+/// Addresses an app may be served on.
+const ADDRESSES: usize = 64;
 
 type StepFn = Box<dyn FnOnce(&mut State) + Send>;
 
@@ -297,6 +299,11 @@ impl State {
             |listening: &&Listening| listening.asked == asked || (addr.port() != 0 && listening.addr == addr);
         if let Some(listening) = app.listening.iter().find(same) {
             return Ok(listening.addr);
+        }
+        if app.listening.len() >= ADDRESSES {
+            return Err(format!(
+                "cannot listen on {addr}: {name} listens on {ADDRESSES} addresses already, which is the limit"
+            ));
         }
         let listener = bind::bind(addr).map_err(|error| {
             let holds =
