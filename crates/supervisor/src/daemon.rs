@@ -95,7 +95,7 @@ pub async fn daemon(home: Home) -> Result<(), DaemonError> {
     tokio::select! {
         () = house.quit() => {}
         () = signals.recv() => {
-            tracing::info!("told to end");
+            tracing::info!("draining: sessions stay until drainTimeout; a second signal ends at once");
             house.end(&mut signals).await;
         }
     }
@@ -133,7 +133,7 @@ pub async fn run(home: Home, apps: Vec<AppConfig>) -> Result<u8, DaemonError> {
     let code = tokio::select! {
         () = house.quit() => 0,
         () = signals.recv() => {
-            tracing::info!("told to end");
+            tracing::info!("draining: sessions stay until drainTimeout; a second signal ends at once");
             house.end(&mut signals).await;
             0
         }
