@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { test } from 'node:test';
 import { MODES, ask, connect } from '../lib/client.mjs';
@@ -258,4 +259,33 @@ test('the examples start from the root of the repository and from their own fold
       }
     }
   }
+});
+
+test('start FILE again applies what has changed: another port, another affinity', async (t) => {
+  const [first, second] = [await freePort(), await freePort()];
+  const cluster = await Cluster.start({ daemon: true, apps: [app({ instances: 2, env: { PORT: first } })] });
+  t.after(() => cluster.close());
+  const config = cluster.file('pm2.json', {
+    apps: [app({ instances: 2, env: { PORT: second }, sundew: { affinity: 'none', balance: 'round-robin' } })],
+  });
+  await cluster.ok('start', config);
+  await until(5000, 'an answer on the new port', async () => (await fetch(`http://127.0.0.1:${second}/`)).ok);
+  const tcp = new Promise((resolve, reject) => {
+    const probe = net.connect(first, '127.0.0.1').once('error', reject);
+    probe.once('connect', () => resolve(probe.destroy()));
+  });
+  await assert.rejects(tcp, /ECONNREFUSED/, 'the old port is closed');
+  const handshake = await fetch(`http://127.0.0.1:${second}/socket.io/?EIO=4&transport=polling`, { headers: { connection: 'close' } });
+  const { sid } = JSON.parse((await handshake.text()).slice(1));
+  // Without affinity one of two requests in turn meets the other worker.
+  const statuses = new Set();
+  for (let turn = 0; turn < 2; turn++) {
+    const url = `http://127.0.0.1:${second}/socket.io/?EIO=4&transport=polling&sid=${sid}`;
+    const answer = await fetch(url, { method: 'POST', body: '3', headers: { connection: 'close' } });
+    statuses.add(answer.status);
+  }
+  assert.ok(statuses.has(400), `affinity none is in force: ${[...statuses]}`);
+  const refused = await cluster.sundew('reload', cluster.file('pm2.json', { apps: [app({ instances: 2, env: { PORT: second } })] }));
+  assert.equal(refused.code, 1, refused.text);
+  assert.match(refused.text, /affinity.*sundew start/s);
 });

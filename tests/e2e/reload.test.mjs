@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { MODES, ask, connect, open } from '../lib/client.mjs';
 import { Cluster, Sandbox, app, echo } from '../lib/cluster.mjs';
 import { cause } from '../lib/crowd.mjs';
+import { openFiles } from '../lib/proc.mjs';
 import { sleep, until, within } from '../lib/wait.mjs';
 
 const RELOADS = 10;
@@ -145,3 +146,13 @@ for (const [what, { script: content, says }] of Object.entries(BAD)) {
     assert.ok(renewed.length === 2 && renewed.every((pid) => !old.includes(pid)));
   });
 }
+
+test('reloads leave nothing behind in the supervisor', async (t) => {
+  const cluster = await Cluster.start();
+  t.after(() => cluster.close());
+  const supervisor = cluster.supervisor();
+  await cluster.ok('reload', 'echo', '--wait');
+  const before = openFiles(supervisor);
+  for (let round = 0; round < 4; round++) await cluster.ok('reload', 'echo', '--wait');
+  await until(5000, 'as many open files as before', () => openFiles(supervisor) <= before + 2);
+});

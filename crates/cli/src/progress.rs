@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sundew_supervisor::api::{Event, ProcessInfo, Step};
 use sundew_supervisor::client::Operation;
 
-use crate::ui::{Look, Result, warn_text};
+use crate::ui::{Look, Result};
 
 /// Something that takes a while.
 #[derive(Debug)]
@@ -49,22 +49,14 @@ impl Progress {
     }
 
     fn event(&self, event: &Event) {
-        match event {
-            Event::Process { name, pm_id, step, detail } => {
-                let text = words(name, *pm_id, *step, detail.as_deref());
-                match step {
-                    Step::Errored => self.line(&format!("{} {text}", self.look.red("✗"))),
-                    Step::Online | Step::Stopped | Step::Drained | Step::Deleted => {
-                        self.line(&format!("{} {text}", self.look.green("✓")));
-                    }
-                    Step::Launching | Step::Stopping | Step::Draining => self.now(text),
-                }
+        let Event::Process { name, pm_id, step, detail } = event else { return };
+        let text = words(name, *pm_id, *step, detail.as_deref());
+        match step {
+            Step::Errored => self.line(&format!("{} {text}", self.look.red("✗"))),
+            Step::Online | Step::Stopped | Step::Drained | Step::Deleted => {
+                self.line(&format!("{} {text}", self.look.green("✓")));
             }
-            Event::Warning { message } => match &self.spinner {
-                Some(spinner) => spinner.suspend(|| warn_text(message)),
-                None => warn_text(message),
-            },
-            _ => {}
+            Step::Launching | Step::Stopping | Step::Draining => self.now(text),
         }
     }
 

@@ -366,11 +366,6 @@ pub enum Event {
         /// A detail in words, if there is one.
         detail: Option<String>,
     },
-    /// Something to know that is no failure.
-    Warning {
-        /// One sentence.
-        message: String,
-    },
     /// The operation succeeded; nothing follows.
     Done {
         /// The processes it was about, as they are now.

@@ -277,11 +277,14 @@ impl State {
         let Some(name) = self.owners.get(&id).cloned() else { return };
         let result = addr.and_then(|addr| self.bound(&name, asked, addr));
         let Some(worker) = self.apps.get_mut(&name).and_then(|app| app.worker_mut(id)) else { return };
-        if let Err(reason) = &result {
-            tracing::error!(app = name, slot = worker.slot, "{reason}");
-            // Trying again would fail again: the app is errored at once, with this reason.
-            worker.fatal = Some(reason.clone());
-            worker.stop(Stop::Gently);
+        match &result {
+            Ok(addr) => worker.listens.push(*addr),
+            Err(reason) => {
+                tracing::error!(app = name, slot = worker.slot, "{reason}");
+                // Trying again would fail again: the app is errored at once, with this reason.
+                worker.fatal = Some(reason.clone());
+                worker.stop(Stop::Gently);
+            }
         }
         if let Some(native) = &worker.native {
             native.tell(ToWorker::Bound { id: listen, result });
@@ -353,6 +356,9 @@ impl State {
                 worker.phase.send_replace(Phase::Over(why));
             }
             Role::Current(index) => self.current_exited(name, index, exit),
+        }
+        if let Some(app) = self.apps.get_mut(name) {
+            app.close_unused();
         }
     }
 

@@ -160,6 +160,7 @@ impl State {
             said_hello: false,
             ready: native.is_none(),
             routed: false,
+            listens: Vec::new(),
             fatal: None,
             config,
             native,

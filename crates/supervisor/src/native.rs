@@ -94,6 +94,9 @@ impl Native {
             loop {
                 let (message, carried) = {
                     let mut outbox = self.outbox.lock();
+                    if outbox.closed {
+                        return None;
+                    }
                     let Some(next) = outbox.queue.pop_front() else { break };
                     next
                 };
@@ -184,6 +187,8 @@ impl Native {
         outbox.closed = true;
         let unconfirmed = std::mem::take(&mut outbox.unconfirmed);
         let queue = std::mem::take(&mut outbox.queue);
+        // Ends `run`, which would keep the channel open for good.
+        self.queued.notify_one();
         let queued = queue.into_iter().filter_map(|(_, carried)| match carried {
             Some(Carried::Client(connection)) => Some(connection),
             _ => None,
@@ -370,5 +375,17 @@ mod tests {
             let (message, _) = worker.recv().await.unwrap().unwrap();
             assert_eq!(message, ToWorker::Drain { deadline_ms: expected });
         }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_gone_keeps_no_task_and_so_no_channel() {
+        let (ours, _theirs) = pair().unwrap();
+        let native = Native::new("a", BackendId { slot: 0, generation: 0 }, ours.into_channel().unwrap());
+        let running = tokio::spawn(native.clone().run());
+        tokio::task::yield_now().await;
+        native.close();
+        let ended = tokio::time::timeout(Duration::from_secs(5), running).await;
+        assert!(ended.is_ok_and(|run| run.is_ok_and(|connection| connection.is_none())));
+        assert_eq!(Arc::strong_count(&native), 1);
     }
 }

@@ -165,6 +165,24 @@ impl App {
         }
     }
 
+    /// Closes the addresses no worker asks for any more, while there are workers that serve: an app that was given another
+    /// port. Addresses of an app whose workers are all away stay, for those to come.
+    pub(crate) fn close_unused(&mut self) {
+        if !self.workers().any(|worker| worker.routed && !worker.listens.is_empty()) {
+            return;
+        }
+        let used: Vec<SocketAddr> =
+            self.workers().flat_map(|worker| worker.listens.iter().copied()).collect();
+        self.listening.retain(|listening| {
+            let keep = used.contains(&listening.addr);
+            if !keep {
+                tracing::info!(addr = %listening.addr, "no worker listens here any more: closed");
+                listening.handle.stop();
+            }
+            keep
+        });
+    }
+
     pub(crate) fn close_listeners(&mut self) {
         for listening in self.listening.drain(..) {
             listening.handle.stop();

@@ -77,6 +77,8 @@ pub(crate) struct Worker {
     pub(crate) ready: bool,
     /// It serves: the front door knows it.
     pub(crate) routed: bool,
+    /// The addresses it asked for.
+    pub(crate) listens: Vec<std::net::SocketAddr>,
     /// Why it must not be started again, if so.
     pub(crate) fatal: Option<String>,
     pub(crate) recent: Arc<crate::logs::Recent>,

@@ -37,6 +37,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// a word, never hears it; and pm2's default `kill_timeout`, 1.6 s, has to be enough.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The most headers of a request: what the front door allows, and room for those it adds.
+const HEADERS_LIMIT: usize = 128;
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Serves `app` (an `axum::Router`, or any tower service) until this process is told to end.
@@ -157,6 +160,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout((origin != Origin::Leg).then_some(HEAD_TIMEOUT))
             .max_buf_size(HEAD_LIMIT)
+            .max_headers(HEADERS_LIMIT)
             // The front door sees no later request of a socket it has handed over, so there must be none.
             .keep_alive(origin != Origin::HandedOff);
         let mut http = pin!(server.serve_connection(TokioIo::new(conn), service).with_upgrades());

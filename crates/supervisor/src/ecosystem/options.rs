@@ -87,6 +87,16 @@ impl Default for SundewOptions {
     }
 }
 
+impl SundewOptions {
+    /// Whether both ask for the same front door.
+    pub fn same_front(&self, other: &Self) -> bool {
+        let front = |options: &Self| {
+            (options.affinity, options.balance, options.paths.clone(), options.limits.clone())
+        };
+        front(self) == front(other)
+    }
+}
+
 /// The limits of an app's front door, under the router's names. Times in milliseconds, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

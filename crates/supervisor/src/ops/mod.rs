@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 
-use crate::api::{Event, Failure, FailureKind, ProcessInfo, Step, Target};
+use crate::api::{Event, Failure, FailureKind, ProcessInfo, Status, Step, Target};
 use crate::dispatcher::Dispatcher;
 use crate::ecosystem::AppConfig;
 use crate::state::Place;
@@ -53,10 +53,6 @@ impl Watcher {
         let event = Event::Process { name: place.app.clone(), pm_id: place.pm_id, step, detail };
         // The operation waits for nobody.
         let _ = self.events.try_send(event);
-    }
-
-    pub(crate) fn warn(&self, message: String) {
-        let _ = self.events.try_send(Event::Warning { message });
     }
 }
 
@@ -154,10 +150,18 @@ impl Operations {
                 Ok(())
             }
             Phase::Late(reason) => {
-                watcher.warn(format!("{} ({}): {reason}", place.app, place.pm_id));
-                Ok(())
+                let message = format!(
+                    "{} ({}) did not start in time, and is still trying: {reason}",
+                    place.app, place.pm_id
+                );
+                Err(Failure::new(FailureKind::Start, message))
             }
             Phase::Launching => Ok(()),
+            // A program that was to run once, and did.
+            Phase::Over(_) if self.has_finished(place).await? => {
+                watcher.step(place, Step::Stopped);
+                Ok(())
+            }
             Phase::Over(reason) => {
                 watcher.detail(place, Step::Errored, Some(reason.clone()));
                 Err(Failure::new(
@@ -166,6 +170,21 @@ impl Operations {
                 ))
             }
         }
+    }
+}
+
+impl Operations {
+    /// Whether the last process of a place ended well and is not to run again.
+    async fn has_finished(&self, place: &Place) -> Result<bool, Failure> {
+        let at = place.clone();
+        let finished = self.dispatcher.run(move |state| {
+            let slot = state.apps.get(&at.app).and_then(|app| app.slots.get(&at.slot));
+            slot.is_some_and(|slot| {
+                let well = slot.last_exit.as_ref().is_some_and(|exit| exit.code == Some(0));
+                slot.status == Status::Stopped && well
+            })
+        });
+        finished.await
     }
 }
 

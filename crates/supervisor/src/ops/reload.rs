@@ -86,14 +86,15 @@ impl Operations {
             if let Err(failure) = result {
                 let all = places.len();
                 let stand = match done {
+                    // What the other command does with them is for it to say.
+                    _ if failure.kind == FailureKind::Busy => return Err(failure),
                     0 => "Nothing was replaced: the old workers stay".to_owned(),
                     _ => {
                         format!("{done} of {all} workers were replaced before, the others stay as they were")
                     }
                 };
-                let kind = if failure.kind == FailureKind::Busy { failure.kind } else { FailureKind::Reload };
                 return Err(Failure::new(
-                    kind,
+                    FailureKind::Reload,
                     format!(
                         "the reload of {app} stopped at process {}: {}\n{stand}.",
                         place.pm_id, failure.message

@@ -45,6 +45,23 @@ impl Operations {
         if_present: IfPresent,
         watcher: &Watcher,
     ) -> Result<Vec<Place>, Failure> {
+        if self.front_changed(&config).await? {
+            match if_present {
+                // A front door is made once: the app is made anew.
+                IfPresent::Restart => self.delete_app(&config.name, watcher).await?,
+                IfPresent::Reload => {
+                    return Err(Failure::new(
+                        FailureKind::Invalid,
+                        format!(
+                            "{}: affinity, balance, paths or limits have changed, which a reload cannot do: `sundew start \
+                             FILE` restarts the app with them",
+                            config.name
+                        ),
+                    ));
+                }
+                IfPresent::Refuse | IfPresent::Add => {}
+            }
+        }
         let (name, new) = (config.name.clone(), config.clone());
         let there = self.dispatcher.run(move |state| state.declare(&new)).await??;
         if !there {
@@ -84,6 +101,15 @@ impl Operations {
                 }
             }
         }
+    }
+
+    /// Whether an app of this name is there, with another front door than this configuration asks for.
+    async fn front_changed(&self, config: &Arc<AppConfig>) -> Result<bool, Failure> {
+        let new = config.clone();
+        let changed = self.dispatcher.run(move |state| {
+            state.apps.get(&new.name).is_some_and(|app| !app.config.sundew.same_front(&new.sundew))
+        });
+        changed.await
     }
 
     async fn launch_owned(&self, place: Place, watcher: &Watcher) -> Result<(), Failure> {

@@ -134,19 +134,35 @@ impl Operations {
     ) -> Result<Vec<ProcessInfo>, Failure> {
         let places = self.resolve(target).await?;
         for (app, places) in by_app(places) {
-            let _gate = self.enter(&app, true).await?;
-            join_all(places.iter().cloned().map(|place| self.stop_place(place, watcher))).await;
-            let name = app.clone();
-            let removed = places.clone();
-            let waits = self.dispatcher.run(move |state| state.forget(&name, &removed)).await?;
-            gone(waits).await;
-            let name = app.clone();
-            self.dispatcher.run(move |state| state.close_if_empty(&name)).await?;
-            for place in &places {
-                watcher.step(place, Step::Deleted);
-            }
+            self.delete_places(&app, &places, watcher).await?;
         }
         Ok(Vec::new())
+    }
+
+    /// Removes an app.
+    pub(super) async fn delete_app(&self, app: &str, watcher: &Watcher) -> Result<(), Failure> {
+        let name = app.to_owned();
+        let places = self.dispatcher.run(move |state| {
+            let mut places = state.places();
+            places.retain(|place| place.app == name);
+            places
+        });
+        let places = places.await?;
+        self.delete_places(app, &places, watcher).await
+    }
+
+    async fn delete_places(&self, app: &str, places: &[Place], watcher: &Watcher) -> Result<(), Failure> {
+        let _gate = self.enter(app, true).await?;
+        join_all(places.iter().cloned().map(|place| self.stop_place(place, watcher))).await;
+        let (name, removed) = (app.to_owned(), places.to_vec());
+        let waits = self.dispatcher.run(move |state| state.forget(&name, &removed)).await?;
+        gone(waits).await;
+        let name = app.to_owned();
+        self.dispatcher.run(move |state| state.close_if_empty(&name)).await?;
+        for place in places {
+            watcher.step(place, Step::Deleted);
+        }
+        Ok(())
     }
 
     /// Ends everything. Drains: no new sessions, requests in flight are answered, sessions stay until their app's
