@@ -73,7 +73,8 @@ pub(crate) async fn serve(held: Counted, stream: TcpStream, peer: Option<SocketA
                     tries.except.push(member.id);
                     if sid && !connection.pause(&mut tries).await {
                         connection.no_worker();
-                        return;
+                        let limits = &held.0.config.limits;
+                        return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
                     }
                 }
             },
@@ -261,7 +262,7 @@ impl Connection<'_> {
                 if unread && exchange.about.safe && self.may_repeat(exchange, reused, tries) {
                     return None;
                 }
-                self.worker_gone(&exchange.about, unread, complete)
+                self.worker_gone(&exchange.about, exchange.unconsumed, complete)
             }
             End::Cut => {
                 counters.worker_lost.add();
@@ -307,10 +308,11 @@ impl Connection<'_> {
         !exchange.about.sid
     }
 
-    /// Answers a request whose worker is gone. `unread`: it is still in the socket, all of it.
-    fn worker_gone(&mut self, about: &About, unread: bool, complete: bool) -> After {
+    /// Answers a request whose worker is gone. `unconsumed`: so much of it is still in the socket.
+    fn worker_gone(&mut self, about: &About, unconsumed: usize, complete: bool) -> After {
         self.shared.counters.worker_lost.add();
-        let keep_alive = if unread { false } else { about.asked.keep_alive && complete };
+        let consumed = self.client.discard(unconsumed, &mut [0; 1024]).is_ok();
+        let keep_alive = consumed && about.asked.keep_alive && complete;
         let answer = match (about.poll, about.sid) {
             (true, _) => Answer::SessionOver { eio3: about.eio3, jsonp: about.jsonp },
             (_, true) => Answer::UnknownSid,
