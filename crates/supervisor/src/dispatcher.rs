@@ -193,9 +193,8 @@ impl State {
         let Some(slot) = app.slots.get_mut(&index) else { return };
         let replaces = slot.incoming.as_ref().is_some_and(|worker| worker.id == id);
         // Told to stop meanwhile: it must get nothing any more.
-        let stopping =
-            if replaces { Stop::Not } else { slot.current.as_ref().map_or(Stop::Not, |w| *w.stop.borrow()) };
-        if stopping != Stop::Not {
+        let worker = if replaces { &slot.incoming } else { &slot.current };
+        if worker.as_ref().is_none_or(|worker| *worker.stop.borrow() != Stop::Not) {
             return;
         }
         let old = if replaces { std::mem::replace(&mut slot.current, slot.incoming.take()) } else { None };
@@ -450,7 +449,8 @@ impl App {
         match worker.native.clone().filter(|_| worker.routed) {
             Some(native) => {
                 self.front.drain(backend_id(&worker));
-                tokio::spawn(worker::drain(worker.id, native, self.front.clone(), changes, inputs));
+                let let_go = worker.config.sundew.let_go;
+                tokio::spawn(worker::drain(worker.id, native, self.front.clone(), let_go, changes, inputs));
             }
             None => worker.stop(Stop::Gently),
         }

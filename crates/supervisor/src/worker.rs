@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use sundew_channel::native::{RecvError, ToSupervisor};
+use sundew_channel::native::{LetGo, RecvError, ToSupervisor};
 use sundew_router::Front;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
@@ -232,9 +232,9 @@ pub(crate) async fn listen(id: WorkerId, native: Arc<Native>, inputs: mpsc::Send
 const SETTLE: Duration = Duration::from_millis(250);
 /// How long a worker may take to take what was sent to it before.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
-/// What a worker gets on top of the deadline for letting go of its sessions in batches.
+/// What a worker gets on top of the deadline and of the pauses between its batches for letting go of its sessions.
 const LET_GO_LIMIT: Duration = Duration::from_secs(30);
-/// How long the requests in flight may take once no session is left.
+/// How long the requests in flight may take at least once no session is left: beyond it, until the deadline.
 const RETIRE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Empties a worker the front door gives no new sessions any more. `deadline` can be moved forward meanwhile.
@@ -242,6 +242,7 @@ pub(crate) async fn drain(
     id: WorkerId,
     native: Arc<Native>,
     front: Front,
+    let_go: LetGo,
     mut deadline: watch::Receiver<tokio::time::Instant>,
     inputs: mpsc::Sender<Input>,
 ) {
@@ -256,15 +257,24 @@ pub(crate) async fn drain(
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         let deadline_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         native.tell(ToWorker::Drain { deadline_ms });
+        let batches = native.load().total.div_ceil(let_go.batch.max(1));
+        let paced = Duration::from_millis(let_go.pause_ms.saturating_mul(u64::from(batches)));
         tokio::select! {
             () = native.drained() => break,
-            () = tokio::time::sleep(left + LET_GO_LIMIT) => {
+            () = tokio::time::sleep(left.saturating_add(paced) + LET_GO_LIMIT) => {
                 tracing::warn!(?id, "the worker did not let go of its sessions in time");
                 break;
             }
             changed = deadline.changed() => if changed.is_err() { break },
         }
     }
-    front.retire(native.id(), RETIRE_LIMIT).await;
+    loop {
+        let until = *deadline.borrow_and_update();
+        let left = until.saturating_duration_since(tokio::time::Instant::now()).max(RETIRE_LIMIT);
+        tokio::select! {
+            () = front.retire(native.id(), left) => break,
+            changed = deadline.changed() => if changed.is_err() { break },
+        }
+    }
     let _ = inputs.send(Input::Report(id, Report::Retired)).await;
 }
