@@ -51,6 +51,8 @@ pub struct Cluster(Arc<State>);
 
 struct State {
     welcome: Welcome,
+    /// The supervisor started this process, so it reads what the process prints.
+    started: bool,
     /// Until the tasks start, which takes a runtime.
     idle: Mutex<Option<Idle>>,
     inbox: Inbox,
@@ -70,6 +72,8 @@ struct Idle {
 
 #[derive(Default)]
 struct Bound {
+    /// The supervisor is gone: nobody will answer.
+    closed: bool,
     next: u64,
     waiting: HashMap<u64, oneshot::Sender<Result<SocketAddr, String>>>,
 }
@@ -106,7 +110,7 @@ pub fn try_cluster() -> io::Result<Option<&'static Cluster>> {
 
 fn from_env() -> Result<Option<Cluster>, String> {
     let endpoint = Endpoint::from_env().map_err(|error| error.to_string())?;
-    endpoint.map(Cluster::join).transpose().map_err(|error| error.to_string())
+    endpoint.map(|endpoint| Cluster::over(endpoint, true)).transpose().map_err(|error| error.to_string())
 }
 
 impl Cluster {
@@ -115,6 +119,10 @@ impl Cluster {
     /// # Errors
     /// When there is no welcome on the channel, or the supervisor speaks another protocol.
     pub fn join(endpoint: Endpoint<ToWorker, ToSupervisor>) -> io::Result<Cluster> {
+        Cluster::over(endpoint, false)
+    }
+
+    fn over(endpoint: Endpoint<ToWorker, ToSupervisor>, started: bool) -> io::Result<Cluster> {
         let welcome = endpoint.welcome(WELCOME_TIMEOUT).map_err(io::Error::other)?;
         if welcome.protocol != PROTOCOL {
             return Err(io::Error::other(format!(
@@ -131,6 +139,7 @@ impl Cluster {
         let (sender, messages) = mpsc::channel(OUTBOUND_LIMIT);
         Ok(Cluster(Arc::new(State {
             welcome,
+            started,
             idle: Mutex::new(Some(Idle { endpoint, messages })),
             inbox: Inbox::default(),
             due: Notify::new(),
@@ -155,6 +164,10 @@ impl Cluster {
         Ok(())
     }
 
+    pub(crate) fn is_read_by_supervisor(&self) -> bool {
+        self.0.started
+    }
+
     /// Who this worker is.
     pub fn welcome(&self) -> &Welcome {
         &self.0.welcome
@@ -177,8 +190,17 @@ impl Cluster {
     /// Asks the supervisor to serve `addr` for this worker and its siblings.
     pub(crate) async fn listen(&self, addr: &str) -> io::Result<SocketAddr> {
         let (sender, answer) = oneshot::channel();
+        let gone = || {
+            io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                format!("cannot listen on {addr}: the supervisor is gone"),
+            )
+        };
         let id = {
             let mut bound = self.0.bound.lock();
+            if bound.closed {
+                return Err(gone());
+            }
             bound.next += 1;
             let id = bound.next;
             bound.waiting.insert(id, sender);
@@ -188,10 +210,7 @@ impl Cluster {
         match answer.await {
             Ok(Ok(addr)) => Ok(addr),
             Ok(Err(reason)) => Err(io::Error::other(reason)),
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                format!("cannot listen on {addr}: the supervisor is gone"),
-            )),
+            Err(_) => Err(gone()),
         }
     }
 
@@ -238,7 +257,9 @@ impl Cluster {
 
     /// Nobody will answer any more.
     pub(crate) fn drop_listens(&self) {
-        self.0.bound.lock().waiting.clear();
+        let mut bound = self.0.bound.lock();
+        bound.closed = true;
+        bound.waiting.clear();
     }
 
     pub(crate) fn add_peer(&self, peer: Peer) {

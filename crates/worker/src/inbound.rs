@@ -91,7 +91,9 @@ impl Inbound {
     /// The supervisor is gone and with it the front door: nobody can come back to a session here, so it ends with the
     /// drain it would have had.
     fn orphaned(mut self) {
-        output::abandon();
+        if self.cluster.is_read_by_supervisor() {
+            output::abandon();
+        }
         self.cluster.drop_listens();
         if *self.cluster.phase().borrow() == Phase::Leaving {
             return;

@@ -167,6 +167,10 @@ async fn what_the_supervisor_refuses_is_the_error_of_bind() {
     drop(supervisor);
     let gone = tokio::time::timeout(PATIENCE, sundew_worker::Listener::of(&cluster, "0.0.0.0:80")).await;
     assert!(gone.expect("waits").unwrap_err().to_string().contains("gone"));
+    // Neither when it has noticed long before.
+    cluster.phase().wait_for(|phase| *phase == Phase::Leaving).await.unwrap();
+    let gone = tokio::time::timeout(PATIENCE, sundew_worker::Listener::of(&cluster, "0.0.0.0:80")).await;
+    assert!(gone.expect("waits").unwrap_err().to_string().contains("gone"));
 }
 
 #[tokio::test]
