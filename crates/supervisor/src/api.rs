@@ -160,7 +160,7 @@ pub struct SundewInfo {
     pub slot: u16,
     /// Which worker of that place this is.
     pub generation: u8,
-    /// `native`, or `none` for a program that is supervised and not routed.
+    /// `native`, `node`, `port`, or `none` for a program that is supervised and not routed.
     pub kind: String,
     /// Addresses the app is served on.
     pub listening: Vec<String>,
@@ -176,6 +176,9 @@ pub struct SundewInfo {
     pub restart_in_ms: Option<u64>,
     /// Milliseconds that the oldest connection handed to the worker has been waiting to be taken: a worker that hangs.
     pub unaccepted_ms: Option<u64>,
+    /// Milliseconds for which the worker's event loop has not answered, from when on it counts as stuck.
+    #[serde(default)]
+    pub stuck_ms: Option<u64>,
     /// Log lines that could not be stored.
     pub log_lines_lost: u64,
 }

@@ -142,6 +142,8 @@ fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
         generation: worker.map_or(0, |worker| worker.generation),
         kind: match slot.config.kind {
             Kind::Native => "native".to_owned(),
+            Kind::Node => "node".to_owned(),
+            Kind::Port => "port".to_owned(),
             Kind::None => "none".to_owned(),
         },
         listening: app.listening.iter().map(|listening| listening.addr.to_string()).collect(),
@@ -157,6 +159,7 @@ fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
         last_exit: slot.last_exit.clone(),
         reason: slot.reason.clone(),
         restart_in_ms: slot.restart_at.map(|at| millis(at.saturating_duration_since(Instant::now()))),
+        stuck_ms: None,
         unaccepted_ms: native.and_then(|native| native.oldest_unconfirmed()).map(millis),
         log_lines_lost: slot.lost_lines.load(Ordering::Relaxed),
     }

@@ -95,6 +95,7 @@ impl State {
                 let (native, channel) = connect(app, BackendId { slot: index, generation }, &config)?;
                 (Some(native), Some(channel))
             }
+            Kind::Node | Kind::Port => return Err("this kind of worker is not built yet".to_owned()),
             Kind::None => (None, None),
         };
         let identity = Identity { pm_id, slot: index, restarts };

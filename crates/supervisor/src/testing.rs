@@ -27,6 +27,7 @@ pub(crate) fn config(name: &str) -> AppConfig {
         exp_backoff_restart_delay: 0,
         stop_exit_codes: Vec::new(),
         kill_timeout: 1600,
+        shutdown_with_message: false,
         wait_ready: false,
         listen_timeout: 3000,
         treekill: true,

@@ -26,6 +26,10 @@ pub enum ExecMode {
 pub enum Kind {
     /// Over the channel: a program that uses `sundew::Listener`.
     Native,
+    /// Over Node's own channel: a Node.js program that listens as under pm2's cluster.
+    Node,
+    /// By its own port: any program that listens on `PORT`, of which each instance gets another one.
+    Port,
     /// Not at all: the program is supervised only.
     None,
 }
@@ -95,6 +99,8 @@ pub struct AppConfig {
     pub stop_exit_codes: Vec<i32>,
     /// `kill_timeout`.
     pub kill_timeout: Milliseconds,
+    /// `shutdown_with_message`: a Node.js program is told by the message `shutdown` and not by SIGINT.
+    pub shutdown_with_message: bool,
     /// `wait_ready`.
     pub wait_ready: bool,
     /// `listen_timeout`.
@@ -113,4 +119,17 @@ pub struct AppConfig {
     pub log_format: LogFormat,
     /// The `sundew` object.
     pub sundew: SundewOptions,
+}
+
+/// Where an app written for @socket.io/pm2 is served if nothing says otherwise.
+const PM2_PORT: u16 = 8080;
+
+impl AppConfig {
+    /// The port of an app that never listens by itself, as those written for @socket.io/pm2: `sundew.port`, else the app's
+    /// `PM2_PORT`, else 8080.
+    pub fn sticky_port(&self) -> u16 {
+        let from_env =
+            || self.env.get("PM2_PORT").and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+        self.sundew.port.or_else(from_env).unwrap_or(PM2_PORT)
+    }
 }

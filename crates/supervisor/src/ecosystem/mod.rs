@@ -26,5 +26,5 @@ pub use config::{AppConfig, ExecMode, Kind, LogFile, LogFormat, Milliseconds};
 pub use context::Context;
 pub use diagnostic::{Diagnostic, Place};
 pub use load::{Ecosystem, Flag, Flags, Invalid, is_file, load, program};
-pub use options::{Affinity, Balance, Limits, SundewOptions};
+pub use options::{Affinity, Balance, Limits, Serialization, SundewOptions};
 pub use resolve::MAX_INSTANCES;

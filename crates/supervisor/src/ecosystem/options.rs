@@ -56,6 +56,17 @@ impl From<Balance> for sundew_router::Balance {
     }
 }
 
+/// How the messages on a Node.js worker's channel are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Serialization {
+    /// V8's: buffers stay buffers, so binary broadcasts arrive as they were sent.
+    #[default]
+    Advanced,
+    /// JSON, Node's own default: for programs that count on its conversions.
+    Json,
+}
+
 /// The `sundew` object of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -70,7 +81,19 @@ pub struct SundewOptions {
     pub let_go: LetGo,
     /// `paths`: where Socket.IO is. Empty: any path.
     pub paths: Vec<String>,
-    /// `limits`: the front door's.
+    /// `preload`: a Node.js worker loads a module that gives its program the clients' addresses.
+    pub preload: bool,
+    /// `serialization`: of a Node.js worker's channel.
+    pub serialization: Serialization,
+    /// `port`: where a Node.js app is served that never listens by itself. See [`AppConfig::sticky_port`].
+    ///
+    /// [`AppConfig::sticky_port`]: crate::ecosystem::AppConfig::sticky_port
+    pub port: Option<u16>,
+    /// `hungAfter`: a Node.js worker that does not answer for so long gets no new sessions; 0 is never.
+    pub hung_after: Milliseconds,
+    /// `hungRestart`: a Node.js worker that does not answer for so long is started anew; 0 is never.
+    pub hung_restart: Milliseconds,
+    /// `limits`: the front door's and the channel's.
     pub limits: Limits,
 }
 
@@ -82,6 +105,11 @@ impl Default for SundewOptions {
             drain_timeout: 30_000,
             let_go: LetGo::default(),
             paths: Vec::new(),
+            preload: true,
+            serialization: Serialization::default(),
+            port: None,
+            hung_after: 1000,
+            hung_restart: 30_000,
             limits: Limits::default(),
         }
     }
@@ -91,13 +119,14 @@ impl SundewOptions {
     /// Whether both ask for the same front door.
     pub fn same_front(&self, other: &Self) -> bool {
         let front = |options: &Self| {
-            (options.affinity, options.balance, options.paths.clone(), options.limits.clone())
+            let limits = sundew_router::Limits::from(&options.limits);
+            (options.affinity, options.balance, options.paths.clone(), Limits::from(&limits))
         };
         front(self) == front(other)
     }
 }
 
-/// The limits of an app's front door, under the router's names. Times in milliseconds, sizes in bytes.
+/// The limits of an app's front door, under the router's names, and those of a Node.js worker's channel. Times in milliseconds, sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
@@ -123,6 +152,14 @@ pub struct Limits {
     pub linger_bytes: u64,
     /// `lingerTimeout`.
     pub linger_timeout: Milliseconds,
+    /// `learnedSids`: sessions of workers that do not tell of them.
+    pub learned_sids: u64,
+    /// `ipcMessageBytes`: the longest message of a Node.js worker.
+    pub ipc_message_bytes: u64,
+    /// `ipcQueueBytes`: what may wait to be written to a Node.js worker.
+    pub ipc_queue_bytes: u64,
+    /// `ipcHandlesInFlight`: connections handed to a Node.js worker that it has not taken yet.
+    pub ipc_handles_in_flight: u64,
 }
 
 impl Default for Limits {
@@ -147,6 +184,10 @@ impl From<&sundew_router::Limits> for Limits {
             idle_leg_timeout: ms(limits.idle_leg_timeout),
             linger_bytes: limits.linger_bytes,
             linger_timeout: ms(limits.linger_timeout),
+            learned_sids: 1_000_000,
+            ipc_message_bytes: 16 << 20,
+            ipc_queue_bytes: 64 << 20,
+            ipc_handles_in_flight: 8,
         }
     }
 }

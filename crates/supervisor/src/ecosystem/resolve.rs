@@ -110,6 +110,7 @@ pub(super) fn resolve(
         exp_backoff_restart_delay: settings.exp_backoff_restart_delay.unwrap_or(0),
         stop_exit_codes: settings.stop_exit_codes.unwrap_or_default(),
         kill_timeout: settings.kill_timeout.unwrap_or(1600),
+        shutdown_with_message: settings.shutdown_with_message.unwrap_or(false),
         wait_ready: settings.wait_ready.unwrap_or(false),
         // pm2's 3 s would be too short: there a program that is late counts as ready, here as failed.
         listen_timeout: settings.listen_timeout.unwrap_or(10_000),

@@ -164,6 +164,7 @@ fn config(name: &str, cwd: &Path) -> AppConfig {
         exp_backoff_restart_delay: 0,
         stop_exit_codes: Vec::new(),
         kill_timeout: 1600,
+        shutdown_with_message: false,
         wait_ready: false,
         listen_timeout: 10_000,
         treekill: true,
