@@ -1,35 +1,55 @@
-//! Accepts connections: one loop per listening socket.
+//! Accepts connections: one loop per listening socket. What becomes of them is decided elsewhere.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::backend::Leg;
 use crate::connection;
 use crate::front::Shared;
+use crate::raw;
 
 /// How long to wait when there are no descriptors left: accepting at once would fail again, and spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-/// Between two looks for idle legs, at least.
-const MIN_SWEEP: Duration = Duration::from_secs(1);
 /// A client that vanished without a word is found after this long, and three probes.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Listening {
+    /// On an address.
+    Tcp(TcpListener),
+    /// On a path. Its file is the caller's to remove.
+    Unix(UnixListener),
+}
+
+/// What is done with the connections of a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serve {
+    /// Each request is routed.
+    #[default]
+    Http,
+    /// Each connection is handed over at once, unread: for what is no HTTP, or encrypted. Placed by the client's address
+    /// with [`Affinity::Ip`](crate::Affinity), otherwise as a new session is.
+    Raw,
+}
 
 /// A listening socket being served. Dropped, it goes on being served.
 #[derive(Debug)]
 pub struct ListenerHandle {
     task: JoinHandle<()>,
-    local: SocketAddr,
+    local: Option<SocketAddr>,
 }
 
 impl ListenerHandle {
-    /// The address it listens on.
-    pub fn local_addr(&self) -> SocketAddr {
+    /// The address it listens on, unless that is a path.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local
     }
 
@@ -40,36 +60,51 @@ impl ListenerHandle {
     }
 }
 
-pub(crate) fn listen(shared: &Arc<Shared>, listener: TcpListener) -> io::Result<ListenerHandle> {
-    listener.set_nonblocking(true)?;
-    // What is set here is inherited by every connection: no system call for each.
-    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
-    rustix::net::sockopt::set_socket_keepalive(&listener, true)?;
-    rustix::net::sockopt::set_tcp_keepidle(&listener, KEEPALIVE_AFTER)?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
-    let local = listener.local_addr()?;
-    let task = tokio::spawn(accept(shared.clone(), listener));
+enum Listener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Leg, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                listener.accept().await.map(|(stream, peer)| (Leg::Tcp(stream), Some(peer)))
+            }
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| (Leg::Unix(stream), None)),
+        }
+    }
+}
+
+pub(crate) fn listen(shared: &Arc<Shared>, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
+    let (listener, local) = match listening {
+        Listening::Tcp(listener) => {
+            listener.set_nonblocking(true)?;
+            // What is set here is inherited by every connection: no system call for each.
+            rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+            rustix::net::sockopt::set_socket_keepalive(&listener, true)?;
+            rustix::net::sockopt::set_tcp_keepidle(&listener, KEEPALIVE_AFTER)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let local = listener.local_addr()?;
+            (Listener::Tcp(listener), Some(local))
+        }
+        Listening::Unix(listener) => {
+            listener.set_nonblocking(true)?;
+            (Listener::Unix(tokio::net::UnixListener::from_std(listener)?), None)
+        }
+    };
+    shared.start_sweep();
+    let task = tokio::spawn(accept(shared.clone(), listener, serve));
     Ok(ListenerHandle { task, local })
 }
 
-async fn accept(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
-    let limits = &shared.config.limits;
-    let mut sweep = tokio::time::interval((limits.idle_leg_timeout / 2).max(MIN_SWEEP));
-    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve) {
     let mut exhausted = false;
     loop {
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            _ = sweep.tick() => {
-                shared.members.sweep(limits.idle_leg_timeout);
-                continue;
-            }
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, peer)) => {
                 exhausted = false;
-                serve(&shared, stream, peer);
+                begin(&shared, stream, peer, serve);
             }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -88,23 +123,39 @@ async fn accept(shared: Arc<Shared>, listener: tokio::net::TcpListener) {
     }
 }
 
-fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Serve) {
     shared.counters.accepted.add();
-    let before = shared.connections.fetch_add(1, Ordering::Relaxed);
-    let guard = Counted(shared.clone());
-    if before >= shared.config.limits.max_connections {
+    let held = Counted::new(shared);
+    if held.is_too_many {
         shared.counters.rejected_connections.add();
-        connection::refuse(&stream);
+        if serve == Serve::Http {
+            connection::refuse(&stream);
+        }
         return;
     }
-    tokio::spawn(connection::serve(guard, stream, Some(peer)));
+    match serve {
+        Serve::Http => drop(tokio::spawn(connection::serve(held, stream, peer, None, 0))),
+        Serve::Raw => raw::serve(held, stream, peer),
+    }
 }
 
 /// A connection that counts as held.
-pub(crate) struct Counted(pub(crate) Arc<Shared>);
+pub(crate) struct Counted {
+    pub(crate) shared: Arc<Shared>,
+    /// There were as many as there may be.
+    is_too_many: bool,
+}
+
+impl Counted {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+        let is_too_many = before >= shared.config.limits.max_connections;
+        Self { shared: shared.clone(), is_too_many }
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 /// A worker: a slot of the app, and which worker of that slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,13 +23,43 @@ impl std::fmt::Display for BackendId {
 /// A client's connection on its way to a worker, with its next request unread. The socket does not block and is
 /// registered with no runtime. Close it, never shut it down: the worker may share it already.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct HandOff {
-    /// The connection.
-    pub socket: std::net::TcpStream,
-    /// The client.
+    /// The connection: TCP, or a unix socket.
+    pub socket: OwnedFd,
+    /// The client, an IPv4 one as such whatever the socket's family. None behind a unix socket.
     pub peer: Option<SocketAddr>,
-    /// The request opens a new session: the worker counts it in its placements.
+    /// It opens a new session: the worker counts it in its placements.
     pub places: bool,
+    /// Nothing was looked at ([`Serve::Raw`](crate::Serve)): it is routed again as it is, too.
+    pub(crate) raw: bool,
+    /// How often it came back from a worker.
+    pub(crate) moves: u8,
+}
+
+impl HandOff {
+    /// A connection with a request to be read.
+    pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, places: bool) -> Self {
+        Self { socket, peer, places, raw: false, moves: 0 }
+    }
+}
+
+/// What the front door may expect of a worker. The default is a native one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// It takes clients' connections. Otherwise Socket.IO's websockets are relayed through a leg.
+    pub takes_connections: bool,
+    /// Its session ids tell the owner, and it reports their number. Otherwise both are learned from its answers to
+    /// handshakes.
+    pub tells_sessions: bool,
+    /// It wants request heads as the client sent them, with `x-sundew-peer` added. Otherwise `X-Forwarded-*` is.
+    pub transparent: bool,
+}
+
+impl Default for Abilities {
+    fn default() -> Self {
+        Self { takes_connections: true, tells_sessions: true, transparent: false }
+    }
 }
 
 /// The front door's end of a connection to a worker that carries the requests of many clients, one at a time.
@@ -44,6 +75,11 @@ pub enum Leg {
 pub trait Backend: Send + Sync + 'static {
     /// Which worker this is. Never changes.
     fn id(&self) -> BackendId;
+
+    /// What to expect of it. Never changes.
+    fn abilities(&self) -> Abilities {
+        Abilities::default()
+    }
 
     /// Passes a client's connection on. Never blocks.
     ///
@@ -62,4 +98,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How many of the new sessions sent to the worker are in that report.
     fn placements_seen(&self) -> u64;
+
+    /// It does not answer at the moment: new sessions, and requests without one, go to others while there are any.
+    fn is_stuck(&self) -> bool {
+        false
+    }
+
+    /// Something was routed to it just now.
+    fn touched(&self) {}
 }

@@ -6,17 +6,19 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, Shutdown};
 use tokio::io::{Interest, Ready};
-use tokio::net::TcpStream;
 
+use crate::backend::Leg;
 use crate::leg::send;
 use crate::scratch;
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    /// The same kinds of socket as a leg.
+    stream: Leg,
     peer: Option<SocketAddr>,
     /// There may be bytes that no event will tell of.
     unread: bool,
@@ -25,7 +27,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: TcpStream, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn new(stream: Leg, peer: Option<SocketAddr>) -> Self {
         // One client, one address, whichever family the listening socket has.
         let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         Self { stream, peer, unread: false, half_closed: false }
@@ -39,8 +41,8 @@ impl Client {
         self.peer.map(|peer| peer.ip())
     }
 
-    pub(crate) fn into_std(self) -> io::Result<std::net::TcpStream> {
-        self.stream.into_std()
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        self.stream.into_fd()
     }
 
     /// Tells that bytes are left that were seen.

@@ -85,6 +85,8 @@ pub struct Limits {
     pub idle_legs: usize,
     /// How long a leg is kept idle.
     pub idle_leg_timeout: Duration,
+    /// Sessions learned from workers' answers at once (503 for a new one beyond it).
+    pub learned_sids: usize,
     /// What is still read and thrown away of a body that was answered early, so that the answer is not lost: at most
     /// this many bytes...
     pub linger_bytes: u64,
@@ -104,6 +106,7 @@ impl Default for Limits {
             max_waiting: 1024,
             idle_legs: 64,
             idle_leg_timeout: Duration::from_secs(60),
+            learned_sids: 1_000_000,
             linger_bytes: 16 * 1024 * 1024,
             linger_timeout: Duration::from_secs(5),
         }

@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use rustix::net::RecvFlags;
+
 use crate::accept::Counted;
-use crate::backend::{BackendId, HandOff};
+use crate::backend::{BackendId, HandOff, Leg};
 use crate::client::Client;
 use crate::front::Shared;
 use crate::http::answer::{Answer, Manner};
@@ -19,15 +19,18 @@ use crate::http::request::Fault;
 use crate::leg::send;
 use crate::members::Member;
 use crate::proxy::{self, About, End, Exchange};
+use crate::raw::{self, Waiting};
 use crate::route::{self, Progress, Routed, Tries};
 
 /// How often a request is sent to another worker because one could not be reached.
 const MAX_TRIES: u32 = 4;
+/// How often a connection may come back from workers.
+const MAX_MOVES: u8 = 16;
 /// Between two looks whether a worker that could not take a connection now can.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Answers a connection that is one too many.
-pub(crate) fn refuse(stream: &TcpStream) {
+pub(crate) fn refuse(stream: &Leg) {
     let mut out = Vec::new();
     Answer::Full.write(&mut out, Manner::CLOSE);
     let _ = send(stream, &out);
@@ -36,34 +39,51 @@ pub(crate) fn refuse(stream: &TcpStream) {
     let _ = rustix::net::recv(stream, &mut [0u8; 4096][..], rustix::net::RecvFlags::DONTWAIT);
 }
 
-/// Serves a connection that came back from a worker that died without taking it.
-pub(crate) fn reroute(shared: &Arc<Shared>, connection: HandOff) {
-    let HandOff { socket, peer, .. } = connection;
-    shared.connections.fetch_add(1, Ordering::Relaxed);
-    let held = Counted(shared.clone());
+/// Serves a connection that came back from a worker that did not take it.
+pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Option<BackendId>) {
+    let held = Counted::new(shared);
+    connection.moves += 1;
+    if connection.moves > MAX_MOVES {
+        shared.counters.rejected_no_worker.add();
+        return;
+    }
+    if rustix::io::ioctl_fionbio(&connection.socket, true).is_err() {
+        return;
+    }
+    if connection.raw {
+        return raw::reroute(held, connection, except);
+    }
+    let HandOff { socket, peer, moves, .. } = connection;
     // Gone already, or begun by the worker: there is nothing to route.
-    let mut byte = [0];
-    if socket.set_nonblocking(true).is_err() {
+    let mut byte = [0; 1];
+    if !matches!(
+        rustix::net::recv(&socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT),
+        Ok((_, 1..))
+    ) {
         return;
     }
-    if !matches!(socket.peek(&mut byte), Ok(1..)) {
-        return;
-    }
-    let Ok(stream) = TcpStream::from_std(socket) else { return };
+    let Ok(stream) = Leg::from_fd(socket) else { return };
     shared.counters.rerouted.add();
-    tokio::spawn(serve(held, stream, peer));
+    tokio::spawn(serve(held, stream, peer, except, moves));
 }
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(held: Counted, stream: TcpStream, peer: Option<SocketAddr>) {
-    let mut connection = Connection { shared: &held.0, client: Client::new(stream, peer), pinned: None };
-    let mut tries = Tries::default();
+/// Serves a connection to its end. `refused`: not by this worker; `moves`: how often it came back.
+pub(crate) async fn serve(
+    held: Counted,
+    stream: Leg,
+    peer: Option<SocketAddr>,
+    refused: Option<BackendId>,
+    moves: u8,
+) {
+    let mut connection =
+        Connection { shared: &held.shared, client: Client::new(stream, peer), pinned: None, moves };
+    let mut tries = Tries::new(refused);
     loop {
         match connection.request(&mut tries).await {
             After::Next => tries = Tries::default(),
             After::Close => return,
             After::Linger => {
-                let limits = &held.0.config.limits;
+                let limits = &held.shared.config.limits;
                 return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
             }
             After::HandOver { member, sid } => match connection.hand_over(&member, sid) {
@@ -73,7 +93,7 @@ pub(crate) async fn serve(held: Counted, stream: TcpStream, peer: Option<SocketA
                     tries.except.push(member.id);
                     if sid && !connection.pause(&mut tries).await {
                         connection.no_worker();
-                        let limits = &held.0.config.limits;
+                        let limits = &held.shared.config.limits;
                         return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
                     }
                 }
@@ -99,6 +119,8 @@ struct Connection<'a> {
     client: Client,
     /// With affinity to the connection: where it goes.
     pinned: Option<BackendId>,
+    /// How often it came back from a worker.
+    moves: u8,
 }
 
 impl Connection<'_> {
@@ -125,6 +147,10 @@ impl Connection<'_> {
                         self.client.left_unread(true);
                     }
                 },
+                Routed::Refused => {
+                    self.no_worker();
+                    return After::Linger;
+                }
                 Routed::Incomplete | Routed::Ended | Routed::NoWorker => return After::Close,
             }
         }
@@ -132,15 +158,15 @@ impl Connection<'_> {
 
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
     fn hand_over(self, member: &Member, sid: bool) -> Option<Self> {
-        let Self { shared, client, pinned } = self;
+        let Self { shared, client, pinned, moves } = self;
         let peer = client.peer();
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
         // connection itself, which lives on in the worker.
-        let socket = client.into_std().ok()?;
+        let socket = client.into_fd().ok()?;
         if !sid {
             member.place();
         }
-        match member.backend.hand_over(HandOff { socket, peer, places: !sid }) {
+        match member.hand_over(HandOff { moves, ..HandOff::new(socket, peer, !sid) }) {
             Ok(()) => {
                 shared.counters.handed_off.add();
                 None
@@ -149,8 +175,8 @@ impl Connection<'_> {
                 if !sid {
                     member.unplace();
                 }
-                let client = Client::new(TcpStream::from_std(back.socket).ok()?, peer);
-                Some(Self { shared, client, pinned })
+                let client = Client::new(Leg::from_fd(back.socket).ok()?, peer);
+                Some(Self { shared, client, pinned, moves })
             }
         }
     }
@@ -164,7 +190,7 @@ impl Connection<'_> {
     async fn pause(&mut self, tries: &mut Tries) -> bool {
         let now = Instant::now();
         let deadline = *tries.deadline.get_or_insert(now + self.shared.config.limits.no_worker_wait);
-        tries.except.clear();
+        tries.start_over();
         self.client.left_unread(true);
         tokio::time::sleep(BUSY_PAUSE).await;
         now < deadline
@@ -217,10 +243,7 @@ impl Connection<'_> {
             return self.pause(tries).await;
         }
         let limits = &self.shared.config.limits;
-        let _waiting = Waiting(self.shared);
-        if self.shared.waiting.fetch_add(1, Ordering::Relaxed) >= limits.max_waiting {
-            return false;
-        }
+        let Some(_waiting) = Waiting::begin(self.shared) else { return false };
         let deadline = *tries.deadline.get_or_insert_with(|| Instant::now() + limits.no_worker_wait);
         self.shared.members.wait(deadline).await
     }
@@ -328,14 +351,5 @@ impl Connection<'_> {
             Routed::Answered { keep_alive: true } => After::Next,
             _ => After::Linger,
         }
-    }
-}
-
-/// A request that waits for a worker.
-struct Waiting<'a>(&'a Shared);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,18 +1,20 @@
 //! The front door of one app, as the supervisor holds it.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::accept::{self, ListenerHandle};
+use crate::accept::{self, ListenerHandle, Listening, Serve};
 use crate::backend::{Backend, BackendId, HandOff};
 use crate::config::FrontConfig;
 use crate::connection;
 use crate::members::Members;
 use crate::pick::Picker;
 use crate::stats::{Counters, FrontStats};
+
+/// Between two rounds of tidying up.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The front door of one app. Cheap to clone. All but [`Front::new`] needs a runtime with IO and time.
 #[derive(Clone)]
@@ -28,6 +30,30 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) connections: AtomicUsize,
     pub(crate) waiting: AtomicUsize,
+    sweeping: AtomicBool,
+}
+
+impl Shared {
+    /// Starts the one task that tidies up, unless it runs already. It ends when the front door is gone.
+    pub(crate) fn start_sweep(self: &Arc<Self>) {
+        if self.sweeping.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let idle = self.config.limits.idle_leg_timeout;
+        let settle = u32::try_from((idle / 2).as_secs()).unwrap_or(u32::MAX).max(1);
+        let shared = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut sweep = tokio::time::interval(SWEEP);
+            sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut count = 0u32;
+            loop {
+                sweep.tick().await;
+                let Some(shared) = shared.upgrade() else { return };
+                count = count.wrapping_add(1);
+                shared.members.sweep(idle, count.is_multiple_of(settle));
+            }
+        });
+    }
 }
 
 impl Front {
@@ -42,6 +68,7 @@ impl Front {
                 counters: Counters::default(),
                 connections: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
+                sweeping: AtomicBool::new(false),
             }),
         }
     }
@@ -50,8 +77,8 @@ impl Front {
     ///
     /// # Errors
     /// When the runtime cannot watch the socket.
-    pub fn listen(&self, listener: TcpListener) -> io::Result<ListenerHandle> {
-        accept::listen(&self.shared, listener)
+    pub fn listen(&self, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
+        accept::listen(&self.shared, listening, serve)
     }
 
     /// A worker is up and takes sessions from now on.
@@ -75,10 +102,23 @@ impl Front {
         self.shared.members.lost(id);
     }
 
-    /// Routes a connection again that was handed over to a worker that died without taking it. One whose request is not
-    /// there to be read any more is closed: the worker had begun with it.
-    pub fn reroute(&self, connection: HandOff) {
-        connection::reroute(&self.shared, connection);
+    /// Routes a connection again that was handed over to a worker that did not take it: it died before, refused it, or is
+    /// stuck. `except`: not to this one. A connection whose request is not there to be read any more is closed: the worker
+    /// had begun with it. So is one that came back too often.
+    pub fn reroute(&self, connection: HandOff, except: Option<BackendId>) {
+        connection::reroute(&self.shared, connection, except);
+    }
+
+    /// The sessions learned from this worker's answers that are polling: neither upgraded nor expired.
+    pub fn learned(&self, id: BackendId) -> u32 {
+        self.shared.members.find(id).map_or(0, |member| member.learned())
+    }
+
+    /// Lets go of the sessions learned from this worker's answers, `batch` at a time with a `pause` in between: a poll that
+    /// waits is answered with the close packet, and the session is unknown from then on. Its websockets that are relayed
+    /// end too. To be called when it drains.
+    pub async fn let_go(&self, id: BackendId, batch: u32, pause: Duration) {
+        self.shared.let_go(id, batch, pause).await;
     }
 
     /// The counters.

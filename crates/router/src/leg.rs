@@ -1,12 +1,12 @@
 //! Legs: the connections to one worker, in use and idle. A leg carries one request at a time.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown};
 use slab::Slab;
 use tokio::io::{Interest, Ready};
 
@@ -22,6 +22,22 @@ impl AsFd for Leg {
 }
 
 impl Leg {
+    /// A stream of the runtime, of whatever family the socket is. It must not block.
+    pub(crate) fn from_fd(socket: OwnedFd) -> io::Result<Self> {
+        Ok(match rustix::net::sockopt::socket_domain(&socket)? {
+            AddressFamily::UNIX => Self::Unix(tokio::net::UnixStream::from_std(socket.into())?),
+            _ => Self::Tcp(tokio::net::TcpStream::from_std(socket.into())?),
+        })
+    }
+
+    /// Out of the runtime again.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Unix(stream) => stream.into_std()?.into(),
+            Self::Tcp(stream) => stream.into_std()?.into(),
+        })
+    }
+
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
             Self::Unix(stream) => stream.ready(interest).await,

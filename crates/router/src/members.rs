@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, BackendId};
+use crate::backend::{Backend, BackendId, HandOff};
 use crate::leg::Legs;
 
 /// A worker and what the front door remembers of it.
@@ -72,7 +72,22 @@ impl Member {
 
     /// A session that was to be placed never reached the worker.
     pub(crate) fn unplace(&self) {
-        self.placed.fetch_sub(1, Ordering::Relaxed);
+        let seen = self.backend.placements_seen();
+        // Unless it was settled meanwhile: then it was taken back already.
+        let taken_back = |placed: u64| (placed > seen).then(|| placed - 1);
+        let _ = self.placed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken_back);
+    }
+
+    /// Passes a connection on, unless the worker does not take it now.
+    pub(crate) fn hand_over(&self, connection: HandOff) -> Result<(), HandOff> {
+        self.backend.hand_over(connection)?;
+        self.backend.touched();
+        Ok(())
+    }
+
+    /// The sessions learned from its answers.
+    pub(crate) fn learned(&self) -> u32 {
+        0
     }
 }
 
@@ -175,12 +190,14 @@ impl Members {
         tokio::time::timeout_at(deadline, arrived).await.is_ok()
     }
 
-    /// To be called every now and then: at most as often as workers report their load.
-    pub(crate) fn sweep(&self, age: Duration) {
+    /// Closes idle legs. `settle`: at most as often as workers report their load.
+    pub(crate) fn sweep(&self, age: Duration, settle: bool) {
         self.with(|list| {
             for member in list {
                 member.legs.sweep(age);
-                member.settle();
+                if settle {
+                    member.settle();
+                }
             }
         });
     }

@@ -30,6 +30,20 @@ pub(crate) struct Tries {
     pub(crate) count: u32,
     /// When to give up waiting for a worker.
     pub(crate) deadline: Option<tokio::time::Instant>,
+    /// This worker gave the connection back: it does not get it again.
+    pub(crate) refused: Option<BackendId>,
+}
+
+impl Tries {
+    pub(crate) fn new(refused: Option<BackendId>) -> Self {
+        Self { refused, except: refused.into_iter().collect(), ..Self::default() }
+    }
+
+    /// All workers may be tried again, but for that one.
+    pub(crate) fn start_over(&mut self) {
+        self.except.clear();
+        self.except.extend(self.refused);
+    }
 }
 
 /// How far the search for a head has come.
@@ -56,6 +70,8 @@ pub(crate) enum Routed {
     Unreachable { id: BackendId, sid: bool },
     /// No worker takes it now.
     NoWorker,
+    /// The only worker that could take it has refused it.
+    Refused,
 }
 
 /// Looks for a request and routes it.
@@ -153,6 +169,9 @@ impl Router<'_> {
             Ok(None) => return Routed::NoWorker,
             Err(UnknownSid) => return self.no_owner(head, &query),
         };
+        if query.sid.is_some() && self.tries.refused == Some(member.id) {
+            return Routed::Refused;
+        }
         if socket_io && head.upgrade == Upgrade::WebSocket {
             return Routed::HandOver { member, sid: query.sid.is_some() };
         }

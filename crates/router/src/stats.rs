@@ -30,6 +30,8 @@ counters! {
     accepted,
     /// Connections handed over to a worker.
     handed_off,
+    /// Connections handed over unread, as a whole.
+    raw,
     /// Connections that came back from a dead worker and were routed again.
     rerouted,
     /// Requests answered by a worker over a leg.

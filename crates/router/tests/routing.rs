@@ -242,7 +242,7 @@ async fn a_connection_that_comes_back_is_routed_again() {
             std::io::Read::read(&mut &socket, &mut [0; 1000]).unwrap();
         }
         socket.set_nonblocking(true).unwrap();
-        cluster.front.reroute(HandOff { socket, peer: Some(peer), places: true });
+        cluster.front.reroute(HandOff::new(socket.into(), Some(peer), true), None);
         if read_by_worker {
             assert!(client.rest().await.is_empty());
         } else {

@@ -313,8 +313,11 @@ impl State {
             let holder = self.apps.iter().find(|(other, app)| *other != name && holds(app));
             bind::explain(addr, &error, holder.map(|(name, _)| name.as_str()))
         })?;
-        let served = app.front.listen(listener).map_err(|error| bind::explain(addr, &error, None))?;
-        let addr = served.local_addr();
+        let served = app
+            .front
+            .listen(sundew_router::Listening::Tcp(listener), sundew_router::Serve::Http)
+            .map_err(|error| bind::explain(addr, &error, None))?;
+        let addr = served.local_addr().unwrap_or(addr);
         tracing::info!(app = name, %addr, "listening");
         if let Some(app) = self.apps.get_mut(name) {
             app.listening.push(Listening { asked, addr, handle: served });

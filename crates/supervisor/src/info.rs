@@ -178,6 +178,7 @@ fn front(app: &App) -> BTreeMap<String, u64> {
         ("connections", stats.connections),
         ("accepted", stats.accepted),
         ("handed_off", stats.handed_off),
+        ("raw", stats.raw),
         ("rerouted", stats.rerouted),
         ("proxied", stats.proxied),
         ("tunnelled", stats.tunnelled),

@@ -139,7 +139,7 @@ impl State {
             let (running, front) = (native.clone(), app.front.clone());
             tokio::spawn(async move {
                 if let Some(connection) = running.run().await {
-                    front.reroute(connection);
+                    front.reroute(connection, None);
                 }
             });
             let (inputs, timeout) = (self.inputs.clone(), Duration::from_millis(config.listen_timeout));

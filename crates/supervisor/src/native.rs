@@ -322,7 +322,7 @@ mod tests {
     fn connection(listener: &TcpListener) -> (TcpStream, HandOff) {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();
-        (client, HandOff { socket, peer: Some(peer), places: true })
+        (client, HandOff::new(socket.into(), Some(peer), true))
     }
 
     #[tokio::test]

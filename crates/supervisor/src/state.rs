@@ -194,7 +194,7 @@ impl App {
         let Some(native) = &worker.native else { return };
         self.front.lost(backend_id(worker));
         for connection in native.close() {
-            self.front.reroute(connection);
+            self.front.reroute(connection, None);
         }
     }
 }

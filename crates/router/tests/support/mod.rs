@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sundew_channel::tag::{self, Tag, TagKey};
-use sundew_router::{Backend, BackendId, Front, FrontConfig, HandOff, Leg, ListenerHandle};
+use sundew_router::{Backend, BackendId, Front, FrontConfig, HandOff, Leg, ListenerHandle, Listening, Serve};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -179,7 +179,7 @@ impl Backend for Worker {
             return Err(connection);
         }
         self.handed.fetch_add(1, Ordering::SeqCst);
-        self.this.upgrade().unwrap().serve(TcpStream::from_std(connection.socket).unwrap());
+        self.this.upgrade().unwrap().serve(TcpStream::from_std(connection.socket.into()).unwrap());
         Ok(())
     }
     fn open_leg(&self) -> io::Result<Leg> {
@@ -215,8 +215,10 @@ pub fn cluster(count: u16, configure: impl FnOnce(&mut FrontConfig)) -> Cluster 
     let mut config = config();
     configure(&mut config);
     let front = Front::new(config);
-    let listener = front.listen(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
-    let mut cluster = Cluster { front, workers: Vec::new(), addr: listener.local_addr(), listener };
+    let listener = front
+        .listen(Listening::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()), Serve::Http)
+        .unwrap();
+    let mut cluster = Cluster { front, workers: Vec::new(), addr: listener.local_addr().unwrap(), listener };
     for slot in 0..count {
         cluster.add(Worker::new(slot));
     }

@@ -207,6 +207,7 @@ impl From<&Limits> for sundew_router::Limits {
             idle_leg_timeout: Duration::from_millis(limits.idle_leg_timeout),
             linger_bytes: limits.linger_bytes,
             linger_timeout: Duration::from_millis(limits.linger_timeout),
+            ..Self::default()
         }
     }
 }
