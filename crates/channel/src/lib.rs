@@ -2,12 +2,15 @@
 //!
 //! - [`native`]: what the supervisor and a Rust worker say to each other, over a `SOCK_SEQPACKET` pair that carries
 //!   one message, and at most one file descriptor, per packet.
+//! - [`node`]: what the supervisor, as the primary of Node's cluster, and a Node worker say to each other, over the
+//!   stream socket Node's own `child_process` uses.
 //! - [`tag`]: the worker's mark inside a session id, so that the front door finds the owner without a table.
 //!
 //! No routing, no processes, no HTTP: this crate only moves messages and descriptors.
 
 mod inherit;
 pub mod native;
+pub mod node;
 mod seqpacket;
 pub mod tag;
 
