@@ -1,0 +1,239 @@
+'use strict';
+
+// Loaded into every Node.js worker with `node --require`, before the program itself.
+//
+// What lives here: what a supervisor cannot see from outside and a program should not have to know.
+// - Requests reach a worker over "legs", Unix socket pairs shared by many clients. Each request carries its client's
+//   address in a header; here it becomes `socket.remoteAddress` of that request, and the header disappears.
+// - What a server speaks, and whether a program waits for `sticky:connection` messages, is said to the supervisor.
+// - Connections that were handed over are counted, and let go of a few at a time when a reload asks for it.
+//
+// What may not: anything the program could notice. No 'message' listener, nothing that keeps the process alive, no
+// global name, no error: whatever goes wrong here, the program runs on. Nothing here runs for a websocket message.
+
+(() => {
+  // A worker thread, a grandchild, a program started by hand: none of our business.
+  if (!process.connected || typeof process.send !== 'function') return;
+  const cluster = require('cluster');
+  if (!cluster.isWorker) return;
+
+  const http = require('http');
+  const net = require('net');
+
+  const PEER_HEADER = 'x-sundew-peer';
+  const COMMAND = 'NODE_SUNDEW';
+  /** At most one report of closed connections in this time. */
+  const REPORT_EVERY_MS = 100;
+  const BATCH = 50;
+  const PAUSE_MS = 100;
+
+  /** On a leg's socket: the address of the client whose request it carries, as "1.2.3.4:5" or "[::1]:5". */
+  const PEER = Symbol('sundew.peer');
+
+  const quietly = (task) => {
+    try {
+      return task();
+    } catch {
+      return undefined;
+    }
+  };
+
+  // With a callback an error goes there; without one it would be thrown at the program.
+  const tell = (message) => {
+    if (process.connected) process.send({ cmd: COMMAND, ...message }, undefined, undefined, () => {});
+  };
+
+  const after = (ms, task) => setTimeout(() => quietly(task), ms).unref();
+
+  // ---- Programs this one starts: they inherit execArgv, and have no use for this file.
+
+  const withoutThisFile = (args) => {
+    for (let at = args.length - 1; at >= 0; at--) {
+      const [option, file] = args[at].split(/=(.*)/s);
+      if (option !== '--require' && option !== '-r') continue;
+      if (file === __filename) args.splice(at, 1);
+      else if (file === undefined && args[at + 1] === __filename) args.splice(at, 2);
+    }
+  };
+
+  // ---- Which connection is which: the message that brings a handle says so.
+
+  /** @type {WeakMap<object, 'leg' | 'client'>} */
+  const kinds = new WeakMap();
+
+  const onInternal = (message, handle) => {
+    if (message?.cmd === 'NODE_HANDLE') {
+      if (handle && message.sundew) kinds.set(handle, message.sundew);
+    } else if (message?.cmd === COMMAND && message.act === 'letgo') {
+      letGo(message.batch, message.pause);
+    }
+  };
+
+  const onConnection = (socket) => {
+    const handle = socket?._handle;
+    const kind = handle && kinds.get(handle);
+    if (kind === undefined) return;
+    kinds.delete(handle);
+    if (kind === 'leg') makeLeg(socket);
+    else if (kind === 'client') hold(socket);
+  };
+
+  // Handed-over connections of a program that passes them on by hand (`httpServer.emit('connection', socket)`) come
+  // this way too, whatever class of server it is and whenever it was made.
+  const watchConnections = () => {
+    const { emit } = net.Server.prototype;
+    const watched = function (type, first) {
+      if (type === 'connection' || type === 'secureConnection') {
+        quietly(() => (type === 'connection' ? onConnection(first) : secured(first)));
+      }
+      return Reflect.apply(emit, this, arguments);
+    };
+    define(net.Server.prototype, 'emit', watched);
+  };
+
+  const define = (object, name, value) => {
+    // Looks like what it stands for.
+    Object.defineProperty(value, 'name', { value: name, configurable: true });
+    Object.defineProperty(object, name, { value, writable: true, enumerable: false, configurable: true });
+  };
+
+  // ---- Legs: the client's address, request by request.
+
+  const address = (peer) => {
+    if (!peer) return undefined;
+    const host = peer.slice(0, peer.lastIndexOf(':'));
+    return host[0] === '[' ? host.slice(1, -1) : host;
+  };
+  const port = (peer) => (peer ? Number(peer.slice(peer.lastIndexOf(':') + 1)) : undefined);
+  const family = (peer) => (peer ? (peer[0] === '[' ? 'IPv6' : 'IPv4') : undefined);
+
+  const getter = (read) => ({
+    configurable: true,
+    get() {
+      return read(this);
+    },
+  });
+
+  const legProperties = {
+    [PEER]: { value: '', writable: true },
+    remoteAddress: getter((socket) => address(socket[PEER])),
+    remotePort: getter((socket) => port(socket[PEER])),
+    remoteFamily: getter((socket) => family(socket[PEER])),
+    // The port the client knows; a socket pair has none.
+    localPort: getter((socket) => socket.server?.address?.()?.port),
+  };
+
+  const makeLeg = (socket) => Object.defineProperties(socket, legProperties);
+
+  /** Takes the address out of a request's flat list of headers; returns how many of its entries are left. */
+  const takePeer = (socket, headers, count) => {
+    let peer;
+    // From the end: taking one out does not move those still to be looked at.
+    for (let at = count - 2; at >= 0; at -= 2) {
+      const name = headers[at];
+      if (name.length !== PEER_HEADER.length || name.toLowerCase() !== PEER_HEADER) continue;
+      peer = headers[at + 1];
+      headers.splice(at, 2);
+      count -= 2;
+    }
+    socket[PEER] = peer ?? '';
+    return count;
+  };
+
+  // The one place every request passes before anything is made of its headers: `headers`, `headersDistinct` and
+  // `rawHeaders` never know of it, whatever event or hook the request is announced by.
+  const watchRequests = () => {
+    const { prototype } = http.IncomingMessage;
+    const { _addHeaderLines: addHeaderLines } = prototype;
+    const watched = function (headers, count) {
+      const { socket } = this;
+      if (socket && socket[PEER] !== undefined && !this.complete && headers) {
+        quietly(() => {
+          count = takePeer(socket, headers, count);
+        });
+      }
+      return addHeaderLines.call(this, headers, count);
+    };
+    define(prototype, '_addHeaderLines', watched);
+  };
+
+  // ---- Connections of clients.
+
+  /** Each connection that was handed over, and the socket that ends it: itself, or the TLS one on top of it. */
+  const held = new Map();
+  let closed = 0;
+  let reporting = false;
+
+  const hold = (socket) => {
+    held.set(socket, socket);
+    socket.once('close', () => {
+      held.delete(socket);
+      closed++;
+      if (reporting) return;
+      reporting = true;
+      after(REPORT_EVERY_MS, () => {
+        reporting = false;
+        tell({ act: 'closed', total: closed });
+      });
+    });
+  };
+
+  const secured = (socket) => {
+    const raw = socket?._parent;
+    if (held.has(raw)) held.set(raw, socket);
+  };
+
+  /** Ends what clients hold open, so that they come back to another worker. */
+  const letGo = (batch, pause) => {
+    const size = batch > 0 ? batch : BATCH;
+    const left = [...held.keys()];
+    const next = () => {
+      for (const raw of left.splice(0, size)) {
+        const socket = held.get(raw);
+        if (socket) quietly(() => end(socket));
+      }
+      if (left.length > 0) after(pause >= 0 ? pause : PAUSE_MS, next);
+    };
+    next();
+  };
+
+  const end = (socket) => {
+    const response = socket._httpMessage;
+    // An answer under way is finished first. A poll is not: it waits for what no longer comes, and is asked again.
+    if (response && !response.finished && !/[?&]transport=polling(&|$)/.test(response.req?.url)) {
+      response.once('close', () => socket.destroySoon());
+    } else {
+      socket.destroySoon();
+    }
+  };
+
+  // ---- What the supervisor is told.
+
+  const watchServers = () => {
+    const { _getServer: getServer } = cluster;
+    cluster._getServer = function (server) {
+      quietly(() => tell({ act: 'serves', http: server instanceof http.Server }));
+      return Reflect.apply(getServer, this, arguments);
+    };
+  };
+
+  // A program written for sticky sessions does not listen: it waits for connections in messages.
+  const watchSticky = () => {
+    let told = false;
+    process.on('newListener', (type, listener) => {
+      if (type !== 'message' || told) return;
+      quietly(() => {
+        if (!Function.prototype.toString.call(listener).includes('sticky:connection')) return;
+        told = true;
+        tell({ act: 'sticky' });
+      });
+    });
+  };
+
+  quietly(() => withoutThisFile(process.execArgv));
+  quietly(() => process.prependListener('internalMessage', (message, handle) => quietly(() => onInternal(message, handle))));
+  quietly(watchConnections);
+  quietly(watchRequests);
+  quietly(watchServers);
+  quietly(watchSticky);
+})();
