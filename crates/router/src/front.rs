@@ -121,6 +121,11 @@ impl Front {
         self.shared.let_go(id, batch, pause).await;
     }
 
+    /// Whether this is the same front door.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// The counters.
     pub fn stats(&self) -> FrontStats {
         let connections = self.shared.connections.load(std::sync::atomic::Ordering::Relaxed);

@@ -5,24 +5,24 @@
 //! the waiting is done outside, on what the step gave back. So no two decisions ever interleave.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sundew_channel::native::ToWorker;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Failure, FailureKind, LastExit, Status};
+use crate::ecosystem::Kind;
+use crate::link::Link;
 use crate::logs::Hub;
+use crate::node::drain::Leaver;
 use crate::policy::Verdict;
 use crate::proc::Sampler;
 use crate::records::Records;
-use crate::state::{App, Listening, Role, backend_id};
+use crate::state::{App, Role, backend_id};
 use crate::worker::{Phase, Report, Stop, WorkerId};
-use crate::{Home, bind, exit, proc, worker};
+use crate::{Home, bind, exit, worker};
 
 /// Reports and steps that may wait.
 const INPUTS: usize = 256;
-/// Addresses an app may be served on.
-const ADDRESSES: usize = 64;
 
 type StepFn = Box<dyn FnOnce(&mut State) + Send>;
 
@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) sampler: Sampler,
     pub(crate) records: Records,
     pub(crate) inputs: mpsc::Sender<Input>,
+    /// The script Node workers load first; none if it could not be written.
+    pub(crate) preload: Option<String>,
     /// In the foreground: lines go to the standard output, and to files only if configured.
     pub(crate) foreground: bool,
     /// Whether any process is up or will be.
@@ -75,7 +77,13 @@ impl Dispatcher {
     /// Starts it in the current runtime.
     pub(crate) fn start(home: Home, foreground: bool) -> Self {
         let (inputs, mut waiting) = mpsc::channel(INPUTS);
+        let preload = crate::node::preload::write(&home);
+        if let Err(error) = &preload {
+            tracing::error!(%error, "cannot write the preload script: Node workers see no client address but in X-Forwarded-For");
+        }
+        let preload = preload.ok().and_then(|path| path.into_os_string().into_string().ok());
         let mut state = State {
+            preload,
             records: Records::new(home.processes()),
             home,
             apps: BTreeMap::new(),
@@ -125,7 +133,7 @@ impl State {
         self.alive.send_if_modified(|before| std::mem::replace(before, alive) != alive);
     }
 
-    fn report(&mut self, id: WorkerId, report: Report) {
+    pub(crate) fn report(&mut self, id: WorkerId, report: Report) {
         // Its app was deleted, or its end was reported before: nothing waits for this.
         let Some(name) = self.owners.get(&id).cloned() else { return };
         let Some(app) = self.apps.get_mut(&name) else { return };
@@ -147,12 +155,12 @@ impl State {
             }
             Report::Ready => {
                 let serving = app.serving();
-                let Some(native) = app.worker_mut(id).and_then(|worker| {
-                    let first = !std::mem::replace(&mut worker.ready, true);
-                    worker.native.clone().filter(|_| first)
-                }) else {
+                let Some(worker) = app.worker_mut(id) else { return };
+                if std::mem::replace(&mut worker.ready, true) {
                     return;
-                };
+                }
+                // Only native workers are joined with each other; the others serve at once.
+                let Link::Native(native) = worker.link.clone() else { return self.meshed(&name, id) };
                 let complete = app.mesh.complete(&native, &serving);
                 let inputs = self.inputs.clone();
                 tokio::spawn(async move {
@@ -165,14 +173,31 @@ impl State {
             Report::Disconnected => {
                 let Some(worker) = app.worker(id) else { return };
                 app.lose(worker);
+                if worker.config.kind == Kind::None {
+                    // A Node program on its own: it may do without.
+                    return;
+                }
                 // Most likely it is ending; if not, it is of no use any more.
                 let stop = worker.stop.clone();
+                let patience = match worker.leaves {
+                    true => Duration::from_millis(worker.config.sundew.drain_timeout),
+                    false => Duration::from_secs(1),
+                };
                 tokio::spawn(async move {
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    tokio::time::sleep(patience).await;
                     stop.send_if_modified(|stop| {
                         std::mem::replace(stop, Stop::Gently.max(*stop)) < Stop::Gently
                     });
                 });
+            }
+            Report::Said(said) => self.said(&name, id, said),
+            Report::Hung(silent) => {
+                let Some(worker) = app.worker_mut(id) else { return };
+                let silent = exit::shown(silent);
+                let blame = format!("its event loop did not answer for {silent} (hungRestart): restarted");
+                tracing::error!(app = name, slot = worker.slot, pid = worker.pid, "{blame}");
+                worker.blame = Some(blame);
+                worker.stop(Stop::Now);
             }
             Report::Retired => {
                 if let Some(worker) = app.worker(id) {
@@ -199,12 +224,9 @@ impl State {
         }
         let old = if replaces { std::mem::replace(&mut slot.current, slot.incoming.take()) } else { None };
         let Some(new) = &mut slot.current else { return };
-        let Some(native) = new.native.clone() else { return };
-        new.routed = true;
+        new.routed = new.config.kind != Kind::None;
         let started_at = new.started_at;
         slot.config = new.config.clone();
-        // The new one first: there is no moment without a worker for new sessions.
-        app.front.add(native);
         slot.status = Status::Online;
         slot.reason = None;
         slot.started_at = Some(started_at);
@@ -213,116 +235,14 @@ impl State {
             slot.restarts += 1;
             slot.policy.reset();
         }
+        // The new one first: there is no moment without a worker for new sessions.
+        if let Some(new) = app.slots.get(&index).and_then(|slot| slot.current.as_ref()) {
+            app.open_doors(new);
+        }
         if let Some(old) = old {
             let timeout = std::time::Duration::from_millis(old.config.sundew.drain_timeout);
             app.leave(old, timeout, inputs);
         }
-    }
-
-    /// `listen_timeout` is over.
-    fn late(&mut self, name: &str, id: WorkerId) {
-        let Some(app) = self.apps.get_mut(name) else { return };
-        let role = app.role(id);
-        let Some(worker) = app.worker_mut(id) else { return };
-        if worker.ready || *worker.phase.borrow() != Phase::Launching {
-            return;
-        }
-        let timeout = exit::shown(std::time::Duration::from_millis(worker.config.listen_timeout));
-        let script = worker.config.script.display();
-        let own = proc::listens_on(worker.pid);
-        let by_itself = !worker.said_hello && !own.is_empty();
-        let reason = if by_itself {
-            format!(
-                "{script} listens on {} by itself: a native worker in cluster mode must use sundew::Listener, so that all \
-                 workers share the address. Use it, or set exec_mode to \"fork\"",
-                own.join(", ")
-            )
-        } else if worker.said_hello {
-            format!("not ready within listen_timeout ({timeout}): sundew::serve() was not reached")
-        } else {
-            format!(
-                "not ready within listen_timeout ({timeout}): it did not connect to the supervisor. A native worker in \
-                 cluster mode must use sundew::Listener; a program that serves nothing needs exec_mode \"fork\""
-            )
-        };
-        match role {
-            Some(Role::Incoming(_)) => {
-                worker.fatal = Some(format!("{reason}{}", worker.recent.explain()));
-                worker.stop(Stop::Gently);
-            }
-            Some(Role::Current(index)) => {
-                if by_itself {
-                    worker.fatal = Some(reason.clone());
-                    worker.stop(Stop::Gently);
-                } else {
-                    worker.phase.send_replace(Phase::Late(reason.clone()));
-                }
-                if let Some(slot) = app.slots.get_mut(&index) {
-                    slot.reason = Some(reason);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A worker asked for an address.
-    fn listen(
-        &mut self,
-        id: WorkerId,
-        listen: u64,
-        asked: String,
-        addr: Result<std::net::SocketAddr, String>,
-    ) {
-        let Some(name) = self.owners.get(&id).cloned() else { return };
-        let result = addr.and_then(|addr| self.bound(&name, asked, addr));
-        let Some(worker) = self.apps.get_mut(&name).and_then(|app| app.worker_mut(id)) else { return };
-        match &result {
-            Ok(addr) => worker.listens.push(*addr),
-            Err(reason) => {
-                tracing::error!(app = name, slot = worker.slot, "{reason}");
-                // Trying again would fail again: the app is errored at once, with this reason.
-                worker.fatal = Some(reason.clone());
-                worker.stop(Stop::Gently);
-            }
-        }
-        if let Some(native) = &worker.native {
-            native.tell(ToWorker::Bound { id: listen, result });
-        }
-    }
-
-    fn bound(
-        &mut self,
-        name: &str,
-        asked: String,
-        addr: std::net::SocketAddr,
-    ) -> Result<std::net::SocketAddr, String> {
-        let app = self.apps.get(name).ok_or("the app is gone")?;
-        let same =
-            |listening: &&Listening| listening.asked == asked || (addr.port() != 0 && listening.addr == addr);
-        if let Some(listening) = app.listening.iter().find(same) {
-            return Ok(listening.addr);
-        }
-        if app.listening.len() >= ADDRESSES {
-            return Err(format!(
-                "cannot listen on {addr}: {name} listens on {ADDRESSES} addresses already, which is the limit"
-            ));
-        }
-        let listener = bind::bind(addr).map_err(|error| {
-            let holds =
-                |app: &App| app.listening.iter().any(|listening| listening.addr.port() == addr.port());
-            let holder = self.apps.iter().find(|(other, app)| *other != name && holds(app));
-            bind::explain(addr, &error, holder.map(|(name, _)| name.as_str()))
-        })?;
-        let served = app
-            .front
-            .listen(sundew_router::Listening::Tcp(listener), sundew_router::Serve::Http)
-            .map_err(|error| bind::explain(addr, &error, None))?;
-        let addr = served.local_addr().unwrap_or(addr);
-        tracing::info!(app = name, %addr, "listening");
-        if let Some(app) = self.apps.get_mut(name) {
-            app.listening.push(Listening { asked, addr, handle: served });
-        }
-        Ok(addr)
     }
 
     /// A process is gone.
@@ -369,6 +289,10 @@ impl State {
         let Some(app) = self.apps.get_mut(name) else { return };
         let Some(slot) = app.slots.get_mut(&index) else { return };
         let Some(worker) = slot.current.take() else { return };
+        let exit = match &worker.blame {
+            Some(blame) => LastExit { text: format!("{} ({blame})", exit.text), ..exit },
+            None => exit,
+        };
         slot.last_exit = Some(exit.clone());
         let uptime = worker.started.elapsed();
         let mut why = format!("{}{}", exit.text, worker.recent.explain());
@@ -449,13 +373,18 @@ impl App {
         inputs: mpsc::Sender<Input>,
     ) {
         let (deadline, changes) = tokio::sync::watch::channel(tokio::time::Instant::now() + timeout);
-        match worker.native.clone().filter(|_| worker.routed) {
-            Some(native) => {
-                self.front.drain(backend_id(&worker));
-                let let_go = worker.config.sundew.let_go;
+        self.drain(&worker);
+        let let_go = worker.config.sundew.let_go;
+        match worker.link.clone() {
+            Link::Native(native) if worker.routed => {
                 tokio::spawn(worker::drain(worker.id, native, self.front.clone(), let_go, changes, inputs));
             }
-            None => worker.stop(Stop::Gently),
+            link @ (Link::Node(_) | Link::Port(_)) if worker.routed => {
+                let (backend, doors) = (backend_id(&worker), self.fronts(&worker));
+                let leaver = Leaver { id: worker.id, backend, node: link.node().cloned(), doors, let_go };
+                tokio::spawn(crate::node::drain::drain(leaver, changes, inputs));
+            }
+            _ => worker.stop(Stop::Gently),
         }
         self.leaving.push(crate::state::Leaving { worker, deadline });
     }

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use sundew_router::FrontStats;
+
 use crate::api::{
     Description, Draining, Failure, FailureKind, Pm2Env, ProcessInfo, Sessions, Stream, SundewInfo, Target,
 };
 use crate::dispatcher::State;
 use crate::ecosystem::{AppConfig, ExecMode, Kind};
 use crate::exit::millis;
+use crate::link::Link;
 use crate::state::{App, Place, Slot};
 use crate::worker::Worker;
 
@@ -135,7 +138,7 @@ impl State {
 
 fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
     let worker = slot.current.as_ref();
-    let native = worker.and_then(|worker| worker.native.as_ref());
+    let link = worker.map(|worker| &worker.link);
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     SundewInfo {
         slot: index,
@@ -159,21 +162,30 @@ fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
         last_exit: slot.last_exit.clone(),
         reason: slot.reason.clone(),
         restart_in_ms: slot.restart_at.map(|at| millis(at.saturating_duration_since(Instant::now()))),
-        stuck_ms: None,
-        unaccepted_ms: native.and_then(|native| native.oldest_unconfirmed()).map(millis),
+        stuck_ms: link.and_then(Link::stuck_for).map(millis),
+        unaccepted_ms: link.and_then(Link::oldest_unaccepted).map(millis),
         log_lines_lost: slot.lost_lines.load(Ordering::Relaxed),
     }
 }
 
 fn sessions(worker: &Worker) -> Sessions {
-    worker.native.as_ref().map(|native| native.load()).unwrap_or_default()
+    worker.link.sessions()
 }
 
 fn front(app: &App) -> BTreeMap<String, u64> {
     if app.config.kind == Kind::None {
         return BTreeMap::new();
     }
-    let stats = app.front.stats();
+    let mut sum = BTreeMap::new();
+    for front in app.all_fronts() {
+        for (name, value) in counters(&front.stats()) {
+            *sum.entry(name.to_owned()).or_insert(0) += value;
+        }
+    }
+    sum
+}
+
+fn counters(stats: &FrontStats) -> impl Iterator<Item = (&'static str, u64)> {
     [
         ("connections", stats.connections),
         ("accepted", stats.accepted),
@@ -193,6 +205,5 @@ fn front(app: &App) -> BTreeMap<String, u64> {
         ("worker_lost", stats.worker_lost),
         ("client_gone", stats.client_gone),
     ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into()
+    .into_iter()
 }

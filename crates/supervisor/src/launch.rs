@@ -3,22 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use sundew_channel::native::{self, PROTOCOL, ToWorker, Welcome};
 use sundew_router::BackendId;
 use tokio::sync::watch;
 
 use crate::api::{Status, Stream};
 use crate::dispatcher::{Input, State};
 use crate::ecosystem::{AppConfig, Kind, LogFile, LogFormat};
+use crate::link::Link;
 use crate::logs::{self, DateFormat, Recent, Source};
-use crate::native::Native;
-use crate::spawn::{self, CHANNEL_FD, Identity};
-use crate::state::App;
+use crate::spawn::{self, Identity};
 use crate::worker::{self, Execution, Phase, Report, Stop, Worker, WorkerId};
-use crate::{Home, exit};
-
-/// This host's number in session ids.
-const NODE: u8 = 0;
+use crate::{Home, exit, node, port};
 
 impl State {
     /// Starts the worker of a slot that has none. A program that cannot be started leaves the slot errored.
@@ -36,7 +31,8 @@ impl State {
         match started {
             Ok(worker) => {
                 slot.started_at = Some(worker.started_at);
-                if worker.native.is_none() {
+                // Nothing tells when a program is up that is supervised only, unless it says "ready" itself.
+                if worker.ready {
                     slot.status = Status::Online;
                     worker.phase.send_replace(Phase::Online);
                 }
@@ -90,16 +86,9 @@ impl State {
         let slot = app.slots.get(&index).ok_or("there is no such process")?;
         let (pm_id, restarts, lost) = (slot.pm_id, slot.restarts, slot.lost_lines.clone());
 
-        let (native, channel) = match config.kind {
-            Kind::Native => {
-                let (native, channel) = connect(app, BackendId { slot: index, generation }, &config)?;
-                (Some(native), Some(channel))
-            }
-            Kind::Node | Kind::Port => return Err("this kind of worker is not built yet".to_owned()),
-            Kind::None => (None, None),
-        };
+        let (link, inheritance) = self.connect(name, BackendId { slot: index, generation }, &config)?;
         let identity = Identity { pm_id, slot: index, restarts };
-        let mut child = spawn::spawn(&config, identity, &self.home, channel, crate::reap::know)?;
+        let mut child = spawn::spawn(&config, identity, &self.home, inheritance, crate::reap::know)?;
         let pid = child.id().unwrap_or(0);
         let (started, started_at) = (Instant::now(), SystemTime::now());
         tracing::info!(app = name, slot = index, generation, pid, "started");
@@ -129,25 +118,49 @@ impl State {
             started,
             kill_timeout: Duration::from_millis(config.kill_timeout),
             tree: config.treekill,
+            message: link.node().filter(|_| config.shutdown_with_message).cloned(),
             stop: stopped,
             pumps: [out, err].into_iter().flatten().collect(),
             inputs: self.inputs.clone(),
         };
         tokio::spawn(execution.run());
-        if let Some(native) = &native {
-            tokio::spawn(worker::listen(id, native.clone(), self.inputs.clone()));
-            let (running, front) = (native.clone(), app.front.clone());
-            tokio::spawn(async move {
-                if let Some(connection) = running.run().await {
-                    front.reroute(connection, None);
+        let front = self.apps.get(name).map(|app| app.front.clone());
+        match (&link, front) {
+            (Link::Native(native), Some(front)) => {
+                tokio::spawn(worker::listen(id, native.clone(), self.inputs.clone()));
+                let running = native.clone();
+                tokio::spawn(async move {
+                    if let Some(connection) = running.run().await {
+                        front.reroute(connection, None);
+                    }
+                });
+            }
+            (Link::Node(node), _) => {
+                node.runs_as(pid);
+                tokio::spawn(node::listen::listen(id, node.clone(), self.inputs.clone()));
+                let running = node.clone();
+                tokio::spawn(async move { running.channel().run().await });
+                if config.kind == Kind::Node {
+                    tokio::spawn(node::pulse::watch(id, node.clone(), self.inputs.clone()));
                 }
-            });
+            }
+            (Link::Port(port), _) => {
+                tokio::spawn(port::knock(id, port.clone(), phase.subscribe(), self.inputs.clone()));
+            }
+            _ => {}
+        }
+        let ready = match config.kind {
+            Kind::None => !(config.wait_ready && link.node().is_some()),
+            _ => false,
+        };
+        if !ready {
             let (inputs, timeout) = (self.inputs.clone(), Duration::from_millis(config.listen_timeout));
             tokio::spawn(async move {
                 tokio::time::sleep(timeout).await;
                 let _ = inputs.send(Input::Report(id, Report::Late)).await;
             });
-        } else {
+        }
+        if config.kind != Kind::Native {
             self.records.add(pid, name, config.kill_timeout);
         }
         self.owners.insert(id, name.to_owned());
@@ -159,12 +172,16 @@ impl State {
             started,
             started_at,
             said_hello: false,
-            ready: native.is_none(),
+            asked: Vec::new(),
+            said_ready: false,
+            leaves: false,
+            blame: None,
+            ready,
             routed: false,
             listens: Vec::new(),
             fatal: None,
             config,
-            native,
+            link,
             recent,
             phase,
             stop,
@@ -185,6 +202,9 @@ impl State {
     /// starts anew then.
     pub(crate) fn stop_slot(&mut self, name: &str, index: u16, again: bool) -> Vec<watch::Receiver<Phase>> {
         let Some(app) = self.apps.get_mut(name) else { return Vec::new() };
+        if let Some(worker) = app.slots.get(&index).and_then(|slot| slot.current.as_ref()) {
+            app.drain(worker);
+        }
         let Some(slot) = app.slots.get_mut(&index) else { return Vec::new() };
         slot.cancel_restart();
         slot.again = again;
@@ -197,9 +217,6 @@ impl State {
         match &slot.current {
             Some(worker) => {
                 slot.status = Status::Stopping;
-                if worker.routed {
-                    app.front.drain(crate::state::backend_id(worker));
-                }
                 worker.stop(Stop::Gently);
                 waits.push(worker.phase.subscribe());
             }
@@ -244,32 +261,6 @@ impl State {
             })
             .collect()
     }
-}
-
-/// Makes a worker's channel: the welcome and the ends of the local bus are in it before the worker exists.
-fn connect(
-    app: &mut App,
-    id: BackendId,
-    config: &AppConfig,
-) -> Result<(Arc<Native>, (std::os::fd::OwnedFd, String)), String> {
-    let failed = |error: std::io::Error| format!("cannot make a channel for a worker: {error}");
-    let (ours, theirs) = native::pair().map_err(failed)?;
-    let native = Native::new(&config.name, id, ours.into_channel().map_err(failed)?);
-    native.tell(ToWorker::Welcome(Welcome {
-        protocol: PROTOCOL,
-        app: config.name.clone(),
-        slot: id.slot,
-        generation: id.generation,
-        node: NODE,
-        tag_key: app.tag_key,
-        drain_timeout_ms: config.sundew.drain_timeout,
-        let_go: config.sundew.let_go,
-        features: Vec::new(),
-    }));
-    let others: Vec<_> = app.workers().filter_map(|worker| worker.native.clone()).collect();
-    app.mesh.join(&native, others.iter());
-    let value = theirs.env_value(CHANNEL_FD).map_err(failed)?;
-    Ok((native, (theirs.into_fd(), value)))
 }
 
 fn log_file(

@@ -22,6 +22,16 @@ pub(crate) struct Identity {
     pub(crate) restarts: u32,
 }
 
+/// What a process gets for its link.
+#[derive(Debug, Default)]
+pub(crate) struct Inheritance {
+    /// Becomes [`CHANNEL_FD`].
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) vars: Vec<(String, String)>,
+    /// Before the interpreter's own arguments.
+    pub(crate) interpreter_args: Vec<String>,
+}
+
 /// Held while a child is started and until it is known: who reaps orphans holds it too, and so never takes the end of a
 /// child that is not known yet.
 static SPAWNING: Mutex<()> = Mutex::new(());
@@ -31,19 +41,19 @@ pub(crate) fn spawning() -> MutexGuard<'static, ()> {
     SPAWNING.lock()
 }
 
-/// Starts it. `channel` is the child's end and the value of its variable. `known` hears the process id before anybody
+/// Starts it. `known` hears the process id before anybody
 /// can reap it.
 pub(crate) fn spawn(
     config: &AppConfig,
     identity: Identity,
     home: &Home,
-    channel: Option<(OwnedFd, String)>,
+    inheritance: Inheritance,
     known: impl FnOnce(u32),
 ) -> Result<Child, String> {
     let mut command = match config.interpreter.split_first() {
         Some((interpreter, args)) => {
             let mut command = Command::new(interpreter);
-            command.args(args).arg(&config.script);
+            command.args(&inheritance.interpreter_args).args(args).arg(&config.script);
             command
         }
         None => Command::new(&config.script),
@@ -53,14 +63,14 @@ pub(crate) fn spawn(
         .current_dir(&config.cwd)
         .env_clear()
         .envs(environment(config, identity, home))
+        .envs(inheritance.vars)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Its own group: signals of the terminal are for the supervisor, and its whole tree can be ended.
         .process_group(0)
         .kill_on_drop(false);
-    if let Some((fd, value)) = channel {
-        command.env(sundew_channel::ENV, value);
+    if let Some(fd) = inheritance.fd {
         let mapping = FdMapping { parent_fd: fd, child_fd: CHANNEL_FD };
         command.fd_mappings(vec![mapping]).map_err(|error| format!("cannot pass the channel on: {error}"))?;
     }

@@ -1,19 +1,22 @@
 //! What the dispatcher holds: apps, their slots, the workers in them. Plain data and the questions it answers.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
 use sundew_channel::tag::TagKey;
-use sundew_router::{BackendId, Front, ListenerHandle};
+use sundew_router::{BackendId, Front, FrontConfig, ListenerHandle};
 use tokio::sync::watch;
 
 use crate::api::{LastExit, Status};
+use crate::bind::Address;
 use crate::ecosystem::AppConfig;
+use crate::link::Link;
 use crate::mesh::Mesh;
 use crate::native::Native;
+use crate::node::door::Door;
+use crate::node::hub::Hub;
 use crate::policy::Policy;
 use crate::worker::{Stop, Worker, WorkerId};
 
@@ -33,8 +36,15 @@ pub(crate) struct App {
     pub(crate) generations: BTreeMap<u16, u8>,
     /// Workers that were replaced or scaled away and still hold sessions.
     pub(crate) leaving: Vec<Leaving>,
+    /// The front door of native workers and of programs with a port. A Node app has one per address instead.
     pub(crate) front: Front,
+    pub(crate) front_config: FrontConfig,
     pub(crate) listening: Vec<Listening>,
+    /// Of Node workers: what carries their broadcasts, and who gets which number.
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) next_unique_id: u64,
+    /// UDP ports of Node workers, which share them.
+    pub(crate) datagrams: BTreeMap<String, std::net::UdpSocket>,
     pub(crate) mesh: Mesh,
     pub(crate) tag_key: TagKey,
     /// Held by the operation under way: a second one waits.
@@ -71,12 +81,19 @@ pub(crate) struct Leaving {
     pub(crate) deadline: watch::Sender<tokio::time::Instant>,
 }
 
+/// The name under which workers that take `sticky:connection` share an address.
+pub(crate) const STICKY: &str = "sticky";
+
 /// An address of an app.
 pub(crate) struct Listening {
-    /// As the worker wrote it.
+    /// As the worker wrote it, or Node's name for it.
     pub(crate) asked: String,
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: Address,
     pub(crate) handle: ListenerHandle,
+    /// Where its connections go.
+    pub(crate) front: Front,
+    /// Whoever resumes a TLS session may do so at any worker: all use the first one's keys.
+    pub(crate) ticket_keys: Option<String>,
 }
 
 /// Where a worker is.
@@ -84,6 +101,16 @@ pub(crate) enum Role {
     Current(u16),
     Incoming(u16),
     Leaving,
+}
+
+impl Listening {
+    /// Accepts no more. A path is free again.
+    pub(crate) fn close(&self) {
+        self.handle.stop();
+        if let Address::Unix(path) = &self.addr {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 impl Slot {
@@ -149,7 +176,8 @@ impl App {
 
     /// The workers that have sessions or may get them.
     pub(crate) fn serving(&self) -> Vec<Arc<Native>> {
-        self.workers().filter(|worker| worker.routed).filter_map(|worker| worker.native.clone()).collect()
+        let routed = self.workers().filter(|worker| worker.routed);
+        routed.filter_map(|worker| worker.link.native().cloned()).collect()
     }
 
     pub(crate) fn lowest_free_slot(&self) -> Option<u16> {
@@ -171,13 +199,12 @@ impl App {
         if !self.workers().any(|worker| worker.routed && !worker.listens.is_empty()) {
             return;
         }
-        let used: Vec<SocketAddr> =
-            self.workers().flat_map(|worker| worker.listens.iter().copied()).collect();
+        let used: Vec<String> = self.workers().flat_map(|worker| worker.listens.iter().cloned()).collect();
         self.listening.retain(|listening| {
-            let keep = used.contains(&listening.addr);
+            let keep = used.contains(&listening.asked);
             if !keep {
                 tracing::info!(addr = %listening.addr, "no worker listens here any more: closed");
-                listening.handle.stop();
+                listening.close();
             }
             keep
         });
@@ -185,16 +212,67 @@ impl App {
 
     pub(crate) fn close_listeners(&mut self) {
         for listening in self.listening.drain(..) {
-            listening.handle.stop();
+            listening.close();
         }
+        self.datagrams.clear();
     }
 
     /// The front door must not use this worker any more; what it had not taken is routed again.
     pub(crate) fn lose(&self, worker: &Worker) {
-        let Some(native) = &worker.native else { return };
-        self.front.lost(backend_id(worker));
-        for connection in native.close() {
+        for front in self.fronts(worker) {
+            front.lost(backend_id(worker));
+        }
+        for connection in worker.link.close() {
             self.front.reroute(connection, None);
+        }
+    }
+
+    /// The front doors a worker is, or will be, known at.
+    pub(crate) fn fronts(&self, worker: &Worker) -> Vec<Front> {
+        match &worker.link {
+            Link::Off => Vec::new(),
+            Link::Native(_) | Link::Port(_) => vec![self.front.clone()],
+            Link::Node(_) => {
+                let served = self.listening.iter().filter(|here| worker.listens.contains(&here.asked));
+                served.map(|here| here.front.clone()).collect()
+            }
+        }
+    }
+
+    /// Every front door of the app.
+    pub(crate) fn all_fronts(&self) -> Vec<Front> {
+        let mut all = vec![self.front.clone()];
+        for here in &self.listening {
+            if !all.iter().any(|front| front.is_same(&here.front)) {
+                all.push(here.front.clone());
+            }
+        }
+        all
+    }
+
+    /// The worker serves from now on.
+    pub(crate) fn open_doors(&self, worker: &Worker) {
+        match &worker.link {
+            Link::Off => {}
+            Link::Native(native) => self.front.add(native.clone()),
+            Link::Port(port) => self.front.add(port.clone()),
+            Link::Node(_) => worker.listens.iter().for_each(|asked| self.open_door(worker, asked)),
+        }
+    }
+
+    /// One server of a Node worker serves from now on.
+    pub(crate) fn open_door(&self, worker: &Worker, asked: &str) {
+        let Some(node) = worker.link.node() else { return };
+        let Some(here) = self.listening.iter().find(|here| here.asked == asked) else { return };
+        let key = (asked != STICKY).then(|| asked.to_owned());
+        node.at_door(here.front.clone());
+        here.front.add(Door::new(node.clone(), key, here.front.clone()));
+    }
+
+    /// No new session to this worker.
+    pub(crate) fn drain(&self, worker: &Worker) {
+        for front in self.fronts(worker) {
+            front.drain(backend_id(worker));
         }
     }
 }

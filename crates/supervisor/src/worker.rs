@@ -13,7 +13,10 @@ use tokio::task::JoinHandle;
 
 use crate::api::{LastExit, Sessions};
 use crate::dispatcher::Input;
+use crate::link::Link;
 use crate::native::Native;
+use crate::node::Node;
+use crate::node::listen::Said;
 use crate::{exit, proc, reap};
 
 /// Names a process for as long as the daemon lives: unlike a slot or a pid it is never used again.
@@ -24,7 +27,7 @@ pub(crate) struct WorkerId(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {
     Not,
-    /// SIGINT, and SIGKILL after `kill_timeout`.
+    /// SIGINT (or the message 'shutdown'), and SIGKILL after `kill_timeout`.
     Gently,
     /// SIGKILL.
     Now,
@@ -52,6 +55,10 @@ pub(crate) enum Report {
         addr: String,
     },
     Ready,
+    /// A Node worker's word on one of its servers.
+    Said(Said),
+    /// Its event loop has not answered for so long that it is to be restarted.
+    Hung(Duration),
     /// It has taken what joins it with the others.
     Meshed,
     /// `listen_timeout` is over.
@@ -72,13 +79,21 @@ pub(crate) struct Worker {
     pub(crate) started: Instant,
     pub(crate) started_at: SystemTime,
     pub(crate) config: Arc<crate::ecosystem::AppConfig>,
-    pub(crate) native: Option<Arc<Native>>,
+    pub(crate) link: Link,
     pub(crate) said_hello: bool,
+    /// Of a Node worker: it said "ready".
+    pub(crate) said_ready: bool,
+    /// It goes by itself, when its connections have.
+    pub(crate) leaves: bool,
     pub(crate) ready: bool,
     /// It serves: the front door knows it.
     pub(crate) routed: bool,
-    /// The addresses it asked for.
-    pub(crate) listens: Vec<std::net::SocketAddr>,
+    /// What it listens on, by the name under which that is listed.
+    pub(crate) listens: Vec<String>,
+    /// What a Node worker asked for so far, by the same names.
+    pub(crate) asked: Vec<String>,
+    /// What it did or was refused that explains its end.
+    pub(crate) blame: Option<String>,
     /// Why it must not be started again, if so.
     pub(crate) fatal: Option<String>,
     pub(crate) recent: Arc<crate::logs::Recent>,
@@ -106,6 +121,8 @@ pub(crate) struct Execution {
     pub(crate) kill_timeout: Duration,
     /// Signals go to everything the process started, not to it alone.
     pub(crate) tree: bool,
+    /// It is told to leave by the message 'shutdown' instead of a signal.
+    pub(crate) message: Option<Arc<Node>>,
     pub(crate) stop: watch::Receiver<Stop>,
     pub(crate) pumps: Vec<JoinHandle<()>>,
     pub(crate) inputs: mpsc::Sender<Input>,
@@ -138,7 +155,10 @@ impl Execution {
                         told = how;
                         match how {
                             Stop::Gently => {
-                                self.signal(pid, Signal::INT);
+                                match &self.message {
+                                    Some(node) => node.tell(sundew_channel::node::ToWorker::Shutdown),
+                                    None => self.signal(pid, Signal::INT),
+                                }
                                 kill_at = Some(tokio::time::Instant::now() + self.kill_timeout);
                             }
                             _ => {
@@ -153,7 +173,7 @@ impl Execution {
                 }
                 () = patience => {
                     kill_at = None;
-                    tracing::warn!(pid = ?pid, after = ?self.kill_timeout, "did not leave on SIGINT in time: killed");
+                    tracing::warn!(pid = ?pid, after = ?self.kill_timeout, "did not leave in time: killed");
                     self.signal(pid, Signal::KILL);
                 }
             }
@@ -229,13 +249,13 @@ pub(crate) async fn listen(id: WorkerId, native: Arc<Native>, inputs: mpsc::Send
 }
 
 /// How long a new session may be on its way to a worker that was just taken out of the choice.
-const SETTLE: Duration = Duration::from_millis(250);
+pub(crate) const SETTLE: Duration = Duration::from_millis(250);
 /// How long a worker may take to take what was sent to it before.
-const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 /// What a worker gets on top of the deadline and of the pauses between its batches for letting go of its sessions.
-const LET_GO_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LET_GO_LIMIT: Duration = Duration::from_secs(30);
 /// How long the requests in flight may take at least once no session is left: beyond it, until the deadline.
-const RETIRE_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const RETIRE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Empties a worker the front door gives no new sessions any more. `deadline` can be moved forward meanwhile.
 pub(crate) async fn drain(

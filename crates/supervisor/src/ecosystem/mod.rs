@@ -28,3 +28,4 @@ pub use diagnostic::{Diagnostic, Place};
 pub use load::{Ecosystem, Flag, Flags, Invalid, is_file, load, program};
 pub use options::{Affinity, Balance, Limits, Serialization, SundewOptions};
 pub use resolve::MAX_INSTANCES;
+pub(crate) use script::is_node;

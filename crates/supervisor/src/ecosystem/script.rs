@@ -39,7 +39,7 @@ const BY_EXTENSION: &[(&str, &str)] = &[
 ];
 
 /// Whether an interpreter is one that pm2 runs in cluster mode.
-pub(super) fn is_node(interpreter: &[String]) -> bool {
+pub(crate) fn is_node(interpreter: &[String]) -> bool {
     let name = interpreter.first().and_then(|path| Path::new(path).file_name()?.to_str());
     matches!(name, Some("node" | "nodejs" | "bun"))
 }

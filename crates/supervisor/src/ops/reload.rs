@@ -205,7 +205,7 @@ impl State {
         let slot = slot.ok_or_else(gone)?;
         Ok(match (&slot.current, slot.status, slot.config.kind) {
             (None, ..) => Way::Launch,
-            (Some(_), Status::Online, Kind::Native) => Way::Replace,
+            (Some(_), Status::Online, kind) if kind != Kind::None => Way::Replace,
             _ => Way::Restart,
         })
     }

@@ -49,7 +49,7 @@ impl Operations {
     /// those that stay.
     pub(super) async fn fit(&self, config: Arc<AppConfig>, watcher: &Watcher) -> Result<Vec<Place>, Failure> {
         let name = config.name.clone();
-        let routed = config.kind == Kind::Native;
+        let routed = config.kind != Kind::None;
         let (stay, removed, waits) = self.dispatcher.run(move |state| state.fit(config)).await?;
         for place in &removed {
             watcher.step(place, if routed { Step::Draining } else { Step::Stopping });
