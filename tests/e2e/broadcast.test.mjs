@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { MODES, SharedAgent, ask, connect } from '../lib/client.mjs';
-import { Cluster, app } from '../lib/cluster.mjs';
+import { Cluster, app, kind } from '../lib/cluster.mjs';
 import { Crowd } from '../lib/crowd.mjs';
 import { sleep, until } from '../lib/wait.mjs';
 
@@ -65,7 +65,7 @@ async function crowdOf(t, url, count = CLIENTS) {
 /** One member of each worker. */
 const speakers = (crowd) => [0, 1, 2, 3].map((instance) => crowd.on(instance)[0]);
 
-describe('broadcast on four workers', () => {
+describe(`broadcast on four ${kind} workers`, () => {
   test('exactly once: plain, to a room, with binary, from each worker', async (t) => {
     const cluster = await Cluster.start();
     t.after(() => cluster.close());

@@ -7,7 +7,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { Sandbox, freePort, out, root, sundew } from '../lib/cluster.mjs';
+import { Sandbox, freePort, kind, out, root, sundew, worker } from '../lib/cluster.mjs';
 import { until } from '../lib/wait.mjs';
 
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(fs.existsSync);
@@ -75,7 +75,7 @@ const hello = (page) => page.getByRole('button', { name: /say hello/i }).click()
 const answers = (page) => page.locator('#log li', { hasText: 's:message' });
 const newest = (page) => answers(page).first().innerText();
 
-describe('the demo in a browser', { skip: !CHROMIUM && 'no chromium' }, () => {
+describe(`the demo in a browser, ${kind} workers`, { skip: !CHROMIUM && 'no chromium' }, () => {
   let sandbox;
   let browser;
   let port;
@@ -83,7 +83,7 @@ describe('the demo in a browser', { skip: !CHROMIUM && 'no chromium' }, () => {
     fs.mkdirSync(out, { recursive: true });
     sandbox = new Sandbox();
     port = await freePort();
-    const child = sandbox.spawn(sundew, ['run', 'examples/chat/pm2.json'], { cwd: root, env: { PORT: String(port) } });
+    const child = sandbox.spawn(sundew, ['run', worker.demo], { cwd: root, env: { PORT: String(port) } });
     await until(20_000, 'the page', async () => {
       if (child.exitCode !== null) throw new Error(child.output);
       return (await fetch(`http://127.0.0.1:${port}/page`)).ok;
@@ -116,7 +116,7 @@ describe('the demo in a browser', { skip: !CHROMIUM && 'no chromium' }, () => {
     assert.match(shown, /worker #\d, process \d+/, 'and the worker');
     // The newest lines are highlighted for a second.
     await page.waitForTimeout(1300);
-    await page.screenshot({ path: path.join(out, 'demo.png') });
+    await page.screenshot({ path: path.join(out, `demo-${kind}.png`) });
     assert.deepEqual(problems, []);
   });
 
@@ -144,7 +144,7 @@ describe('the demo in a browser', { skip: !CHROMIUM && 'no chromium' }, () => {
     assert.match(await newest(page), /polling$/, 'the page names the transport');
     // The newest lines are highlighted for a second.
     await page.waitForTimeout(1300);
-    await page.screenshot({ path: path.join(out, 'demo-polling.png') });
+    await page.screenshot({ path: path.join(out, `demo-polling-${kind}.png`) });
     assert.deepEqual(problems, []);
   });
 

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MODES, ask, connect, open } from '../lib/client.mjs';
-import { Cluster, Sandbox, app, echo } from '../lib/cluster.mjs';
+import { Cluster, Sandbox, app, program, worker } from '../lib/cluster.mjs';
 import { once, sleep, until, within } from '../lib/wait.mjs';
 import { Wire, polling, session } from '../lib/wire.mjs';
 
@@ -123,7 +123,7 @@ test('a worker that dies at every start ends errored, and list says why', async 
   const folder = new Sandbox();
   t.after(() => folder.close());
   // A good program first, one that dies at once later: swapped behind the same name.
-  const script = folder.file('worker', `#!/bin/sh\nexec ${echo}\n`, 0o755);
+  const script = program(folder);
   const settings = { script, instances: 2, max_restarts: 3, restart_delay: 50, min_uptime: 2000 };
   const running = await Cluster.start({ apps: [app(settings)] });
   t.after(() => running.close());
@@ -132,7 +132,7 @@ test('a worker that dies at every start ends errored, and list says why', async 
   const who = await ask(socket, 'whoami');
   const victim = (await running.workers()).find(({ pid }) => pid !== who.pid);
 
-  folder.file('worker', '#!/bin/sh\necho "no database" >&2\nexit 42\n', 0o755);
+  program(folder, worker.ends('no database', 42));
   process.kill(victim.pid, 'SIGKILL');
   await until(20_000, 'errored', async () => (await running.list()).some(({ pm2_env }) => pm2_env.status === 'errored'));
 

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FreshAgent, SharedAgent } from '../lib/client.mjs';
-import { Cluster, app } from '../lib/cluster.mjs';
+import { Cluster, app, kind } from '../lib/cluster.mjs';
 import { Crowd, isUnknownSession } from '../lib/crowd.mjs';
 import { startReference } from '../lib/reference.mjs';
 import { sleep, until } from '../lib/wait.mjs';
@@ -36,8 +36,8 @@ async function load(t, url, agent) {
   return crowd;
 }
 
-describe('500 clients, default transports', () => {
-  test("the load itself: Node's server, one process", async (t) => {
+describe(`500 clients, default transports, ${kind} workers`, () => {
+  test("the load itself: Node's server, one process", { skip: kind === 'node' && 'shown with native workers' }, async (t) => {
     const server = await startReference();
     t.after(() => server.close());
     const agent = new SharedAgent();

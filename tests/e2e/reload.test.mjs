@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { MODES, ask, connect, open } from '../lib/client.mjs';
-import { Cluster, Sandbox, app, echo } from '../lib/cluster.mjs';
+import { Cluster, Sandbox, app, program, worker } from '../lib/cluster.mjs';
 import { cause } from '../lib/crowd.mjs';
 import { openFiles } from '../lib/proc.mjs';
 import { sleep, until, within } from '../lib/wait.mjs';
@@ -105,8 +105,8 @@ test('reload --wait returns when the old workers are gone; their sessions reconn
 });
 
 const BAD = {
-  'a program that crashes at start': { script: '#!/bin/sh\necho "cannot read settings" >&2\nexit 7\n', says: /7|exit/ },
-  'a program that never gets ready': { script: '#!/bin/sh\nexec sleep 600\n', says: /ready|listen/i },
+  'a program that crashes at start': { script: worker.ends('cannot read settings', 7), says: /7|exit/ },
+  'a program that never gets ready': { script: worker.idles, says: /ready|listen/i },
   'a program that is not there': { script: undefined, says: /no such file|not found|missing|does not exist/i },
 };
 
@@ -114,7 +114,7 @@ for (const [what, { script: content, says }] of Object.entries(BAD)) {
   test(`reload to ${what}: old workers stay, exit code 1, a reason`, async (t) => {
     const folder = new Sandbox();
     t.after(() => folder.close());
-    const script = folder.file('worker', `#!/bin/sh\nexec ${echo}\n`, 0o755);
+    const script = program(folder);
     const cluster = await Cluster.start({ apps: [app({ script, instances: 2, listen_timeout: 1500 })] });
     t.after(() => cluster.close());
     const sockets = [await connect(cluster.url), await connect(cluster.url, MODES['polling only'])];
@@ -123,8 +123,8 @@ for (const [what, { script: content, says }] of Object.entries(BAD)) {
     sockets.forEach((socket) => socket.on('disconnect', (reason) => lost.push(reason)));
     const old = (await cluster.workers()).map(({ pid }) => pid);
 
-    if (content) folder.file('worker', content, 0o755);
-    else folder.remove('worker');
+    if (content) program(folder, content);
+    else folder.remove(worker.file);
     const result = await cluster.sundew('reload', 'echo');
     assert.equal(result.code, 1, `exit code of:\n${result.text}`);
     assert.match(result.text, says);
@@ -140,7 +140,7 @@ for (const [what, { script: content, says }] of Object.entries(BAD)) {
     assert.equal(cluster.pids().filter((pid) => !old.includes(pid) && pid !== cluster.supervisor()).length, 0, 'nothing is left of the attempt');
 
     // And once the program is right again, the same command works.
-    folder.file('worker', `#!/bin/sh\nexec ${echo}\n`, 0o755);
+    program(folder);
     await cluster.ok('reload', 'echo');
     const renewed = (await cluster.workers()).map(({ pid }) => pid);
     assert.ok(renewed.length === 2 && renewed.every((pid) => !old.includes(pid)));

@@ -9,17 +9,14 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { bin } from './paths.mjs';
 import { alive, pidsWith, program } from './proc.mjs';
 import { sleep, until } from './wait.mjs';
+import { app } from './workers.mjs';
 
-export const root = fileURLToPath(new URL('../..', import.meta.url));
-/** Where `cargo build --release` puts its programs. */
-export const bin = process.env.SUNDEW_BIN ?? path.join(root, 'target/release');
-/** Where screenshots go. */
-export const out = process.env.SUNDEW_E2E_OUT ?? path.join(root, 'target/e2e');
+export * from './paths.mjs';
+export * from './workers.mjs';
 export const sundew = path.join(bin, 'sundew');
-export const echo = path.join(bin, 'echo');
 export const isRoot = process.getuid() === 0;
 
 const [firstPort, lastPort] = (process.env.SUNDEW_TEST_PORTS ?? '20000-29999').split('-').map(Number);
@@ -141,17 +138,6 @@ export class Sandbox {
     fs.rmSync(this.dir, { recursive: true, force: true });
   }
 }
-
-/** The settings of an app unless a test says otherwise: the echo example, four workers, short delays. */
-export const app = (settings = {}) => ({
-  name: 'echo',
-  script: echo,
-  instances: 4,
-  exec_mode: 'cluster',
-  restart_delay: 100,
-  ...settings,
-  sundew: { drainTimeout: 2000, ...settings.sundew },
-});
 
 /** Apps under a supervisor, ready to be connected to. */
 export class Cluster extends Sandbox {
