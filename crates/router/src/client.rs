@@ -28,17 +28,21 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(stream: Leg, peer: Option<SocketAddr>) -> Self {
-        // One client, one address, whichever family the listening socket has.
-        let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
         Self { stream, peer, unread: false, half_closed: false }
     }
 
+    /// One client, one address, whichever family the listening socket has.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+    }
+
+    /// As the socket tells it.
+    pub(crate) fn raw_peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 
     pub(crate) fn ip(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip())
+        self.peer.map(|peer| peer.ip().to_canonical())
     }
 
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {

@@ -16,11 +16,12 @@ use crate::front::Shared;
 use crate::http::answer::{Answer, Manner};
 use crate::http::chunked;
 use crate::http::request::Fault;
-use crate::leg::send;
-use crate::members::Member;
+use crate::leg::{Lease, send};
+use crate::members::{InFlight, Member, Relayed};
 use crate::proxy::{self, About, End, Exchange};
 use crate::raw::{self, Waiting};
 use crate::route::{self, Progress, Routed, Tries};
+use crate::sids::Session;
 
 /// How often a request is sent to another worker because one could not be reached.
 const MAX_TRIES: u32 = 4;
@@ -86,7 +87,7 @@ pub(crate) async fn serve(
                 let limits = &held.shared.config.limits;
                 return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
             }
-            After::HandOver { member, sid } => match connection.hand_over(&member, sid) {
+            After::HandOver { member, sid, session } => match connection.hand_over(&member, sid, session) {
                 None => return,
                 Some(back) => {
                     connection = back;
@@ -111,6 +112,7 @@ enum After {
     HandOver {
         member: Arc<Member>,
         sid: bool,
+        session: Option<Arc<Session>>,
     },
 }
 
@@ -123,14 +125,16 @@ struct Connection<'a> {
     moves: u8,
 }
 
-impl Connection<'_> {
+impl<'a> Connection<'a> {
     /// Serves the next request.
     async fn request(&mut self, tries: &mut Tries) -> After {
         loop {
             match self.routed(tries).await {
                 Routed::Answered { keep_alive: true } => return After::Next,
                 Routed::Answered { keep_alive: false } => return After::Linger,
-                Routed::HandOver { member, sid } => return After::HandOver { member, sid },
+                Routed::HandOver { member, sid, session } => {
+                    return After::HandOver { member, sid, session };
+                }
                 Routed::Unreachable { id, sid } => {
                     tries.except.push(id);
                     // Its owner is the only one; if it is gone, we shall be told in a moment.
@@ -157,7 +161,7 @@ impl Connection<'_> {
     }
 
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
-    fn hand_over(self, member: &Member, sid: bool) -> Option<Self> {
+    fn hand_over(self, member: &Member, sid: bool, session: Option<Arc<Session>>) -> Option<Self> {
         let Self { shared, client, pinned, moves } = self;
         let peer = client.peer();
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
@@ -168,6 +172,9 @@ impl Connection<'_> {
         }
         match member.hand_over(HandOff { moves, ..HandOff::new(socket, peer, !sid) }) {
             Ok(()) => {
+                if let Some(session) = session {
+                    session.upgrade(shared.now());
+                }
                 shared.counters.handed_off.add();
                 None
             }
@@ -181,7 +188,7 @@ impl Connection<'_> {
         }
     }
 
-    fn no_worker(&self) -> Routed {
+    fn no_worker(&self) -> Routed<'a> {
         self.shared.counters.rejected_no_worker.add();
         route::answer(&self.client, Answer::NoWorker, Manner::CLOSE)
     }
@@ -197,7 +204,7 @@ impl Connection<'_> {
     }
 
     /// Waits for a request, and for a worker to send it to.
-    async fn routed(&mut self, tries: &mut Tries) -> Routed {
+    async fn routed(&mut self, tries: &mut Tries) -> Routed<'a> {
         let limits = &self.shared.config.limits;
         let mut progress = Progress::default();
         let mut deadline = Instant::now() + limits.idle_timeout;
@@ -249,11 +256,14 @@ impl Connection<'_> {
     }
 
     /// Carries a request. `None`: nothing of it was taken, it can be sent again.
-    async fn exchange(&mut self, exchange: &mut Exchange, tries: &mut Tries) -> Option<After> {
+    async fn exchange(&mut self, exchange: &mut Exchange<'_>, tries: &mut Tries) -> Option<After> {
         let shared = self.shared;
         let limits = &shared.config.limits;
         let counters = &shared.counters;
         let end = exchange.run(&mut self.client, limits.stall_timeout).await;
+        if !matches!(end, End::NoResponse { .. }) {
+            arrived(exchange);
+        }
         Some(match end {
             End::Answered { keep_alive } => {
                 counters.proxied.add();
@@ -264,26 +274,28 @@ impl Connection<'_> {
                     _ => After::Linger,
                 }
             }
-            End::Switched(lease, _in_flight) => {
+            End::Switched(lease, in_flight) => {
                 counters.tunnelled.add();
-                proxy::relay(&mut self.client, &lease).await;
+                self.tunnel(&mut exchange.about, &lease, &in_flight).await;
                 After::Close
             }
-            End::NoResponse { reused, invalid, complete } => {
-                if exchange.about.placed
-                    && let Some(member) = exchange.member()
-                {
-                    member.unplace();
-                }
+            End::NoResponse { reused, unread, invalid, complete } => {
+                exchange.about.placed = None;
                 if invalid {
                     counters.worker_lost.add();
                     let manner = Manner { head: exchange.about.asked.head, ..Manner::CLOSE };
                     route::answer(&self.client, Answer::WorkerInvalid, manner);
                     return Some(After::Linger);
                 }
-                let unread = exchange.unconsumed > 0;
-                if unread && exchange.about.safe && self.may_repeat(exchange, reused, tries) {
+                let over = exchange.about.session.as_ref().is_some_and(|session| session.is_over());
+                // Twice is fine, or it was not carried out at all.
+                let repeatable = exchange.about.safe || (reused && unread && exchange.about.atomic);
+                if exchange.unconsumed > 0 && !over && repeatable && self.may_repeat(exchange, reused, tries)
+                {
                     return None;
+                }
+                if !over {
+                    counters.worker_lost.add();
                 }
                 self.worker_gone(&exchange.about, exchange.unconsumed, complete)
             }
@@ -315,8 +327,27 @@ impl Connection<'_> {
         })
     }
 
+    /// Carries what follows an upgrade, to its end.
+    async fn tunnel(&mut self, about: &mut About, lease: &Lease, in_flight: &InFlight) {
+        let shared = self.shared;
+        if !about.websocket {
+            return proxy::relay(&mut self.client, lease).await;
+        }
+        let member = &in_flight.0;
+        let _relayed = (!member.abilities.tells_sessions).then(|| Relayed::new(member.clone()));
+        lease.is_session();
+        about.placed = None;
+        if let Some(session) = &about.session {
+            session.upgrade(shared.now());
+        }
+        proxy::relay(&mut self.client, lease).await;
+        if let Some(session) = &about.session {
+            shared.sids.forget(session);
+        }
+    }
+
     /// Whether to send a request once more after a leg ended without an answer.
-    fn may_repeat(&self, exchange: &Exchange, reused: bool, tries: &mut Tries) -> bool {
+    fn may_repeat(&self, exchange: &Exchange<'_>, reused: bool, tries: &mut Tries) -> bool {
         tries.count += 1;
         if tries.count > MAX_TRIES {
             return false;
@@ -333,7 +364,6 @@ impl Connection<'_> {
 
     /// Answers a request whose worker is gone. `unconsumed`: so much of it is still in the socket.
     fn worker_gone(&mut self, about: &About, unconsumed: usize, complete: bool) -> After {
-        self.shared.counters.worker_lost.add();
         let consumed = self.client.discard(unconsumed, &mut [0; 1024]).is_ok();
         let keep_alive = consumed && about.asked.keep_alive && complete;
         let answer = match (about.poll, about.sid) {
@@ -351,5 +381,14 @@ impl Connection<'_> {
             Routed::Answered { keep_alive: true } => After::Next,
             _ => After::Linger,
         }
+    }
+}
+
+/// The worker has the session that was placed there, or nobody will ever know. Those that are to be learned, or whose
+/// websocket runs through here, are ours to count: they are taken back when the exchange is over.
+fn arrived(exchange: &mut Exchange<'_>) {
+    let reports = exchange.about.placed.as_ref().is_some_and(|placed| placed.is_reported());
+    if let Some(placed) = exchange.about.placed.take_if(|_| reports) {
+        placed.arrived();
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::accept::{self, ListenerHandle, Listening, Serve};
 use crate::backend::{Backend, BackendId, HandOff};
@@ -11,6 +11,7 @@ use crate::config::FrontConfig;
 use crate::connection;
 use crate::members::Members;
 use crate::pick::Picker;
+use crate::sids::Sids;
 use crate::stats::{Counters, FrontStats};
 
 /// Between two rounds of tidying up.
@@ -30,10 +31,18 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) connections: AtomicUsize,
     pub(crate) waiting: AtomicUsize,
+    pub(crate) sids: Sids,
+    /// Seconds since the front door was made, as of the last tidying up.
+    seconds: AtomicU32,
     sweeping: AtomicBool,
 }
 
 impl Shared {
+    /// A clock that costs nothing, in seconds.
+    pub(crate) fn now(&self) -> u32 {
+        self.seconds.load(Ordering::Relaxed)
+    }
+
     /// Starts the one task that tidies up, unless it runs already. It ends when the front door is gone.
     pub(crate) fn start_sweep(self: &Arc<Self>) {
         if self.sweeping.swap(true, Ordering::Relaxed) {
@@ -41,7 +50,7 @@ impl Shared {
         }
         let idle = self.config.limits.idle_leg_timeout;
         let settle = u32::try_from((idle / 2).as_secs()).unwrap_or(u32::MAX).max(1);
-        let shared = Arc::downgrade(self);
+        let (shared, began) = (Arc::downgrade(self), Instant::now());
         tokio::spawn(async move {
             let mut sweep = tokio::time::interval(SWEEP);
             sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -49,6 +58,9 @@ impl Shared {
             loop {
                 sweep.tick().await;
                 let Some(shared) = shared.upgrade() else { return };
+                let now = u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX);
+                shared.seconds.store(now, Ordering::Relaxed);
+                shared.sids.sweep(now);
                 count = count.wrapping_add(1);
                 shared.members.sweep(idle, count.is_multiple_of(settle));
             }
@@ -56,10 +68,25 @@ impl Shared {
     }
 }
 
+/// What a worker carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemberLoad {
+    /// All its sessions: those it reports, those below, and those on their way to it.
+    pub total: u64,
+    /// Polling sessions learned from its answers.
+    pub learned: u32,
+    /// Websockets of Socket.IO that run through a leg. 0 for a worker that reports its sessions.
+    pub relayed: u32,
+    /// Requests it is working on.
+    pub requests: u64,
+}
+
 impl Front {
     /// A front door without workers.
     pub fn new(config: FrontConfig) -> Self {
         let picker = Picker::new(&config);
+        let sids = Sids::new(config.limits.learned_sids);
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -68,6 +95,8 @@ impl Front {
                 counters: Counters::default(),
                 connections: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
+                sids,
+                seconds: AtomicU32::new(0),
                 sweeping: AtomicBool::new(false),
             }),
         }
@@ -83,6 +112,7 @@ impl Front {
 
     /// A worker is up and takes sessions from now on.
     pub fn add(&self, backend: Arc<dyn Backend>) {
+        self.shared.start_sweep();
         self.shared.members.add(backend);
     }
 
@@ -111,7 +141,18 @@ impl Front {
 
     /// The sessions learned from this worker's answers that are polling: neither upgraded nor expired.
     pub fn learned(&self, id: BackendId) -> u32 {
-        self.shared.members.find(id).map_or(0, |member| member.learned())
+        self.shared.members.find(id).map_or(0, |member| member.owner.polling())
+    }
+
+    /// What this worker carries. None: it is not known here.
+    pub fn load_of(&self, id: BackendId) -> Option<MemberLoad> {
+        let member = self.shared.members.find(id)?;
+        Some(MemberLoad {
+            total: member.load(),
+            learned: member.owner.polling(),
+            relayed: member.relayed(),
+            requests: member.in_flight(),
+        })
     }
 
     /// Lets go of the sessions learned from this worker's answers, `batch` at a time with a `pause` in between: a poll that

@@ -86,6 +86,12 @@ impl Leg {
         let _ = rustix::net::shutdown(self, Shutdown::Write);
     }
 
+    /// Ends both sides: who waits for an answer on it waits no more.
+    pub(crate) fn end_both(&self) {
+        // Ours alone, unlike a client's socket: nobody else holds this end.
+        let _ = rustix::net::shutdown(self, Shutdown::Both);
+    }
+
     /// Nothing has come over it and it has not ended. Costs no system call unless something happened since the last
     /// read.
     fn is_quiet(&self) -> bool {
@@ -116,10 +122,17 @@ pub(crate) struct Legs {
 #[derive(Debug, Default)]
 struct Inner {
     /// Every leg, so that all of them can be ended at once.
-    open: Slab<Arc<Leg>>,
+    open: Slab<Open>,
     /// The oldest first; the newest is used first, so that the others can age.
     idle: Vec<Idle>,
     closed: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    leg: Arc<Leg>,
+    /// It is one session's websocket.
+    session: bool,
 }
 
 #[derive(Debug)]
@@ -127,6 +140,27 @@ struct Idle {
     leg: Arc<Leg>,
     key: usize,
     since: Instant,
+    /// The worker closes it when it has been idle for somewhat longer.
+    life: Option<Duration>,
+}
+
+impl Idle {
+    /// Whether it may carry another request. `once`: one that must not be sent twice, so that the worker has to be far
+    /// from closing the leg.
+    fn is_good(&self, once: bool) -> bool {
+        let Some(life) = self.life else { return true };
+        self.since.elapsed() < if once { life / 2 } else { life }
+    }
+}
+
+/// Which leg a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    /// The request must not be sent twice: no leg that the worker may be about to close.
+    Once,
+    /// A new one.
+    Fresh,
 }
 
 /// A leg in use. Dropped, it is closed; [`Lease::give_back`] keeps it.
@@ -142,9 +176,9 @@ pub(crate) struct Lease {
 
 impl Legs {
     /// An idle leg, or a new one.
-    pub(crate) fn lease(self: &Arc<Self>, backend: &dyn Backend, fresh: bool) -> io::Result<Lease> {
-        if !fresh {
-            while let Some(Idle { leg, key, .. }) = self.pop_idle() {
+    pub(crate) fn lease(self: &Arc<Self>, backend: &dyn Backend, wanted: Wanted) -> io::Result<Lease> {
+        if wanted != Wanted::Fresh {
+            while let Some(Idle { leg, key, .. }) = self.pop_idle(wanted == Wanted::Once) {
                 let lease = Lease { leg, key, legs: self.clone(), kept: false, reused: true };
                 if lease.leg.is_quiet() {
                     return Ok(lease);
@@ -156,22 +190,33 @@ impl Legs {
         if inner.closed {
             return Err(io::Error::from(io::ErrorKind::NotConnected));
         }
-        let key = inner.open.insert(leg.clone());
+        let key = inner.open.insert(Open { leg: leg.clone(), session: false });
         Ok(Lease { leg, key, legs: self.clone(), kept: false, reused: false })
     }
 
-    fn pop_idle(&self) -> Option<Idle> {
-        self.inner.lock().idle.pop()
+    fn pop_idle(&self, once: bool) -> Option<Idle> {
+        // The newest: where that will not do, no other does. The sweep closes what is too old for anything.
+        self.inner.lock().idle.pop_if(|idle| idle.is_good(once))
     }
 
-    /// Closes the legs that have been idle for `age`.
+    /// Closes the legs that have been idle for `age`, or for as long as their worker keeps them.
     pub(crate) fn sweep(&self, age: Duration) {
         let mut inner = self.inner.lock();
-        let old = inner.idle.iter().take_while(|idle| idle.since.elapsed() >= age).count();
-        let old: Vec<Idle> = inner.idle.drain(..old).collect();
-        for idle in &old {
-            inner.open.try_remove(idle.key);
-        }
+        let Inner { open, idle, .. } = &mut *inner;
+        idle.retain(|idle| {
+            let keep = idle.since.elapsed() < age && idle.is_good(false);
+            if !keep {
+                open.try_remove(idle.key);
+            }
+            keep
+        });
+    }
+
+    /// Takes the legs that are sessions' websockets. Each is given out once.
+    pub(crate) fn take_sessions(&self) -> Vec<Arc<Leg>> {
+        let mut inner = self.inner.lock();
+        let session = |open: &mut Open| std::mem::take(&mut open.session).then(|| open.leg.clone());
+        inner.open.iter_mut().filter_map(|(_, open)| session(open)).collect()
     }
 
     /// Ends every leg, also those in use, whose requests then see the worker gone. No new one can be opened.
@@ -179,11 +224,10 @@ impl Legs {
         let mut inner = self.inner.lock();
         inner.closed = true;
         inner.idle.clear();
-        for (_, leg) in &inner.open {
-            // Ours alone, unlike a client's socket: nobody else holds this end.
-            let _ = rustix::net::shutdown(leg, Shutdown::Both);
+        for (_, open) in &inner.open {
+            open.leg.end_both();
         }
-        inner.open.retain(|_, leg| Arc::strong_count(leg) > 1);
+        inner.open.retain(|_, open| Arc::strong_count(&open.leg) > 1);
     }
 
     #[cfg(test)]
@@ -194,16 +238,26 @@ impl Legs {
 }
 
 impl Lease {
-    pub(crate) fn leg(&self) -> &Leg {
+    pub(crate) fn leg(&self) -> &Arc<Leg> {
         &self.leg
     }
 
+    /// The leg is a session's websocket from now on.
+    pub(crate) fn is_session(&self) {
+        if let Some(open) = self.legs.inner.lock().open.get_mut(self.key) {
+            open.session = true;
+        }
+    }
+
     /// Keeps the leg for the next request, unless `limit` idle ones are there already. The answer to the last request
-    /// must have been read to its end.
-    pub(crate) fn give_back(mut self, limit: usize) {
+    /// must have been read to its end. `life`: how long it can be used.
+    pub(crate) fn give_back(mut self, limit: usize, life: Option<Duration>) {
+        if life.is_some_and(|life| life.is_zero()) {
+            return;
+        }
         let mut inner = self.legs.inner.lock();
         if !inner.closed && inner.idle.len() < limit {
-            let idle = Idle { leg: self.leg.clone(), key: self.key, since: Instant::now() };
+            let idle = Idle { leg: self.leg.clone(), key: self.key, since: Instant::now(), life };
             inner.idle.push(idle);
             self.kept = true;
         }
@@ -251,35 +305,35 @@ mod tests {
     #[tokio::test]
     async fn a_leg_is_used_again_unless_it_is_stale_or_one_too_many() {
         let (worker, legs) = (Worker::default(), Arc::new(Legs::default()));
-        let first = legs.lease(&worker, false).unwrap();
-        let second = legs.lease(&worker, false).unwrap();
+        let first = legs.lease(&worker, Wanted::Any).unwrap();
+        let second = legs.lease(&worker, Wanted::Any).unwrap();
         assert_eq!(legs.counts(), (2, 0));
-        first.give_back(1);
-        second.give_back(1);
+        first.give_back(1, None);
+        second.give_back(1, None);
         assert_eq!(legs.counts(), (1, 1));
 
-        let again = legs.lease(&worker, false).unwrap();
+        let again = legs.lease(&worker, Wanted::Any).unwrap();
         assert!(again.reused);
-        again.give_back(1);
-        assert!(!legs.lease(&worker, true).unwrap().reused);
+        again.give_back(1, None);
+        assert!(!legs.lease(&worker, Wanted::Fresh).unwrap().reused);
 
         // The worker closed the idle one, and wrote a late byte on another: neither may carry a request.
         worker.0.lock().clear();
         tokio::task::yield_now().await;
-        let fresh = legs.lease(&worker, false).unwrap();
+        let fresh = legs.lease(&worker, Wanted::Any).unwrap();
         assert!(!fresh.reused);
-        fresh.give_back(1);
+        fresh.give_back(1, None);
         worker.0.lock()[0].write_all(b"late").unwrap();
         tokio::task::yield_now().await;
-        assert!(!legs.lease(&worker, false).unwrap().reused);
+        assert!(!legs.lease(&worker, Wanted::Any).unwrap().reused);
         assert_eq!(legs.counts(), (0, 0));
     }
 
     #[tokio::test]
     async fn idle_legs_age_and_a_lost_worker_ends_all() {
         let (worker, legs) = (Worker::default(), Arc::new(Legs::default()));
-        let used = legs.lease(&worker, false).unwrap();
-        legs.lease(&worker, false).unwrap().give_back(9);
+        let used = legs.lease(&worker, Wanted::Any).unwrap();
+        legs.lease(&worker, Wanted::Any).unwrap().give_back(9, None);
         legs.sweep(Duration::from_secs(60));
         assert_eq!(legs.counts(), (2, 1));
         legs.sweep(Duration::ZERO);
@@ -288,8 +342,39 @@ mod tests {
         legs.close();
         let ready = used.leg().ready(Interest::READABLE).await.unwrap();
         assert!(ready.is_read_closed());
-        assert!(legs.lease(&worker, false).is_err());
-        used.give_back(9);
+        assert!(legs.lease(&worker, Wanted::Any).is_err());
+        used.give_back(9, None);
+        assert_eq!(legs.counts(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_leg_is_used_no_longer_than_its_worker_keeps_it() {
+        let (worker, legs) = (Worker::default(), Arc::new(Legs::default()));
+        let lease = |wanted| legs.lease(&worker, wanted).unwrap();
+        let long = Some(Duration::from_secs(1000));
+        lease(Wanted::Any).give_back(9, long);
+        let again = lease(Wanted::Once);
+        assert!(again.reused);
+        again.give_back(9, long);
+        // As if it had been idle for so long.
+        let age = |secs| {
+            let mut inner = legs.inner.lock();
+            let since = Instant::now().checked_sub(Duration::from_secs(secs)).unwrap();
+            inner.idle.iter_mut().for_each(|idle| idle.since = since);
+        };
+        age(600);
+        let once = lease(Wanted::Once);
+        assert!(!once.reused, "more than half of its time is over");
+        drop(once);
+        let any = lease(Wanted::Any);
+        assert!(any.reused);
+        any.give_back(9, long);
+        age(1001);
+        assert!(!lease(Wanted::Any).reused);
+        assert_eq!(legs.counts(), (1, 1));
+        legs.sweep(Duration::from_secs(100_000));
+        assert_eq!(legs.counts(), (0, 0));
+        lease(Wanted::Any).give_back(9, Some(Duration::ZERO));
         assert_eq!(legs.counts(), (0, 0));
     }
 }

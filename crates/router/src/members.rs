@@ -1,18 +1,22 @@
 //! The workers behind a front door, as they come, drain and go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, BackendId, HandOff};
+use crate::backend::{Abilities, Backend, BackendId, HandOff};
 use crate::leg::Legs;
+use crate::sids::Owner;
 
 /// A worker and what the front door remembers of it.
 pub(crate) struct Member {
     pub(crate) id: BackendId,
+    pub(crate) abilities: Abilities,
+    /// As the owner of learned sessions.
+    pub(crate) owner: Arc<Owner>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) legs: Arc<Legs>,
     draining: AtomicBool,
@@ -20,6 +24,8 @@ pub(crate) struct Member {
     placed: AtomicU64,
     /// The same, when it was last settled.
     settled: AtomicU64,
+    /// Socket.IO websockets that run through a leg.
+    relayed: AtomicU32,
     in_flight: AtomicUsize,
     quiet: Notify,
 }
@@ -28,6 +34,9 @@ impl Member {
     fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
             id: backend.id(),
+            abilities: backend.abilities(),
+            owner: Arc::new(Owner::new(backend.id())),
+            relayed: AtomicU32::new(0),
             placed: AtomicU64::new(backend.placements_seen()),
             settled: AtomicU64::new(u64::MAX),
             backend,
@@ -43,12 +52,13 @@ impl Member {
         !self.draining.load(Ordering::SeqCst)
     }
 
-    /// The sessions it reported, and those sent there since.
+    /// The sessions it reported, those we know of ourselves, and those sent there since.
     pub(crate) fn load(&self) -> u64 {
         let placed = self.placed.load(Ordering::Relaxed);
         // The report may be ahead of us for a moment.
         let unseen = placed.saturating_sub(self.backend.placements_seen());
-        u64::from(self.backend.sessions()) + unseen
+        let known = u64::from(self.owner.polling()) + u64::from(self.relayed());
+        u64::from(self.backend.sessions()) + known + unseen
     }
 
     /// Forgets sessions that were sent there and never arrived (their client left too early), once none has been sent for
@@ -85,9 +95,59 @@ impl Member {
         Ok(())
     }
 
-    /// The sessions learned from its answers.
-    pub(crate) fn learned(&self) -> u32 {
-        0
+    pub(crate) fn relayed(&self) -> u32 {
+        self.relayed.load(Ordering::Relaxed)
+    }
+
+    /// Its process is gone, or it is retired.
+    fn end(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.owner.is_gone_now();
+        self.legs.close();
+    }
+}
+
+/// A new session on its way to a worker. Dropped, it is taken back, unless it is known by then that it arrived.
+pub(crate) struct Placed(Option<Arc<Member>>);
+
+impl Placed {
+    pub(crate) fn new(member: &Arc<Member>) -> Self {
+        member.place();
+        Self(Some(member.clone()))
+    }
+
+    /// The worker reports its sessions itself.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.0.as_ref().is_some_and(|member| member.abilities.tells_sessions)
+    }
+
+    /// The worker has it, and will report it.
+    pub(crate) fn arrived(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if let Some(member) = &self.0 {
+            member.unplace();
+        }
+    }
+}
+
+/// A session's websocket that runs through a leg.
+pub(crate) struct Relayed(Arc<Member>);
+
+impl Relayed {
+    pub(crate) fn new(member: Arc<Member>) -> Self {
+        member.relayed.fetch_add(1, Ordering::Relaxed);
+        Self(member)
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        self.0.relayed.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -144,8 +204,7 @@ impl Members {
 
     pub(crate) fn lost(&self, id: BackendId) {
         if let Some(member) = self.remove(id) {
-            member.draining.store(true, Ordering::SeqCst);
-            member.legs.close();
+            member.end();
         }
     }
 
@@ -165,7 +224,7 @@ impl Members {
         };
         let _ = tokio::time::timeout(timeout, quiet).await;
         self.remove(id);
-        member.legs.close();
+        member.end();
     }
 
     fn remove(&self, id: BackendId) -> Option<Arc<Member>> {

@@ -47,10 +47,12 @@ impl Picker {
         }
     }
 
-    /// The worker that owns this session id, also while it drains.
+    /// The worker that this session id names as its owner, also while it drains.
     pub(crate) fn owner(&self, members: &Members, sid: &[u8]) -> Option<Arc<Member>> {
         let tag = tag::decode(&self.key, sid).filter(|tag| tag.node == self.node)?;
-        members.find(BackendId { slot: tag.slot.into(), generation: tag.generation })
+        let member = members.find(BackendId { slot: tag.slot.into(), generation: tag.generation })?;
+        // Another's session id can look so by chance.
+        member.abilities.tells_sessions.then_some(member)
     }
 
     /// A worker that takes new sessions; none of `except`.
@@ -62,7 +64,7 @@ impl Picker {
         except: &[BackendId],
     ) -> Option<Arc<Member>> {
         members.with(|list| {
-            let open = || list.iter().filter(|member| member.is_open() && !except.contains(&member.id));
+            let open = || candidates(list, except, true);
             let turn = match wanted {
                 Wanted::Session => &self.session_turn,
                 Wanted::Request => &self.request_turn,
@@ -91,20 +93,33 @@ impl Picker {
         })
     }
 
-    /// Where the client's address hashes to, whatever that worker carries.
+    /// Where the client's address hashes to, whatever that worker carries. `anew`: the request belongs to no session there
+    /// may be, so that a stuck worker can be passed over.
     pub(crate) fn by_address(
         &self,
         members: &Members,
         client: Option<IpAddr>,
         except: &[BackendId],
+        anew: bool,
     ) -> Option<Arc<Member>> {
         let Some(client) = client else { return self.place(members, Wanted::Request, None, except) };
         let address = AddressKey::from(client);
         members.with(|list| {
-            let open = list.iter().filter(|member| member.is_open() && !except.contains(&member.id));
+            let open = candidates(list, except, anew);
             open.max_by_key(|member| self.hash.weight(address, member.id.slot)).cloned()
         })
     }
+}
+
+/// The open workers but for some; without those that are stuck, if there are others.
+fn candidates<'a>(
+    list: &'a [Arc<Member>],
+    except: &'a [BackendId],
+    pass_stuck: bool,
+) -> impl Iterator<Item = &'a Arc<Member>> + Clone {
+    let open = list.iter().filter(|member| member.is_open() && !except.contains(&member.id));
+    let pass_stuck = pass_stuck && open.clone().any(|member| !member.backend.is_stuck());
+    open.filter(move |member| !(pass_stuck && member.backend.is_stuck()))
 }
 
 /// The index of the smallest; among equals, the first at or after `turn`, so that each gets its turn.

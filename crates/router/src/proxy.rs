@@ -8,5 +8,5 @@ mod downstream;
 mod exchange;
 mod relay;
 
-pub(crate) use exchange::{About, End, Exchange};
+pub(crate) use exchange::{About, End, Exchange, Pending, Sent};
 pub(crate) use relay::relay;

@@ -56,7 +56,7 @@ fn try_all(shared: &Shared, mut connection: HandOff, tried: &mut Vec<BackendId>)
     let ip = connection.peer.map(|peer| peer.ip());
     loop {
         let member = match shared.config.affinity {
-            Affinity::Ip => shared.picker.by_address(&shared.members, ip, tried),
+            Affinity::Ip => shared.picker.by_address(&shared.members, ip, tried, false),
             _ => shared.picker.place(&shared.members, Wanted::Session, ip, tried),
         };
         let Some(member) = member else { return Some(connection) };

@@ -9,16 +9,19 @@ use crate::client::Client;
 use crate::config::Affinity;
 use crate::front::Shared;
 use crate::http::MAX_HEADERS;
-use crate::http::answer::{Answer, Manner};
+use crate::http::answer::{self, Answer, Manner};
 use crate::http::body::Body;
 use crate::http::chunked;
+use crate::http::forward;
 use crate::http::query::{self, Query};
 use crate::http::request::{self, Fault, Head, Upgrade};
 use crate::http::response::Asked;
-use crate::members::{InFlight, Member};
+use crate::leg;
+use crate::members::{InFlight, Member, Placed};
 use crate::pick::Wanted;
-use crate::proxy::{About, Exchange};
+use crate::proxy::{About, Exchange, Pending, Sent};
 use crate::scratch::{self, Scratch};
+use crate::sids::Session;
 
 /// What was tried for a request already.
 #[derive(Default)]
@@ -55,7 +58,7 @@ pub(crate) struct Progress {
 }
 
 /// What became of a request.
-pub(crate) enum Routed {
+pub(crate) enum Routed<'a> {
     /// There is no complete one yet.
     Incomplete,
     /// There will be none: the client has ended.
@@ -63,9 +66,9 @@ pub(crate) enum Routed {
     /// It was answered.
     Answered { keep_alive: bool },
     /// To be handed over; `sid`: to this worker only.
-    HandOver { member: Arc<Member>, sid: bool },
+    HandOver { member: Arc<Member>, sid: bool, session: Option<Arc<Session>> },
     /// It went to a worker.
-    Sent(Box<Exchange>),
+    Sent(Box<Exchange<'a>>),
     /// This worker cannot be reached.
     Unreachable { id: BackendId, sid: bool },
     /// No worker takes it now.
@@ -75,13 +78,13 @@ pub(crate) enum Routed {
 }
 
 /// Looks for a request and routes it.
-pub(crate) fn route(
-    shared: &Shared,
+pub(crate) fn route<'a>(
+    shared: &'a Shared,
     client: &mut Client,
     pinned: &mut Option<BackendId>,
     progress: &mut Progress,
     tries: &Tries,
-) -> Routed {
+) -> Routed<'a> {
     let limit = shared.config.limits.head_bytes;
     scratch::with(limit, |scratch| {
         let seen = match client.peek(&mut scratch.input) {
@@ -115,7 +118,7 @@ pub(crate) fn route(
     })
 }
 
-fn incomplete(shared: &Shared, client: &mut Client, input: &[u8], progress: &mut Progress) -> Routed {
+fn incomplete<'a>(shared: &Shared, client: &mut Client, input: &[u8], progress: &mut Progress) -> Routed<'a> {
     // Garbage may never come to an end. Probing whenever it has doubled keeps the work in proportion to the bytes.
     if input.len() >= 2 * progress.probed {
         progress.probed = input.len();
@@ -129,7 +132,7 @@ fn incomplete(shared: &Shared, client: &mut Client, input: &[u8], progress: &mut
     Routed::Incomplete
 }
 
-fn refuse_fault(shared: &Shared, client: &Client, fault: Fault) -> Routed {
+fn refuse_fault<'a>(shared: &Shared, client: &Client, fault: Fault) -> Routed<'a> {
     match fault {
         Fault::Headers => shared.counters.rejected_head_size.add(),
         _ => shared.counters.rejected_malformed.add(),
@@ -138,7 +141,7 @@ fn refuse_fault(shared: &Shared, client: &Client, fault: Fault) -> Routed {
 }
 
 /// Writes an answer of our own.
-pub(crate) fn answer(client: &Client, answer: Answer, manner: Manner<'_>) -> Routed {
+pub(crate) fn answer<'a>(client: &Client, answer: Answer, manner: Manner<'_>) -> Routed<'a> {
     let mut out = Vec::with_capacity(512);
     answer.write(&mut out, manner);
     // Who does not take these few bytes at once gets no more of them.
@@ -147,59 +150,80 @@ pub(crate) fn answer(client: &Client, answer: Answer, manner: Manner<'_>) -> Rou
 }
 
 /// One request on its way through the decisions.
-struct Router<'a> {
+struct Router<'a, 'b> {
     shared: &'a Shared,
-    client: &'a mut Client,
-    scratch: &'a mut Scratch,
-    tries: &'a Tries,
+    client: &'b mut Client,
+    scratch: &'b mut Scratch,
+    tries: &'b Tries,
     /// Bytes seen in the client's socket.
     seen: usize,
 }
 
-impl Router<'_> {
-    fn route(mut self, head: &Head<'_, '_>, rest: &[u8], pinned: &mut Option<BackendId>) -> Routed {
+impl<'a> Router<'a, '_> {
+    fn route(mut self, head: &Head<'_, '_>, rest: &[u8], pinned: &mut Option<BackendId>) -> Routed<'a> {
         let (path, query) = query::split(head.target.as_bytes());
         let mut query = query::scan(query);
         let socket_io = query.is_socket_io() && self.is_socket_io_path(path);
         if !socket_io {
             query = Query::default();
         }
-        let member = match self.pick(&query, socket_io, pinned) {
+        let websocket = socket_io && head.upgrade == Upgrade::WebSocket;
+        let session = match &query.sid {
+            Some(sid) => self.shared.sids.find(sid),
+            None => None,
+        };
+        if let Some(session) = &session {
+            session.touch(self.shared.now(), !websocket);
+        }
+        let asked = What { sid: query.sid.as_deref(), session: session.as_ref(), socket_io, websocket };
+        let member = match self.pick(&asked, pinned) {
             Ok(Some(member)) => member,
             Ok(None) => return Routed::NoWorker,
             Err(UnknownSid) => return self.no_owner(head, &query),
         };
+        // Another affinity may have sent it elsewhere.
+        let session = session.filter(|session| Arc::ptr_eq(&session.owner, &member.owner));
         if query.sid.is_some() && self.tries.refused == Some(member.id) {
             return Routed::Refused;
         }
-        if socket_io && head.upgrade == Upgrade::WebSocket {
-            return Routed::HandOver { member, sid: query.sid.is_some() };
+        if websocket && member.abilities.takes_connections {
+            return Routed::HandOver { member, sid: query.sid.is_some(), session };
         }
-        self.send(head, rest, &query, socket_io, member)
+        let opens = socket_io && query.sid.is_none() && (websocket || head.method == "GET");
+        if opens && !websocket && !member.abilities.tells_sessions && self.shared.sids.is_full() {
+            self.shared.counters.rejected_learned_sids.add();
+            return answer(self.client, Answer::TooManySessions, Manner::CLOSE);
+        }
+        self.send(head, rest, &query, Purpose { opens, websocket, session }, member)
     }
 
     fn is_socket_io_path(&self, path: &[u8]) -> bool {
         let paths = &self.shared.config.paths;
-        let plain = |path: &[u8]| path.strip_suffix(b"/").unwrap_or(path).to_vec();
+        fn plain(path: &[u8]) -> &[u8] {
+            path.strip_suffix(b"/").unwrap_or(path)
+        }
         paths.is_empty() || paths.iter().any(|known| plain(known.as_bytes()) == plain(path))
     }
 
     fn pick(
         &self,
-        query: &Query<'_>,
-        socket_io: bool,
+        asked: &What<'_>,
         pinned: &mut Option<BackendId>,
     ) -> Result<Option<Arc<Member>>, UnknownSid> {
         let Shared { members, picker, config, .. } = self.shared;
         let (client, except) = (self.client.ip(), &self.tries.except[..]);
-        let wanted = if socket_io && query.sid.is_none() { Wanted::Session } else { Wanted::Request };
-        match (config.affinity, &query.sid) {
-            (Affinity::Sid, Some(sid)) => match picker.owner(members, sid) {
-                Some(owner) => Ok(Some(owner)),
-                None => Err(UnknownSid),
-            },
+        let wanted = if asked.socket_io && asked.sid.is_none() { Wanted::Session } else { Wanted::Request };
+        match (config.affinity, asked.sid) {
+            (Affinity::Sid, Some(sid)) => {
+                let learned = asked.session.and_then(|session| members.find(session.owner.id));
+                learned.or_else(|| picker.owner(members, sid)).map(Some).ok_or(UnknownSid)
+            }
             (Affinity::Sid, None) => Ok(picker.place(members, wanted, client, except)),
-            (Affinity::Ip, _) => Ok(picker.by_address(members, client, except)),
+            (Affinity::Ip, sid) => {
+                // What follows a handshake by polling will hash to the same worker.
+                let anew = !asked.socket_io || (asked.websocket && sid.is_none());
+                Ok(picker.by_address(members, client, except, anew))
+            }
             (Affinity::None, _) => {
                 let known = pinned.filter(|id| !except.contains(id)).and_then(|id| members.find(id));
                 let member = known.or_else(|| picker.place(members, wanted, client, except));
@@ -210,7 +234,7 @@ impl Router<'_> {
     }
 
     /// Answers a request whose session is nowhere.
-    fn no_owner(&mut self, head: &Head<'_, '_>, query: &Query<'_>) -> Routed {
+    fn no_owner(&mut self, head: &Head<'_, '_>, query: &Query<'_>) -> Routed<'a> {
         let keep_alive = head.keep_alive && head.body.is_done() && head.upgrade == Upgrade::None;
         if keep_alive {
             if self.client.discard(head.length, &mut self.scratch.leg).is_err() {
@@ -237,44 +261,41 @@ impl Router<'_> {
         head: &Head<'_, '_>,
         rest: &[u8],
         query: &Query<'_>,
-        socket_io: bool,
+        purpose: Purpose,
         member: Arc<Member>,
-    ) -> Routed {
+    ) -> Routed<'a> {
         let get = head.method == "GET";
-        let place = socket_io && query.sid.is_none() && get;
-        let about = About {
-            asked: Asked {
-                head: head.method == "HEAD",
-                is_1_1: head.is_1_1,
-                upgrade: head.upgrade != Upgrade::None,
-                keep_alive: head.keep_alive,
-            },
-            sid: query.sid.is_some(),
-            poll: query.sid.is_some() && get,
-            eio3: is_eio3(query),
-            jsonp: query.jsonp,
-            safe: head.is_safe(),
-            placed: place,
-            origin: head.origin.filter(|_| query.sid.is_some()).map(Into::into),
+        let Purpose { opens, websocket, session } = purpose;
+        let abilities = member.abilities;
+        let learns = opens && !websocket && !abilities.tells_sessions;
+        let (peer, manner) = if abilities.transparent {
+            (self.client.raw_peer(), forward::Manner::Transparent)
+        } else {
+            let native = abilities.tells_sessions;
+            (self.client.raw_peer(), forward::Manner::Forwarded { native, place: opens })
         };
-        let bodiless = head.body.is_done();
         let mut body: Body = head.body;
         let out = &mut self.scratch.out;
-        head.write(out, self.client.peer(), place);
+        head.write(out, peer, manner, learns);
         let taken = match body.feed(rest, |_| {}) {
             Ok(taken) => taken,
             Err(_) => return refuse_fault(self.shared, self.client, Fault::Malformed(chunked::MALFORMED)),
         };
         out.extend_from_slice(&rest[..taken]);
+        let whole = body.is_done();
 
         let in_flight = InFlight::new(member.clone());
         if query.sid.is_none() && !member.is_open() && self.shared.config.affinity != Affinity::None {
             // It began to drain since it was picked, and might be retired before this arrives.
             return self.unreachable(head, query, &member);
         }
-        let mut fresh = self.tries.fresh;
+        let mut wanted = match (self.tries.fresh, head.is_safe()) {
+            (true, _) => leg::Wanted::Fresh,
+            (false, true) => leg::Wanted::Any,
+            (false, false) => leg::Wanted::Once,
+        };
         let (lease, written) = loop {
-            let Ok(lease) = member.legs.lease(&*member.backend, fresh) else {
+            let Ok(lease) = member.legs.lease(&*member.backend, wanted) else {
                 return self.unreachable(head, query, &member);
             };
             if !lease.reused {
@@ -283,29 +304,57 @@ impl Router<'_> {
             match lease.leg().write(out) {
                 Ok(written) => break (lease, written),
                 // Nothing was sent: whatever the method, this is no repetition.
-                Err(_) if lease.reused => fresh = true,
+                Err(_) if lease.reused => wanted = leg::Wanted::Fresh,
                 Err(_) => return self.unreachable(head, query, &member),
             }
         };
-        if place {
-            member.place();
-        }
+        member.backend.touched();
+        let poll = query.sid.is_some() && get && !websocket;
+        let pending = match (&session, poll) {
+            (Some(session), true) => match Pending::new(session, lease.leg()) {
+                Some(pending) => Some(pending),
+                // It was let go of a moment ago.
+                None => return self.no_owner(head, query),
+            },
+            _ => None,
+        };
         let to_leg = out[written..].to_vec();
-        let mut unconsumed = head.length;
-        if !bodiless {
-            if self.client.discard(head.length + taken, &mut self.scratch.leg).is_err() {
+        let closes = session.is_some() && head.method == "POST" && is_close(&rest[..taken], query);
+        let about = About {
+            asked: Asked {
+                head: head.method == "HEAD",
+                is_1_1: head.is_1_1,
+                upgrade: head.upgrade != Upgrade::None,
+                keep_alive: head.keep_alive,
+            },
+            sid: query.sid.is_some(),
+            poll,
+            eio3: is_eio3(query),
+            jsonp: query.jsonp,
+            safe: head.is_safe(),
+            atomic: whole && to_leg.is_empty() && out.len() <= ATOMIC,
+            placed: opens.then(|| Placed::new(&member)),
+            websocket,
+            session,
+            closes,
+            origin: head.origin.filter(|_| query.sid.is_some()).map(Into::into),
+        };
+        let length = head.length + taken;
+        // What is here as a whole stays unread until the worker answers: it can be sent again from there.
+        let mut unconsumed = length;
+        if !whole {
+            if self.client.discard(length, &mut self.scratch.leg).is_err() {
                 return Routed::Ended;
             }
             unconsumed = 0;
         }
         let seen_all = self.seen < self.scratch_room();
-        self.client.left_unread(self.seen > head.length + taken || !seen_all);
-        let upstream = (lease, in_flight);
-        let idle_legs = self.shared.config.limits.idle_legs;
-        Routed::Sent(Box::new(Exchange::new(about, upstream, body, unconsumed, to_leg, idle_legs)))
+        self.client.left_unread(self.seen > length || !seen_all);
+        let request = Sent { body, unconsumed, to_leg, pending, learns };
+        Routed::Sent(Box::new(Exchange::new(self.shared, about, (lease, in_flight), request)))
     }
 
-    fn unreachable(&mut self, head: &Head<'_, '_>, query: &Query<'_>, member: &Member) -> Routed {
+    fn unreachable(&mut self, head: &Head<'_, '_>, query: &Query<'_>, member: &Member) -> Routed<'a> {
         let sid = query.sid.is_some();
         if sid && self.tries.count > 0 {
             self.no_owner(head, query)
@@ -320,8 +369,35 @@ impl Router<'_> {
     }
 }
 
+/// The longest request that a worker reads at once or not at all, in bytes: what Node and hyper have room for.
+const ATOMIC: usize = 8 * 1024;
+
 struct UnknownSid;
+
+/// What decides who gets a request.
+struct What<'a> {
+    sid: Option<&'a [u8]>,
+    session: Option<&'a Arc<Session>>,
+    socket_io: bool,
+    websocket: bool,
+}
+
+/// What a request that goes over a leg is to its session.
+struct Purpose {
+    /// It opens one.
+    opens: bool,
+    websocket: bool,
+    session: Option<Arc<Session>>,
+}
 
 fn is_eio3(query: &Query<'_>) -> bool {
     query.eio.as_deref() == Some(b"3")
+}
+
+/// Whether a session's message is that it closes.
+fn is_close(body: &[u8], query: &Query<'_>) -> bool {
+    match query.jsonp {
+        Some(_) => matches!(body, b"d=1" | b"d=1%3A1"),
+        None => answer::is_close(body, is_eio3(query)),
+    }
 }

@@ -38,6 +38,10 @@ counters! {
     proxied,
     /// Upgrades other than Socket.IO's that run through a leg.
     tunnelled,
+    /// Sessions learned from workers' answers.
+    learned,
+    /// Sessions let go of when their worker drained.
+    let_go,
     /// Legs opened.
     legs_opened,
     /// Requests sent once more because a leg was stale or a worker gone.
@@ -52,6 +56,8 @@ counters! {
     rejected_slow,
     /// Requests for a session nobody owns (400, code 1).
     rejected_unknown_sid,
+    /// New sessions refused because as many as may be are known (503).
+    rejected_learned_sids,
     /// Requests for which there was no worker (503).
     rejected_no_worker,
     /// Requests whose worker went away (the close packet, 400 code 1, or 502).

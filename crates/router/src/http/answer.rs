@@ -26,6 +26,8 @@ pub(crate) enum Answer {
     NoWorker,
     /// 503.
     Full,
+    /// 503: as many sessions as there may be.
+    TooManySessions,
 }
 
 /// How an answer is written.
@@ -62,7 +64,7 @@ impl Answer {
             push_line(out, b"access-control-allow-origin", origin);
             out.extend_from_slice(b"access-control-allow-credentials: true\r\nvary: origin\r\n");
         }
-        if matches!(self, Self::NoWorker | Self::Full) {
+        if matches!(self, Self::NoWorker | Self::Full | Self::TooManySessions) {
             out.extend_from_slice(b"retry-after: 1\r\n");
         }
         match (manner.keep_alive, manner.is_1_1) {
@@ -113,10 +115,33 @@ impl Answer {
             Self::NoWorker => {
                 ("503 Service Unavailable", "no worker can take the request now: try again".to_owned())
             }
+            Self::TooManySessions => {
+                ("503 Service Unavailable", "too many sessions: raise limits.learnedSids".to_owned())
+            }
             Self::Full => ("503 Service Unavailable", "too many connections: try again".to_owned()),
         };
         // None of the texts has a character that JSON escapes.
         (status, format!(r#"{{"error":"{text}"}}"#))
+    }
+}
+
+/// Whether a payload is Engine.IO's close packet and nothing else.
+pub(crate) fn is_close(payload: &[u8], eio3: bool) -> bool {
+    payload == b"1" || (eio3 && matches!(payload, b"1:1" | b"\x00\x01\xff1"))
+}
+
+/// Whether a worker's answer says that the session is over: it does not know it (400), or closes it.
+pub(crate) fn is_over(status: u16, body: &[u8], poll: bool, eio3: bool) -> bool {
+    match status {
+        200 if poll => {
+            is_close(body, eio3)
+                || (body.starts_with(b"___eio[")
+                    && (body.ends_with(b"](\"1\");") || body.ends_with(b"](\"1:1\");")))
+        }
+        400 => [&br#""code":1,"#[..], br#""code":1}"#]
+            .iter()
+            .any(|code| memchr::memmem::find(body, code).is_some()),
+        _ => false,
     }
 }
 
@@ -165,6 +190,7 @@ mod tests {
             Answer::WorkerInvalid,
             Answer::NoWorker,
             Answer::Full,
+            Answer::TooManySessions,
             Answer::UnknownSid,
         ] {
             let text = of(answer, Manner::CLOSE);

@@ -1,13 +1,12 @@
-//! Request heads: what is accepted, what it means for the connection, and how it is written for a leg.
+//! Request heads: what is accepted, and what it means for the connection.
 
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 
 use httparse::Header;
 
 use super::body::Body;
 use super::chunked::Chunked;
-use super::{Connection, MAX_HEADERS, elements, is_hop_by_hop, is_named, length, push_line, push_number};
+use super::{Connection, MAX_HEADERS, elements, length};
 
 /// Why a request is refused before any worker sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +45,9 @@ pub(crate) struct Head<'h, 'b> {
     pub(crate) upgrade: Upgrade,
     pub(crate) origin: Option<&'b [u8]>,
     /// From an absolute target: takes the place of `Host`.
-    authority: Option<&'b str>,
-    names: bool,
+    pub(super) authority: Option<&'b str>,
+    /// A `Connection` header names other headers.
+    pub(super) names: bool,
 }
 
 /// Room for the header lines of a head.
@@ -204,90 +204,6 @@ impl Head<'_, '_> {
     /// Repeating the request changes nothing (RFC 9110 §9.2.1).
     pub(crate) fn is_safe(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS")
-    }
-
-    /// Writes the head as a leg carries it: without what concerns the client's connection only, with the client's
-    /// address.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, peer: Option<SocketAddr>, place: bool) {
-        out.extend_from_slice(self.method.as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.target.as_bytes());
-        out.extend_from_slice(b" HTTP/1.1\r\n");
-        let (mut host, mut proto, mut forwarded_host) = (None, false, false);
-        let mut forwarded = false;
-        if let Some(authority) = self.authority {
-            host = Some(authority.as_bytes());
-        }
-        for header in self.headers {
-            let name = header.name;
-            match name.as_bytes().first().map(|byte| byte | 0x20) {
-                Some(b'h') if name.eq_ignore_ascii_case("host") => {
-                    host.get_or_insert(header.value);
-                    continue;
-                }
-                Some(b'x') => {
-                    if name.get(..9).is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-sundew-")) {
-                        continue;
-                    }
-                    if name.eq_ignore_ascii_case("x-forwarded-for") {
-                        forwarded = true;
-                        continue;
-                    }
-                    proto |= name.eq_ignore_ascii_case("x-forwarded-proto");
-                    forwarded_host |= name.eq_ignore_ascii_case("x-forwarded-host");
-                }
-                _ => {}
-            }
-            let ends_here = is_hop_by_hop(name) || (self.names && is_named(self.headers, name));
-            if !ends_here {
-                push_line(out, name.as_bytes(), header.value);
-            }
-        }
-        push_line(out, b"host", host.unwrap_or(b"localhost"));
-        match self.body {
-            Body::Chunked(_) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            // Node and hyper tell "no body" from "an empty one" for a POST.
-            Body::Length(length) if length > 0 || !self.is_safe() => {
-                out.extend_from_slice(b"content-length: ");
-                push_number(out, length);
-                out.extend_from_slice(b"\r\n");
-            }
-            _ => {}
-        }
-        if self.upgrade == Upgrade::None {
-            out.extend_from_slice(b"connection: keep-alive\r\n");
-        } else {
-            out.extend_from_slice(b"connection: upgrade\r\n");
-            for header in self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("upgrade")) {
-                push_line(out, b"upgrade", header.value);
-            }
-        }
-        if !proto {
-            out.extend_from_slice(b"x-forwarded-proto: http\r\n");
-        }
-        if let Some(host) = host.filter(|_| !forwarded_host) {
-            push_line(out, b"x-forwarded-host", host);
-        }
-        if let Some(peer) = peer {
-            self.write_peer(out, peer, forwarded, place);
-        }
-        out.extend_from_slice(b"\r\n");
-    }
-
-    fn write_peer(&self, out: &mut Vec<u8>, peer: SocketAddr, forwarded: bool, place: bool) {
-        use std::io::Write;
-        out.extend_from_slice(b"x-forwarded-for: ");
-        if forwarded {
-            let given =
-                self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"));
-            for header in given {
-                out.extend_from_slice(header.value);
-                out.extend_from_slice(b", ");
-            }
-        }
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}\r\nx-sundew-peer: {peer}", peer.ip());
-        out.extend_from_slice(if place { b"; place\r\n" } else { b"\r\n" });
     }
 }
 

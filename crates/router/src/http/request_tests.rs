@@ -1,6 +1,7 @@
 //! What heads are accepted, what they mean, and how they are written for a leg.
 
 use super::*;
+use crate::http::forward::Manner;
 
 fn with<T>(text: &str, look: impl FnOnce(Result<Head<'_, '_>, Fault>) -> T) -> T {
     let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -14,7 +15,12 @@ fn fault(text: &str) -> Option<Fault> {
 fn written(text: &str, peer: &str, place: bool) -> String {
     with(text, |head| {
         let mut out = Vec::new();
-        head.unwrap().write(&mut out, Some(peer.parse().unwrap()), place);
+        head.unwrap().write(
+            &mut out,
+            Some(peer.parse().unwrap()),
+            Manner::Forwarded { native: true, place },
+            false,
+        );
         String::from_utf8(out).unwrap()
     })
 }
@@ -121,6 +127,50 @@ fn old_clients_and_whole_addresses_are_written_as_http_1_1() {
 }
 
 #[test]
+fn who_is_no_native_worker_is_told_only_what_proxies_tell() {
+    let text = "GET / HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nAccept: a\r\n\r\n";
+    let write = |plain| {
+        let mut out = Vec::new();
+        let manner = Manner::Forwarded { native: false, place: true };
+        // As a socket that listens on both families tells it.
+        let peer = "[::ffff:10.0.0.1]:5".parse().unwrap();
+        with(text, |head| head.unwrap().write(&mut out, Some(peer), manner, plain));
+        String::from_utf8(out).unwrap()
+    };
+    assert!(write(true).ends_with("x-forwarded-host: x\r\nx-forwarded-for: 10.0.0.1\r\n\r\n"));
+    assert!(!write(true).contains("gzip") && write(false).contains("Accept-Encoding: gzip\r\n"));
+}
+
+#[test]
+fn a_transparent_leg_carries_the_clients_own_words() {
+    let write = |text: &str, plain| {
+        let mut out = Vec::new();
+        let peer = "[::ffff:10.0.0.1]:5".parse().unwrap();
+        with(text, |head| head.unwrap().write(&mut out, Some(peer), Manner::Transparent, plain));
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        write(
+            "POST http://a:1/x HTTP/1.1\r\nX-Forwarded-For: 9.9.9.9\r\nHoST: a:1\r\nx-SUNDEW-Peer: 1.1.1.1:1\r\n\
+             Connection: close, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nContent-Length: 3\r\n\
+             content-length: 3\r\nAccept-Encoding: gzip\r\nCOOKIE: c\r\n\r\n",
+            false
+        ),
+        "POST /x HTTP/1.1\r\nX-Forwarded-For: 9.9.9.9\r\nHoST: a:1\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\
+         Accept-Encoding: gzip\r\nCOOKIE: c\r\nx-sundew-peer: [::ffff:10.0.0.1]:5\r\n\r\n"
+    );
+    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Key: k\r\n";
+    let expected = format!("{upgrade}x-sundew-peer: [::ffff:10.0.0.1]:5\r\n\r\n");
+    assert_eq!(write(&format!("{upgrade}\r\n"), false), expected);
+    let old = write("POST / HTTP/1.0\r\n\r\n", true);
+    assert_eq!(old, "POST / HTTP/1.1\r\nHost: localhost\r\nx-sundew-peer: [::ffff:10.0.0.1]:5\r\n\r\n");
+    let chunked =
+        write("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n", true);
+    assert!(chunked.contains("Transfer-Encoding: chunked\r\nx-"), "{chunked}");
+}
+
+#[test]
 fn no_input_panics() {
     // A small deterministic fuzz: mutations of a real head, cut anywhere.
     let seed = b"POST /socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, upgrade\r\n\
@@ -141,7 +191,8 @@ fn no_input_panics() {
         if let Some(end) = find_end(&input, next(input.len())) {
             let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
             if let Ok(head) = parse(&input[..end], &mut storage) {
-                head.write(&mut Vec::new(), None, false);
+                head.write(&mut Vec::new(), None, Manner::Transparent, true);
+                head.write(&mut Vec::new(), None, Manner::Forwarded { native: true, place: true }, true);
                 super::super::query::scan(super::super::query::split(head.target.as_bytes()).1);
             }
         }

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::body::Body;
 use super::chunked::Chunked;
-use super::{Connection, MAX_HEADERS, is_hop_by_hop, is_named, length, push_line, push_number};
+use super::{Connection, MAX_HEADERS, elements, is_hop_by_hop, is_named, length, push_line, push_number};
 
 /// What of the request decides how its response is read and written.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,9 @@ pub(crate) enum Meaning {
         client_stays: bool,
         /// The client does not know chunks: only what is in them goes to it.
         unchunk: bool,
+        status: u16,
+        /// So many seconds after this response the worker closes the leg, if it is still idle then.
+        closes_after: Option<u32>,
     },
 }
 
@@ -57,9 +60,10 @@ pub(crate) fn translate(
     let status = response.code.ok_or(Invalid)?;
     let headers: &[httparse::Header<'_>] = response.headers;
     let mut connection = Connection::default();
-    let (mut content_length, mut chunked) = (None, false);
+    let (mut content_length, mut chunked, mut closes_after) = (None, false, None);
     for header in headers {
         match header.name.len() {
+            10 if header.name.eq_ignore_ascii_case("keep-alive") => closes_after = timeout(header.value),
             10 if header.name.eq_ignore_ascii_case("connection") => connection.read(header.value),
             14 if header.name.eq_ignore_ascii_case("content-length") => {
                 let value = length(header.value).ok_or(Invalid)?;
@@ -97,7 +101,7 @@ pub(crate) fn translate(
             let unchunk = chunked && !bodiless && !asked.is_1_1;
             // Without a length or chunks, only the end of the connection tells the end of the body.
             let client_stays = asked.keep_alive && body != Body::UntilEnd && !unchunk;
-            Meaning::Final { body, leg_stays, client_stays, unchunk }
+            Meaning::Final { body, leg_stays, client_stays, unchunk, status, closes_after }
         }
     };
     // HTTP/1.0 knows no interim responses.
@@ -140,6 +144,15 @@ pub(crate) fn translate(
     }
     out.extend_from_slice(b"\r\n");
     Ok(Some((end, meaning)))
+}
+
+/// `timeout` of a `Keep-Alive` header.
+fn timeout(value: &[u8]) -> Option<u32> {
+    let number = |element: &[u8]| {
+        let digits = element.strip_prefix(b"timeout=")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    };
+    elements(value).find_map(number)
 }
 
 #[cfg(test)]
@@ -190,7 +203,12 @@ mod tests {
             out,
             "HTTP/1.1 200 OK\r\nServer: s\r\nSet-Cookie: a\r\nSet-Cookie: b\r\ncontent-length: 0\r\n\r\n"
         );
-        assert!(matches!(meaning, Meaning::Final { leg_stays: false, client_stays: true, .. }));
+        assert!(matches!(
+            meaning,
+            Meaning::Final { leg_stays: false, client_stays: true, closes_after: Some(5), .. }
+        ));
+        assert_eq!(timeout(b"max=100, timeout=72"), Some(72));
+        assert_eq!(timeout(b"timeout=soon"), None);
     }
 
     #[test]

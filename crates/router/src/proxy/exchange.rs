@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 
+use crate::backend::Leg;
 use crate::client::Client;
+use crate::front::Shared;
 use crate::http::body::Body;
 use crate::http::chunked::Malformed;
 use crate::http::response::Asked;
+use crate::learn::Learner;
 use crate::leg::Lease;
-use crate::members::{InFlight, Member};
+use crate::members::{InFlight, Member, Placed};
 use crate::scratch::{self, Scratch};
+use crate::sids::Session;
 
 /// Who ends its side of the connection this soon after its request waits for the answer all the same (`nc -N` does so).
 /// Later, it has gone: a browser that closes a tab looks no different.
@@ -21,7 +25,6 @@ const ENDED_WITH_REQUEST: Duration = Duration::from_millis(20);
 const ROUNDS: u32 = 32;
 
 /// What is remembered of a request while a worker works on it.
-#[derive(Debug)]
 pub(crate) struct About {
     pub(crate) asked: Asked,
     pub(crate) sid: bool,
@@ -30,13 +33,59 @@ pub(crate) struct About {
     pub(crate) eio3: bool,
     pub(crate) jsonp: Option<u32>,
     pub(crate) safe: bool,
-    pub(crate) placed: bool,
+    /// It was sent in one piece, so small that the worker has read all of it or nothing.
+    pub(crate) atomic: bool,
+    /// It opens a session.
+    pub(crate) placed: Option<Placed>,
+    /// Socket.IO's websocket, through a leg.
+    pub(crate) websocket: bool,
+    /// The learned session it belongs to.
+    pub(crate) session: Option<Arc<Session>>,
+    /// The client closes that session by it.
+    pub(crate) closes: bool,
     pub(crate) origin: Option<Box<[u8]>>,
 }
 
+/// How far a request was sent.
+pub(crate) struct Sent {
+    /// What of its body is still to come.
+    pub(crate) body: Body,
+    /// Bytes of it that are still unread in the client's socket.
+    pub(crate) unconsumed: usize,
+    /// What was written and has not gone out.
+    pub(crate) to_leg: Vec<u8>,
+    pub(crate) pending: Option<Pending>,
+    /// The session it opens is to be learned.
+    pub(crate) learns: bool,
+}
+
+/// A session's poll that waits for the first byte of its answer. Until then it can be ended from elsewhere.
+pub(crate) struct Pending {
+    session: Arc<Session>,
+    leg: Arc<Leg>,
+}
+
+impl Pending {
+    /// None: the session is over.
+    pub(crate) fn new(session: &Arc<Session>, leg: &Arc<Leg>) -> Option<Self> {
+        session.begin_poll(leg).then(|| Self { session: session.clone(), leg: leg.clone() })
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.session.end_poll(&self.leg);
+    }
+}
+
 /// A request on its way.
-pub(crate) struct Exchange {
+pub(crate) struct Exchange<'a> {
+    pub(super) shared: &'a Shared,
     pub(crate) about: About,
+    pub(super) pending: Option<Pending>,
+    /// The answer teaches a session: it is held back until it has.
+    pub(super) learner: Option<Learner>,
+    pub(super) held: Vec<u8>,
     /// Bytes of the request that are still unread in the client's socket; 0 once they were taken.
     pub(crate) unconsumed: usize,
     pub(super) upstream: Option<(Lease, InFlight)>,
@@ -47,8 +96,9 @@ pub(crate) struct Exchange {
     pub(super) deaf: bool,
     pub(super) response: Response,
     pub(super) leg_stays: bool,
+    /// How long the leg can be used for another request.
+    pub(super) leg_life: Option<Duration>,
     pub(super) to_client: Vec<u8>,
-    pub(super) idle_legs: usize,
     began: Instant,
 }
 
@@ -58,6 +108,7 @@ pub(super) enum Response {
     Body {
         body: Body,
         unchunk: bool,
+        status: u16,
     },
     Done,
     Switched,
@@ -76,6 +127,8 @@ pub(crate) enum End {
     NoResponse {
         /// On a leg that had carried requests before.
         reused: bool,
+        /// The worker had not read all that was sent when it closed the leg.
+        unread: bool,
         /// It said something, but no HTTP.
         invalid: bool,
         /// The request's body is complete, so that the connection can go on.
@@ -104,18 +157,16 @@ struct Wait {
     on_client: bool,
 }
 
-impl Exchange {
-    /// After the head, and what there was of the body, was written to the leg, except for `to_leg`.
-    pub(crate) fn new(
-        about: About,
-        upstream: (Lease, InFlight),
-        body: Body,
-        unconsumed: usize,
-        to_leg: Vec<u8>,
-        idle_legs: usize,
-    ) -> Self {
+impl<'a> Exchange<'a> {
+    /// After the head, and what there was of the body, was written to the leg.
+    pub(crate) fn new(shared: &'a Shared, about: About, upstream: (Lease, InFlight), sent: Sent) -> Self {
+        let Sent { body, unconsumed, to_leg, pending, learns } = sent;
         Self {
+            shared,
             about,
+            pending,
+            learner: learns.then(Learner::default),
+            held: Vec::new(),
             unconsumed,
             upstream: Some(upstream),
             body,
@@ -123,8 +174,8 @@ impl Exchange {
             deaf: false,
             response: Response::Head(Vec::new()),
             leg_stays: false,
+            leg_life: None,
             to_client: Vec::new(),
-            idle_legs,
             began: Instant::now(),
         }
     }

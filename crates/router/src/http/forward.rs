@@ -1,0 +1,165 @@
+//! How a request head is written for a leg.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use super::body::Body;
+use super::request::{Head, Upgrade};
+use super::{is_hop_by_hop, is_named, push_line, push_number};
+
+/// What the worker is told besides what the client said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Manner {
+    /// `X-Forwarded-*`. A native worker also gets the client's address as a socket would tell it, and whether the request
+    /// opens a session that was placed there.
+    Forwarded { native: bool, place: bool },
+    /// The client's address, and nothing else: the worker makes its sockets tell it.
+    Transparent,
+}
+
+impl Head<'_, '_> {
+    /// Writes the head as a leg carries it: without what concerns the client's connection only, and with the client's
+    /// address. `plain`: the answer is to be read on its way, and must not be compressed.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, peer: Option<SocketAddr>, manner: Manner, plain: bool) {
+        out.extend_from_slice(self.method.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(self.target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        match manner {
+            Manner::Forwarded { native, place } => self.write_forwarded(out, peer, native, place, plain),
+            Manner::Transparent => self.write_transparent(out, peer, plain),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_forwarded(
+        &self,
+        out: &mut Vec<u8>,
+        peer: Option<SocketAddr>,
+        native: bool,
+        place: bool,
+        plain: bool,
+    ) {
+        let (mut host, mut proto, mut forwarded_host) = (None, false, false);
+        let mut forwarded = false;
+        if let Some(authority) = self.authority {
+            host = Some(authority.as_bytes());
+        }
+        for header in self.headers {
+            let name = header.name;
+            match name.as_bytes().first().map(|byte| byte | 0x20) {
+                Some(b'h') if name.eq_ignore_ascii_case("host") => {
+                    host.get_or_insert(header.value);
+                    continue;
+                }
+                Some(b'x') => {
+                    if is_private(name) {
+                        continue;
+                    }
+                    if name.eq_ignore_ascii_case("x-forwarded-for") {
+                        forwarded = true;
+                        continue;
+                    }
+                    proto |= name.eq_ignore_ascii_case("x-forwarded-proto");
+                    forwarded_host |= name.eq_ignore_ascii_case("x-forwarded-host");
+                }
+                Some(b'a') if plain && name.eq_ignore_ascii_case("accept-encoding") => continue,
+                _ => {}
+            }
+            let ends_here = is_hop_by_hop(name) || (self.names && is_named(self.headers, name));
+            if !ends_here {
+                push_line(out, name.as_bytes(), header.value);
+            }
+        }
+        push_line(out, b"host", host.unwrap_or(b"localhost"));
+        match self.body {
+            Body::Chunked(_) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            // Node and hyper tell "no body" from "an empty one" for a POST.
+            Body::Length(length) if length > 0 || !self.is_safe() => {
+                out.extend_from_slice(b"content-length: ");
+                push_number(out, length);
+                out.extend_from_slice(b"\r\n");
+            }
+            _ => {}
+        }
+        if self.upgrade == Upgrade::None {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        } else {
+            out.extend_from_slice(b"connection: upgrade\r\n");
+            for header in self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("upgrade")) {
+                push_line(out, b"upgrade", header.value);
+            }
+        }
+        if !proto {
+            out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+        }
+        if let Some(host) = host.filter(|_| !forwarded_host) {
+            push_line(out, b"x-forwarded-host", host);
+        }
+        let Some(peer) = peer else { return };
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if forwarded {
+            let given =
+                self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"));
+            for header in given {
+                out.extend_from_slice(header.value);
+                out.extend_from_slice(b", ");
+            }
+        }
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{}\r\n", peer.ip());
+        if native {
+            let _ = write!(out, "x-sundew-peer: {peer}{}\r\n", if place { "; place" } else { "" });
+        }
+    }
+
+    /// In the client's words and order, as far as that can be: whether the leg stays open is our business.
+    fn write_transparent(&self, out: &mut Vec<u8>, peer: Option<SocketAddr>, plain: bool) {
+        let (mut host, mut length, mut connection) = (false, false, false);
+        for header in self.headers {
+            let name = header.name;
+            match name.as_bytes().first().map(|byte| byte | 0x20) {
+                Some(b'x') if is_private(name) => continue,
+                Some(b'a') if plain && name.eq_ignore_ascii_case("accept-encoding") => continue,
+                Some(b'h') if name.eq_ignore_ascii_case("host") => host = true,
+                Some(b'c') if name.eq_ignore_ascii_case("content-length") => {
+                    // Several that agree are one.
+                    let seen = std::mem::replace(&mut length, true);
+                    if !seen {
+                        push_line(out, name.as_bytes(), header.value);
+                    }
+                    continue;
+                }
+                Some(b'c') if name.eq_ignore_ascii_case("connection") => {
+                    let seen = std::mem::replace(&mut connection, true);
+                    match (self.upgrade, self.names) {
+                        (Upgrade::None, _) if seen => {}
+                        (Upgrade::None, _) => push_line(out, name.as_bytes(), b"keep-alive"),
+                        (_, false) => push_line(out, name.as_bytes(), header.value),
+                        (_, true) if seen => {}
+                        (_, true) => push_line(out, name.as_bytes(), b"Upgrade"),
+                    }
+                    continue;
+                }
+                Some(b't') if name.eq_ignore_ascii_case("transfer-encoding") => {}
+                Some(b'u') if name.eq_ignore_ascii_case("upgrade") && self.upgrade != Upgrade::None => {}
+                _ if is_hop_by_hop(name) || (self.names && is_named(self.headers, name)) => continue,
+                _ => {}
+            }
+            push_line(out, name.as_bytes(), header.value);
+        }
+        if !host {
+            push_line(out, b"Host", self.authority.map_or(&b"localhost"[..], str::as_bytes));
+        }
+        if let Some(peer) = peer {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "x-sundew-peer: {peer}\r\n");
+        }
+    }
+}
+
+/// A header that only the front door writes.
+fn is_private(name: &str) -> bool {
+    name.get(..9).is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-sundew-"))
+}
