@@ -1,8 +1,8 @@
-//! A Socket.IO client that costs little: raw websocket frames, the same bytes sent again and again,
+//! A Socket.IO client on a websocket that costs little: raw frames, the same bytes sent again and again,
 //! every reply compared byte for byte.
 
 use std::io::Cursor;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -12,28 +12,41 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use crate::http;
+
 /// How long a connection may take from TCP connect to the answer to CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One websocket-only session with the main namespace connected.
+/// A websocket to a Socket.IO server.
 pub(crate) struct Client {
     stream: TcpStream,
     input: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) async fn connect(server: SocketAddr) -> anyhow::Result<Client> {
-        timeout(CONNECT_TIMEOUT, Self::handshake(server))
-            .await
-            .context("the server did not answer in time")?
+    /// A websocket-only session with the main namespace connected.
+    pub(crate) async fn connect(server: SocketAddr, source: IpAddr) -> anyhow::Result<Client> {
+        let handshake = async {
+            let mut client = Self::upgrade(server, source, None).await?;
+            ensure!(client.next().await?.starts_with(b"0{"), "the first packet is not the open packet");
+            client.send(b"40").await?;
+            ensure!(client.next().await?.starts_with(b"40{"), "CONNECT was not accepted");
+            Ok(client)
+        };
+        timeout(CONNECT_TIMEOUT, handshake).await.context("the server did not answer in time")?
     }
 
-    async fn handshake(server: SocketAddr) -> anyhow::Result<Client> {
-        let stream = TcpStream::connect(server).await?;
-        stream.set_nodelay(true)?;
+    /// The bare websocket, of a new session or of the one given.
+    pub(crate) async fn upgrade(
+        server: SocketAddr,
+        source: IpAddr,
+        sid: Option<&str>,
+    ) -> anyhow::Result<Client> {
+        let stream = http::connect(server, source).await.context("connect")?;
         let mut client = Client { stream, input: Vec::with_capacity(4096) };
+        let session = sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
         let request = format!(
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\n\
+            "GET /socket.io/?EIO=4&transport=websocket{session} HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         client.stream.write_all(request.as_bytes()).await?;
@@ -43,10 +56,10 @@ impl Client {
             }
             client.fill().await?;
         };
-        ensure!(head.starts_with(b"HTTP/1.1 101"), "not upgraded: {}", String::from_utf8_lossy(&head));
-        ensure!(client.next().await?.starts_with(b"0{"), "the first packet is not the open packet");
-        client.stream.write_all(&frame(b"40")).await?;
-        ensure!(client.next().await?.starts_with(b"40{"), "CONNECT was not accepted");
+        if !head.starts_with(b"HTTP/1.1 101") {
+            let (head, body) = (String::from_utf8_lossy(&head), String::from_utf8_lossy(&client.input));
+            bail!("not upgraded: {} {body}", head.lines().next().unwrap_or_default());
+        }
         Ok(client)
     }
 
@@ -71,7 +84,7 @@ impl Client {
             let mut replies = 0;
             while let Some(packet) = self.take()? {
                 if packet == b"2" {
-                    self.stream.write_all(&frame(b"3")).await?;
+                    self.send(b"3").await?;
                 } else {
                     ensure!(packet == message, "a reply differs: {}", String::from_utf8_lossy(&packet));
                     replies += 1;
@@ -87,7 +100,12 @@ impl Client {
         Ok(received)
     }
 
-    async fn next(&mut self) -> anyhow::Result<Vec<u8>> {
+    pub(crate) async fn send(&mut self, packet: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(&frame(packet)).await?)
+    }
+
+    /// The next packet.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Vec<u8>> {
         loop {
             if let Some(packet) = self.take()? {
                 return Ok(packet);
@@ -97,7 +115,7 @@ impl Client {
     }
 
     async fn fill(&mut self) -> anyhow::Result<()> {
-        ensure!(self.stream.read_buf(&mut self.input).await? > 0, "the server closed the connection");
+        ensure!(self.stream.read_buf(&mut self.input).await? > 0, "the server closed the websocket");
         Ok(())
     }
 

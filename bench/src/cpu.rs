@@ -1,9 +1,9 @@
-//! CPU time of processes, as the scheduler accounts it.
+//! What processes cost, as the scheduler accounts it, and what the machine did not get.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// CPU time used so far by all threads of the processes; one that has ended counts nothing.
+/// CPU time used so far by all threads of the processes, user and system; one that has ended counts nothing.
 pub(crate) fn used(pids: &[u32]) -> Duration {
     pids.iter().map(|pid| used_by(*pid)).sum()
 }
@@ -16,4 +16,88 @@ fn used_by(pid: u32) -> Duration {
         .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok())
         .sum();
     Duration::from_nanos(nanoseconds)
+}
+
+/// The process and all that descend from it.
+pub(crate) fn tree(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while next < found.len() {
+        found.extend(children(found[next]));
+        next += 1;
+    }
+    found
+}
+
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|line| line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .collect()
+}
+
+/// What a stretch of time cost whom.
+pub(crate) struct Cost {
+    /// CPU time of each group of processes, in the order they were given.
+    pub(crate) groups: Vec<Duration>,
+    /// How much of one processor the load generator took.
+    pub(crate) generator: f64,
+    /// Processors that the host gave to others.
+    pub(crate) steal: f64,
+}
+
+impl Cost {
+    /// CPU seconds of all server processes.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.groups.iter().sum::<Duration>().as_secs_f64()
+    }
+
+    /// The first group's part of it.
+    pub(crate) fn first(&self) -> f64 {
+        self.groups.first().map_or(0.0, |group| group.as_secs_f64() / self.seconds())
+    }
+}
+
+/// A running measurement.
+pub(crate) struct Meter {
+    groups: Vec<Vec<u32>>,
+    before: Vec<Duration>,
+    generator: Duration,
+    steal: f64,
+    started: Instant,
+}
+
+impl Meter {
+    pub(crate) fn start(groups: Vec<Vec<u32>>) -> Self {
+        Self {
+            before: groups.iter().map(|group| used(group)).collect(),
+            groups,
+            generator: used_by(std::process::id()),
+            steal: stolen(),
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn stop(self) -> Cost {
+        let time = self.started.elapsed().as_secs_f64();
+        Cost {
+            groups: self.groups.iter().zip(self.before).map(|(group, before)| used(group) - before).collect(),
+            generator: (used_by(std::process::id()) - self.generator).as_secs_f64() / time,
+            steal: (stolen() - self.steal) / time,
+        }
+    }
+}
+
+/// Processor seconds the host gave to others since the start, as far as it says so.
+fn stolen() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks: u64 = stat
+        .lines()
+        .next()
+        .and_then(|line| line.split_whitespace().nth(8))
+        .and_then(|field| field.parse().ok())
+        .unwrap_or_default();
+    ticks as f64 / 100.0
 }

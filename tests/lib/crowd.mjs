@@ -16,14 +16,19 @@ export function cause(error) {
 export const isUnknownSession = (text) => /"code":1\b/.test(text);
 
 export class Crowd {
-  /** `options` are the client's. Errors and disconnects nobody asked for are collected, never thrown. */
-  constructor(url, options = {}) {
+  /**
+   * `options` are the client's. Errors and disconnects nobody asked for are collected, never thrown.
+   * `whoami` asks a worker who it is, and returns at least its `instance`.
+   */
+  constructor(url, options = {}, whoami = (socket) => ask(socket, 'whoami')) {
     this.url = url;
     this.options = options;
+    this.whoami = whoami;
     this.members = [];
     this.errors = [];
     this.disconnects = [];
     this.latencies = [];
+    this.unknown = 0;
   }
 
   /** Adds `count` clients, `width` at a time; each connects, upgrades (unless told not to) and gets one answer. */
@@ -63,7 +68,7 @@ export class Crowd {
           return transport(socket) === 'websocket';
         }, 10);
       }
-      member.who = await ask(socket, 'whoami');
+      member.who = await this.whoami(socket);
       this.latencies.push(performance.now() - started);
     } catch (error) {
       if (member.errors.length === 0) this.#fail(member, error.message);
@@ -75,7 +80,9 @@ export class Crowd {
     return member;
   }
 
+  /** Counts in `unknown` the clients, not the answers: one client often hears it twice. */
   #fail(member, text) {
+    if (isUnknownSession(text) && !member.errors.some(isUnknownSession)) this.unknown++;
     member.errors.push(text);
     this.errors.push(text);
   }
@@ -88,7 +95,7 @@ export class Crowd {
   async census() {
     await pool(this.members.length, 50, async (index) => {
       const member = this.members[index];
-      member.who = await ask(member.socket, 'whoami');
+      member.who = await this.whoami(member.socket);
     });
     const counts = {};
     for (const { who } of this.members) counts[who.instance] = (counts[who.instance] ?? 0) + 1;

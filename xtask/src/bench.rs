@@ -1,5 +1,8 @@
 //! `cargo xtask bench`: builds what is measured as it ships, then runs the program of `bench/` with the arguments given.
+//!
+//! `bench pm2` is no measurement but a comparison: the Node example under stock pm2 and under Sundew.
 
+use crate::setup::{self, NODE, NPM, Need};
 use crate::shell::{self, cargo, command, release};
 use clap::Args;
 
@@ -11,6 +14,13 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    match options.arguments.split_first() {
+        Some((first, rest)) if first == "pm2" => return compare(rest),
+        Some((first, _)) if ["node", "polling", "burst"].contains(&first.as_str()) => {
+            setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?;
+        }
+        _ => {}
+    }
     shell::run(&mut cargo(&[
         "build",
         "--release",
@@ -27,5 +37,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             .args(&options.arguments)
             .arg("--bin")
             .arg(shell::target().join("release")),
+    )
+}
+
+/// The same example and the same crowd under stock pm2 and under Sundew. pm2 is installed for this alone.
+fn compare(arguments: &[String]) -> anyhow::Result<()> {
+    setup::provide(&[
+        NODE,
+        NPM,
+        Need::Npm("examples/node-chat"),
+        Need::Npm("tests"),
+        Need::Npm("tests/compare"),
+    ])?;
+    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli"]))?;
+    shell::run(
+        command("node")
+            .arg("tests/compare/pm2.mjs")
+            .args(arguments)
+            .env("SUNDEW_BIN", shell::target().join("release")),
     )
 }
