@@ -2,11 +2,20 @@
 //! that an unmodified `server.listen(8080)` gets its connections from us.
 //!
 //! The protocol is Node's, internal and undocumented, and has not changed in what matters here from Node 16 to 26.
-//! The messages are in `message.rs`, their two spellings in `v8.rs`, `json.rs` and `encode.rs`, where a message ends in
-//! `deframe.rs`, what may be written when in `outbox.rs`; only `channel.rs` and `stream.rs` touch a socket.
+//! The messages are in `message.rs`. Reading: `deframe.rs` finds where one ends, `v8.rs` and `json.rs` read its two
+//! spellings into `fields.rs`, `decode.rs` says what it means. Writing: `encode.rs` spells, `outbox.rs` says what may be
+//! written when. Only `channel.rs` and `stream.rs` touch a socket.
 
 mod channel;
+mod decode;
+mod deframe;
+mod encode;
+mod fields;
+mod json;
 mod message;
+mod outbox;
+mod stream;
+mod v8;
 
 pub use channel::{Inbox, Limits, NodeChannel, SendError, WhyNot, env, pair};
 pub use message::{AddressType, FromWorker, Handed, Query, Requester, Serialization, SockName, ToWorker};
