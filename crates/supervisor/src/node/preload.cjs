@@ -47,12 +47,15 @@
 
   // ---- Programs this one starts: they inherit execArgv, and have no use for this file.
 
+  // Resolved as `--require` does it: the path may lead through links.
+  const isThisFile = (file) => file !== undefined && quietly(() => require.resolve(file)) === __filename;
+
   const withoutThisFile = (args) => {
     for (let at = args.length - 1; at >= 0; at--) {
       const [option, file] = args[at].split(/=(.*)/s);
       if (option !== '--require' && option !== '-r') continue;
-      if (file === __filename) args.splice(at, 1);
-      else if (file === undefined && args[at + 1] === __filename) args.splice(at, 2);
+      if (isThisFile(file)) args.splice(at, 1);
+      else if (file === undefined && isThisFile(args[at + 1])) args.splice(at, 2);
     }
   };
 
