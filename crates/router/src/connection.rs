@@ -1,13 +1,14 @@
 //! One client connection: its requests one after the other, until one of them is handed over or it ends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::time::Instant;
 
-use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, RecvFlags};
 
 use crate::accept::Counted;
 use crate::backend::{BackendId, HandOff, Leg};
@@ -63,9 +64,21 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
     ) {
         return;
     }
+    let peer = peer.map(|peer| as_told_by(&socket, peer));
     let Ok(stream) = Leg::from_fd(socket) else { return };
     shared.counters.rerouted.add();
     tokio::spawn(serve(held, stream, peer, except, moves));
+}
+
+/// The client's address as the socket tells it: an IPv4 one can be written as IPv6.
+fn as_told_by(socket: &OwnedFd, peer: SocketAddr) -> SocketAddr {
+    let domain = rustix::net::sockopt::socket_domain(socket);
+    match peer.ip() {
+        IpAddr::V4(ip) if domain == Ok(AddressFamily::INET6) => {
+            SocketAddr::new(ip.to_ipv6_mapped().into(), peer.port())
+        }
+        _ => peer,
+    }
 }
 
 /// Serves a connection to its end. `refused`: not by this worker; `moves`: how often it came back.
@@ -163,7 +176,7 @@ impl<'a> Connection<'a> {
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
     fn hand_over(self, member: &Member, sid: bool, session: Option<Arc<Session>>) -> Option<Self> {
         let Self { shared, client, pinned, moves } = self;
-        let peer = client.peer();
+        let (peer, raw_peer) = (client.peer(), client.raw_peer());
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
         // connection itself, which lives on in the worker.
         let socket = client.into_fd().ok()?;
@@ -182,7 +195,7 @@ impl<'a> Connection<'a> {
                 if !sid {
                     member.unplace();
                 }
-                let client = Client::new(Leg::from_fd(back.socket).ok()?, peer);
+                let client = Client::new(Leg::from_fd(back.socket).ok()?, raw_peer);
                 Some(Self { shared, client, pinned, moves })
             }
         }

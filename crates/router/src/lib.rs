@@ -5,7 +5,8 @@
 //! ```
 //!
 //! What it knows of workers is the [`Backend`] trait; it knows no processes. What happens to one connection is in
-//! `connection.rs`, one request of it over a leg in `proxy/`. The decisions (`head`, `query`, `classify`, `pick`,
+//! `connection.rs` (in `raw.rs` if it is not looked at), one request of it over a leg in `proxy/`. Who owns a session is
+//! written in its id, or was learned from the worker's answer (`learn`, `sids`). The decisions (`http`, `pick`,
 //! `rendezvous`) are pure.
 
 mod accept;

@@ -69,6 +69,13 @@ impl Exchange<'_> {
                 self.pass(client, &[])?;
                 self.end_if_done()
             }
+            // It was held back: the client has had nothing yet.
+            _ if self.learner.is_some() => Err(End::NoResponse {
+                reused: false,
+                unread: false,
+                invalid: false,
+                complete: self.body.is_done(),
+            }),
             _ => Err(End::Cut),
         }
     }

@@ -10,13 +10,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use sundew_channel::tag::{self, Tag, TagKey};
-use sundew_router::{Backend, BackendId, Front, FrontConfig, HandOff, Leg, ListenerHandle, Listening, Serve};
+use sundew_router::{
+    Abilities, Backend, BackendId, Front, FrontConfig, HandOff, Leg, ListenerHandle, Listening, Serve,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 
 pub const KEY: TagKey = TagKey::from_bytes(*b"the key of tests");
 
@@ -32,6 +35,17 @@ pub struct Worker {
     pub aborted: AtomicUsize,
     /// Refuses hand-offs and legs.
     pub full: AtomicBool,
+    /// Does not answer, as far as the front door is told.
+    pub stuck: AtomicBool,
+    /// How often the front door said that it routed something here.
+    pub touches: AtomicUsize,
+    /// The pieces a handshake is answered in.
+    pub handshake: Mutex<Vec<Vec<u8>>>,
+    /// Speaks first on a connection it is handed.
+    pub greets: AtomicBool,
+    /// Lets `/deaf` close.
+    pub hang_up: Notify,
+    pub abilities: Abilities,
     killed: tokio::sync::watch::Sender<bool>,
 }
 
@@ -41,6 +55,24 @@ impl Worker {
     }
 
     pub fn generation(slot: u16, generation: u8) -> Arc<Self> {
+        Self::with(slot, generation, Abilities::default())
+    }
+
+    /// One whose sessions have to be learned.
+    pub fn learning(slot: u16) -> Arc<Self> {
+        let worker = Self::with(slot, 0, Abilities { tells_sessions: false, ..Abilities::default() });
+        worker.opens(&format!("s{slot}"));
+        worker
+    }
+
+    /// Handshakes are answered with this session id.
+    pub fn opens(&self, sid: &str) {
+        let packet = open_packet(sid);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", packet.len());
+        *self.handshake.lock().unwrap() = vec![format!("{head}{packet}").into_bytes()];
+    }
+
+    pub fn with(slot: u16, generation: u8, abilities: Abilities) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             id: BackendId { slot, generation },
@@ -51,6 +83,12 @@ impl Worker {
             placements: AtomicU64::new(0),
             aborted: AtomicUsize::new(0),
             full: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+            touches: AtomicUsize::new(0),
+            handshake: Mutex::default(),
+            greets: AtomicBool::new(false),
+            hang_up: Notify::new(),
+            abilities,
             killed: tokio::sync::watch::channel(false).0,
         })
     }
@@ -93,7 +131,38 @@ impl Worker {
             let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
             let path = target.split('?').next().unwrap_or_default();
             let name = format!("{}", self.id);
+            let is_handshake =
+                head.starts_with("GET ") && target.contains("transport=polling") && !target.contains("sid=");
+            let handshake = self.handshake.lock().unwrap().clone();
+            if is_handshake && !handshake.is_empty() {
+                for piece in handshake {
+                    peer.write(&piece).await?;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                continue;
+            }
             match path {
+                "/over" => peer.answer(200, b"1").await?,
+                "/unknown" => {
+                    peer.body(&head).await?;
+                    peer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 41\r\n\r\n{\"code\":1,\"message\":\"Session ID unknown\"}")
+                        .await?;
+                }
+                "/keep" => {
+                    // Keeps its connections for as long as the query says.
+                    peer.body(&head).await?;
+                    let seconds = target.split("keep=").nth(1).unwrap_or_default();
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nKeep-Alive: timeout={seconds}\r\nContent-Length: 0\r\n\r\n"
+                    );
+                    peer.write(head.as_bytes()).await?;
+                }
+                "/deaf" => {
+                    // Answers, and closes the leg without reading what comes next.
+                    peer.answer(200, b"").await?;
+                    self.hang_up.notified().await;
+                    return Ok(());
+                }
                 "/head" => {
                     peer.body(&head).await?;
                     peer.answer(200, head.as_bytes()).await?;
@@ -174,12 +243,33 @@ impl Backend for Worker {
     fn id(&self) -> BackendId {
         self.id
     }
+    fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+    fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::SeqCst)
+    }
+    fn touched(&self) {
+        self.touches.fetch_add(1, Ordering::SeqCst);
+    }
     fn hand_over(&self, connection: HandOff) -> Result<(), HandOff> {
         if self.full.load(Ordering::SeqCst) {
             return Err(connection);
         }
         self.handed.fetch_add(1, Ordering::SeqCst);
-        self.this.upgrade().unwrap().serve(TcpStream::from_std(connection.socket.into()).unwrap());
+        let this = self.this.upgrade().unwrap();
+        let domain = rustix::net::sockopt::socket_domain(&connection.socket).unwrap();
+        if domain == rustix::net::AddressFamily::UNIX {
+            assert_eq!(connection.peer, None);
+            this.serve(UnixStream::from_std(connection.socket.into()).unwrap());
+        } else {
+            let stream = std::net::TcpStream::from(connection.socket);
+            if self.greets.load(Ordering::SeqCst) {
+                let greeting = format!("hello from {}\r\n", self.id);
+                std::io::Write::write_all(&mut &stream, greeting.as_bytes()).unwrap();
+            }
+            this.serve(TcpStream::from_std(stream).unwrap());
+        }
         Ok(())
     }
     fn open_leg(&self) -> io::Result<Leg> {
@@ -210,17 +300,25 @@ pub fn config() -> FrontConfig {
     FrontConfig::new("test", KEY)
 }
 
-/// A front door with so many workers.
+/// A front door with so many native workers.
 pub fn cluster(count: u16, configure: impl FnOnce(&mut FrontConfig)) -> Cluster {
+    cluster_of((0..count).map(Worker::new), Serve::Http, configure)
+}
+
+/// A front door with these workers.
+pub fn cluster_of(
+    workers: impl IntoIterator<Item = Arc<Worker>>,
+    serve: Serve,
+    configure: impl FnOnce(&mut FrontConfig),
+) -> Cluster {
     let mut config = config();
     configure(&mut config);
     let front = Front::new(config);
-    let listener = front
-        .listen(Listening::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()), Serve::Http)
-        .unwrap();
+    let listener =
+        front.listen(Listening::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap()), serve).unwrap();
     let mut cluster = Cluster { front, workers: Vec::new(), addr: listener.local_addr().unwrap(), listener };
-    for slot in 0..count {
-        cluster.add(Worker::new(slot));
+    for worker in workers {
+        cluster.add(worker);
     }
     cluster
 }
@@ -245,6 +343,13 @@ impl Cluster {
         peer.write(request).await.unwrap();
         peer.response(false).await
     }
+}
+
+/// What opens a session, as Engine.IO 4 writes it.
+pub fn open_packet(sid: &str) -> String {
+    format!(
+        r#"0{{"sid":"{sid}","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}}"#
+    )
 }
 
 pub fn get(target: &str) -> String {
