@@ -97,8 +97,10 @@ pub fn env(fd: RawFd, serialization: Serialization, unique_id: u64) -> [(&'stati
 #[derive(Debug, Default)]
 pub struct Inbox {
     deframer: Option<Deframer>,
-    /// The message that is being skipped brought a descriptor.
-    skips_handle: bool,
+    /// The last read brought a descriptor. It belongs to the last message of that read: the kernel ends one there.
+    got_handle: bool,
+    /// The message of which a part was read brought a descriptor.
+    partial_has_handle: bool,
 }
 
 /// The supervisor's end of the channel to a Node worker.
@@ -154,12 +156,13 @@ impl NodeChannel {
     /// # Errors
     /// When the system fails; the channel is of no use then.
     pub async fn recv(&self, inbox: &mut Inbox) -> io::Result<Option<FromWorker>> {
-        let Inbox { deframer, skips_handle } = inbox;
+        let Inbox { deframer, got_handle, partial_has_handle } = inbox;
         let deframer = deframer.get_or_insert_with(|| Deframer::new(self.serialization, self.message_bytes));
         loop {
             if let Some(piece) = deframer.next() {
-                return Ok(Some(self.took(piece, skips_handle)));
+                return Ok(Some(self.took(piece, std::mem::take(partial_has_handle))));
             }
+            *partial_has_handle |= std::mem::take(got_handle) && deframer.is_amid_frame();
             let read =
                 self.socket.async_io(Interest::READABLE, || stream::recv(self.socket.as_fd(), deframer));
             match read.await {
@@ -167,8 +170,7 @@ impl NodeChannel {
                     self.close();
                     return Ok(None);
                 }
-                // The kernel ends a read with the bytes a descriptor came with: they belong to the last message.
-                Ok(read) => *skips_handle |= read.descriptors > 0 && deframer.is_skipping(),
+                Ok(read) => *got_handle = read.descriptors > 0,
                 Err(error) => {
                     self.close();
                     return Err(error);
@@ -177,7 +179,7 @@ impl NodeChannel {
         }
     }
 
-    fn took(&self, piece: Piece, skips_handle: &mut bool) -> FromWorker {
+    fn took(&self, piece: Piece, had_handle: bool) -> FromWorker {
         let message = match piece {
             Piece::Frame(frame) => decode(self.serialization, frame),
             Piece::TooLong(bytes) => {
@@ -186,7 +188,7 @@ impl NodeChannel {
                     limit = self.message_bytes,
                     "skipped a Node worker's message: too long"
                 );
-                if std::mem::take(skips_handle) {
+                if had_handle {
                     self.confirm_handle();
                 }
                 return FromWorker::TooLong { bytes };

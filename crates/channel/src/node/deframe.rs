@@ -39,9 +39,9 @@ impl Deframer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Whether what was pushed last ended within a frame that is being dropped.
-    pub(super) fn is_skipping(&self) -> bool {
-        self.skipping.is_some()
+    /// Whether a part of a frame was pushed, once there is no whole one left.
+    pub(super) fn is_amid_frame(&self) -> bool {
+        self.skipping.is_some() || !self.bytes.is_empty()
     }
 
     pub(super) fn next(&mut self) -> Option<Piece> {
