@@ -318,9 +318,9 @@ impl<'a> Connection<'a> {
             }
             End::ClientGone => {
                 counters.client_gone.add();
-                // Its leg ends with it, and at a poll that breaks off the engine ends the session.
+                // Its leg ends with it, and at a poll that breaks off the engine ends the session, most of the time.
                 if let Some(session) = exchange.about.session.as_ref().filter(|_| exchange.about.poll) {
-                    shared.sids.forget(session);
+                    session.abandon(shared.now());
                 }
                 After::Close
             }
