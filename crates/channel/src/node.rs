@@ -11,9 +11,13 @@ mod decode;
 mod deframe;
 mod encode;
 mod fields;
+#[cfg(test)]
+mod frame_tests;
 mod json;
 mod message;
 mod outbox;
+#[cfg(test)]
+mod outbox_tests;
 mod stream;
 mod v8;
 

@@ -38,9 +38,8 @@ impl Port {
     }
 
     pub(crate) fn load(&self) -> Sessions {
-        let Some(load) = self.front.load_of(self.id) else { return Sessions::default() };
-        let (polling, websocket) = (load.learned, load.relayed);
-        Sessions { total: polling.saturating_add(websocket), polling, websocket }
+        let polling = self.front.learned(self.id);
+        Sessions { total: polling, polling, websocket: 0 }
     }
 }
 

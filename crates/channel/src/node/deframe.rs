@@ -56,6 +56,7 @@ impl Deframer {
             }
             return None;
         };
+        self.searched = 0;
         if length > self.limit as u64 {
             self.skipping = Some(Skipping { size: length, left: Some(length) });
             return self.next();
@@ -65,7 +66,6 @@ impl Deframer {
             self.bytes.reserve(length - self.bytes.len());
             return None;
         }
-        self.searched = 0;
         Some(Piece::Frame(self.bytes.split_to(length).freeze()))
     }
 

@@ -202,7 +202,7 @@ pub struct Query {
     pub ticket_keys: Option<String>,
     /// The query had data at all: the server is a TLS server.
     pub data_given: bool,
-    /// libuv's flags for binding (1: IPv6 only). Always 0 before Node 22.
+    /// libuv's flags for binding (1: IPv6 only); 0 when the worker's Node does not tell.
     pub flags: i64,
 }
 

@@ -9,6 +9,8 @@
 //! - While all bytes from the beginning of the last confirmed announcement up to the end of the new one fit into a
 //!   read, the new one is not cut: every read that could begin from then on reaches beyond it.
 //!
+//! Both need such a message to be one write. It is short: the kernel takes all of it or nothing.
+//!
 //! A message that announces a descriptor and brings none (a ping) would take that of another: it goes alone.
 
 use std::collections::VecDeque;
