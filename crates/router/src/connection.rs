@@ -318,6 +318,10 @@ impl<'a> Connection<'a> {
             }
             End::ClientGone => {
                 counters.client_gone.add();
+                // Its leg ends with it, and at a poll that breaks off the engine ends the session, most of the time.
+                if let Some(session) = exchange.about.session.as_ref().filter(|_| exchange.about.poll) {
+                    session.abandon(shared.now());
+                }
                 After::Close
             }
             End::Stalled { silent } => {

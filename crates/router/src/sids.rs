@@ -15,6 +15,8 @@ use crate::backend::{BackendId, Leg};
 const SHARDS: usize = 64;
 /// An upgraded session is polled no more; what is late still finds its owner for this long, in seconds.
 const UPGRADED_TTL: u32 = 60;
+/// Whose client went away amid a poll gets this long to come back, in seconds: most workers end the session then.
+const ABANDONED_TTL: u32 = 5;
 /// Who still polls this long after its upgrade, in seconds, was not upgraded.
 const UPGRADE_FAILED: u32 = 10;
 
@@ -58,13 +60,15 @@ struct State {
     expires: u32,
     upgraded: Option<u32>,
     over: bool,
+    /// Its client went away while its poll waited, and has not come back.
+    away: bool,
     /// The leg on which a poll waits for its answer.
     poll: Option<Arc<Leg>>,
 }
 
 impl State {
     fn counts(&self) -> bool {
-        self.upgraded.is_none() && !self.over
+        self.upgraded.is_none() && !self.over && !self.away
     }
 }
 
@@ -72,16 +76,27 @@ impl Session {
     /// A request for it has come. `polls`: one that only a session makes that is not upgraded.
     pub(crate) fn touch(&self, now: u32, polls: bool) {
         let mut state = self.state.lock();
+        let counted = state.counts();
+        state.away = false;
         if polls
-            && !state.over
             && let Some(at) = state.upgraded
             && now.saturating_sub(at) > UPGRADE_FAILED
         {
             state.upgraded = None;
+        }
+        if !counted && state.counts() {
             self.owner.polling.fetch_add(1, Ordering::Relaxed);
         }
         let ttl = if state.upgraded.is_some() { UPGRADED_TTL } else { self.ttl };
         state.expires = now.saturating_add(ttl);
+    }
+
+    /// Its client went away while its poll waited. It does not count until it comes back.
+    pub(crate) fn abandon(&self, now: u32) {
+        let mut state = self.state.lock();
+        self.uncount(&state);
+        state.away = true;
+        state.expires = state.expires.min(now.saturating_add(ABANDONED_TTL));
     }
 
     /// Its websocket went to the worker.
@@ -197,7 +212,8 @@ impl Sids {
 
     /// Remembers a session. One of the same name is forgotten.
     pub(crate) fn learn(&self, sid: &[u8], owner: &Arc<Owner>, ttl: u32, now: u32) {
-        let state = State { expires: now.saturating_add(ttl), upgraded: None, over: false, poll: None };
+        let state =
+            State { expires: now.saturating_add(ttl), upgraded: None, over: false, away: false, poll: None };
         let session = Session { sid: sid.into(), owner: owner.clone(), ttl, state: Mutex::new(state) };
         owner.polling.fetch_add(1, Ordering::Relaxed);
         let before = self.shard(sid).lock().replace(Entry(Arc::new(session)));

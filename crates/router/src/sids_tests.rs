@@ -42,6 +42,22 @@ fn a_session_is_remembered_until_it_was_silent_for_its_time() {
 }
 
 #[test]
+fn a_client_that_left_its_poll_has_to_come_back_soon() {
+    let (sids, worker) = (Sids::new(10), owner(0));
+    for name in [b"a", b"b"] {
+        sids.learn(name, &worker, 1000, 0);
+        sids.find(name).unwrap().abandon(10);
+        sids.find(name).unwrap().abandon(10);
+    }
+    assert_eq!(worker.polling(), 0);
+    sweep(&sids, 15);
+    sids.find(b"a").unwrap().touch(15, true);
+    sweep(&sids, 16);
+    assert!(sids.find(b"a").is_some() && sids.find(b"b").is_none());
+    assert_eq!(worker.polling(), 1);
+}
+
+#[test]
 fn an_upgraded_session_does_not_count_and_goes_soon() {
     let (sids, worker) = (Sids::new(10), owner(0));
     sids.learn(b"a", &worker, 1000, 0);

@@ -230,6 +230,22 @@ async fn a_session_that_ends_is_forgotten() {
 }
 
 #[tokio::test]
+async fn who_leaves_amid_a_poll_does_not_count_until_it_comes_back() {
+    let cluster = learning(1);
+    cluster.get(NEW).await;
+    let mut peer = cluster.connect().await;
+    peer.write(get("/hang?EIO=4&transport=polling&sid=s0").as_bytes()).await.unwrap();
+    until("it polls", || cluster.workers[0].requests() == 2).await;
+    // Ended at once, it would be one that only sends no more.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(peer);
+    until("the worker is told", || cluster.workers[0].aborted.load(Ordering::SeqCst) == 1).await;
+    until("it does not count", || cluster.front.learned(id(0)) == 0).await;
+    assert_eq!(text(&cluster.get(&format!("{NEW}&sid=s0")).await.1), "0.0");
+    assert_eq!(cluster.front.learned(id(0)), 1);
+}
+
+#[tokio::test]
 async fn the_table_is_bounded() {
     let cluster = cluster_of([Worker::learning(0)], Serve::Http, |config| config.limits.learned_sids = 2);
     for name in ["a", "b"] {

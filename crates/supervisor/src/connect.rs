@@ -1,7 +1,6 @@
 //! Makes a worker's link before there is a worker: what it inherits, and what tells it so.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use sundew_router::BackendId;
 
 use crate::bind;
 use crate::dispatcher::State;
-use crate::ecosystem::{AppConfig, Kind, Serialization};
+use crate::ecosystem::{self, AppConfig, Kind, Serialization};
 use crate::link::Link;
 use crate::native::Native;
 use crate::node::Node;
@@ -57,18 +56,13 @@ impl State {
                 Ok((Link::Port(port), Inheritance { vars, ..Inheritance::default() }))
             }
             // As pm2 does: a Node program on its own can send and receive messages too.
-            Kind::None if is_node(&config.interpreter) => {
+            Kind::None if ecosystem::is_node(&config.interpreter) => {
                 let (node, inheritance) = node(app, id, config, false, None)?;
                 Ok((Link::Node(node), inheritance))
             }
             Kind::None => Ok((Link::Off, Inheritance::default())),
         }
     }
-}
-
-fn is_node(interpreter: &[String]) -> bool {
-    let name = interpreter.first().and_then(|path| Path::new(path).file_name()?.to_str());
-    matches!(name, Some("node" | "nodejs"))
 }
 
 fn failed(error: std::io::Error) -> String {

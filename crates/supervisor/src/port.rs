@@ -38,8 +38,9 @@ impl Port {
     }
 
     pub(crate) fn load(&self) -> Sessions {
-        let polling = self.front.learned(self.id);
-        Sessions { total: polling, polling, websocket: 0 }
+        let Some(load) = self.front.load_of(self.id) else { return Sessions::default() };
+        let (polling, websocket) = (load.learned, load.relayed);
+        Sessions { total: polling.saturating_add(websocket), polling, websocket }
     }
 }
 

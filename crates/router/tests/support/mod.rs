@@ -485,11 +485,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
 /// Waits until something holds.
 pub async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..2000 {
+    for _ in 0..4000 {
         if holds() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("did not happen within 10 s: {what}");
+    panic!("did not happen within 20 s: {what}");
 }

@@ -17,6 +17,8 @@ pub struct Context {
     pub cpus: u32,
     /// `--env NAME`.
     pub env_name: Option<String>,
+    /// The command as it was typed, for files that look at it.
+    pub command: Vec<String>,
 }
 
 /// Variables that say something about the process they were given to, and nothing about its children.
@@ -43,7 +45,8 @@ impl Context {
         // The processor mask and the cgroup's quota count, the host's number of CPUs does not.
         let cpus =
             std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-        Ok(Self { cwd: std::env::current_dir()?, env, unreadable_env, cpus, env_name })
+        let command = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        Ok(Self { cwd: std::env::current_dir()?, env, unreadable_env, cpus, env_name, command })
     }
 
     /// A path as the user wrote it: `~` is `$HOME`, what is relative is so to `base`.
@@ -84,7 +87,14 @@ mod tests {
     #[test]
     fn paths_as_written() {
         let env = BTreeMap::from([("HOME".to_owned(), "/home/me".to_owned())]);
-        let context = Context { cwd: "/w".into(), env, unreadable_env: Vec::new(), cpus: 1, env_name: None };
+        let context = Context {
+            cwd: "/w".into(),
+            env,
+            unreadable_env: Vec::new(),
+            cpus: 1,
+            env_name: None,
+            command: Vec::new(),
+        };
         let path = |written| context.path(written, Path::new("/w/x"));
         assert_eq!(path("~/a"), Path::new("/home/me/a"));
         assert_eq!(path("~"), Path::new("/home/me"));

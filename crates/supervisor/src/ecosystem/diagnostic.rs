@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::node;
+
 /// The longest piece of a source line that is shown, in characters.
 const LINE_LIMIT: usize = 100;
 
@@ -18,6 +20,8 @@ pub(super) struct Span {
 pub(super) struct Source {
     pub(super) file: PathBuf,
     pub(super) text: String,
+    /// What was read is not the file, but what came of it: places in it are paths of keys.
+    pub(super) evaluated: bool,
 }
 
 /// A place in a file, with the line to show.
@@ -42,6 +46,8 @@ pub struct Diagnostic {
     pub file: Option<PathBuf>,
     /// Where in it.
     pub place: Option<Place>,
+    /// Where in what it exports, if it was evaluated: `apps[0].instances`.
+    pub path: Option<String>,
     /// The key it is about, as written.
     pub key: Option<String>,
     /// What else is known.
@@ -52,7 +58,8 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), file: None, place: None, key: None, notes: Vec::new(), hint: None }
+        let message = message.into();
+        Self { message, file: None, place: None, path: None, key: None, notes: Vec::new(), hint: None }
     }
 
     pub(super) fn in_file(mut self, file: &Path) -> Self {
@@ -61,7 +68,11 @@ impl Diagnostic {
     }
 
     pub(super) fn at(mut self, source: &Source, span: Span) -> Self {
-        self.place = Some(source.place(span));
+        if source.evaluated {
+            self.path = Some(node::path(&source.text, span)).filter(|path| !path.is_empty());
+        } else {
+            self.place = Some(source.place(span));
+        }
         self.in_file(&source.file)
     }
 
@@ -82,6 +93,30 @@ impl Diagnostic {
 }
 
 impl Source {
+    pub(super) fn new(file: PathBuf, text: String) -> Self {
+        Self { file, text, evaluated: false }
+    }
+
+    /// What a place is called in a sentence.
+    pub(super) fn called(&self, span: Span) -> String {
+        match self.evaluated {
+            true => node::path(&self.text, span),
+            false => format!("in line {}", self.place(span).line),
+        }
+    }
+
+    /// The byte at a line and a column, both from 1; the column in UTF-16 units, as JavaScript counts.
+    pub(super) fn offset(&self, line: usize, column: usize) -> usize {
+        let start: usize = self.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let mut units = 1;
+        let before = self.text[start..].chars().take_while(|c| {
+            let here = units;
+            units += c.len_utf16();
+            here < column && *c != '\n'
+        });
+        start + before.map(char::len_utf8).sum::<usize>()
+    }
+
     /// The place of a range. A range over several lines is shown as far as its first line goes.
     pub(super) fn place(&self, span: Span) -> Place {
         let start = floor(&self.text, span.start);
@@ -114,7 +149,10 @@ impl fmt::Display for Diagnostic {
                     write!(f, "\n{:gutter$}--> {}:{}:{}", "", file.display(), place.line, place.column)?;
                     place.show(f, gutter)?;
                 }
-                None => write!(f, "\n --> {}", file.display())?,
+                None => {
+                    write!(f, "\n --> {}", file.display())?;
+                    self.path.iter().try_for_each(|path| write!(f, ": {path}"))?;
+                }
             }
         }
         for note in &self.notes {
@@ -176,7 +214,7 @@ mod tests {
     use super::*;
 
     fn show(text: &str, start: usize, end: usize) -> String {
-        let source = Source { file: PathBuf::from("a.json"), text: text.to_owned() };
+        let source = Source::new(PathBuf::from("a.json"), text.to_owned());
         Diagnostic::new("bad").at(&source, Span { start, end }).hint("do it well").to_string()
     }
 
@@ -210,5 +248,15 @@ mod tests {
     fn a_place_behind_the_end_is_shown() {
         assert!(show("{", 1, 1).contains("a.json:1:2"));
         assert!(show("", 0, 0).contains("a.json:1:1"));
+    }
+
+    #[test]
+    fn lines_and_columns_become_bytes() {
+        let source = Source::new(PathBuf::new(), "ab\nc\u{1f600}de\n".to_owned());
+        assert_eq!(source.offset(1, 2), 1);
+        assert_eq!(source.offset(2, 1), 3);
+        assert_eq!(source.offset(2, 4), 8, "one character of two units");
+        assert_eq!(source.offset(2, 99), 10);
+        assert_eq!(source.offset(99, 1), 11);
     }
 }

@@ -8,6 +8,7 @@ use super::coerce::{Given, Reader};
 use super::config::AppConfig;
 use super::context::Context;
 use super::diagnostic::{Diagnostic, Report, Source, Span};
+use super::evaluate::{PATIENCE, evaluate};
 use super::keys;
 use super::node::{self, EXAMPLE, Node, Property, Value};
 use super::resolve::resolve;
@@ -72,21 +73,27 @@ pub struct Flags {
 
 /// Whether an argument of `start` means an ecosystem file: pm2's rule, by what is in the name.
 pub fn is_file(argument: &str) -> bool {
-    argument == "-" || argument.contains(".json") || unsupported(argument).is_some()
+    argument == "-" || syntax(argument).is_some()
 }
 
-fn unsupported(argument: &str) -> Option<&'static str> {
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Syntax {
+    Json,
+    JavaScript,
+    Yaml,
+}
+
+fn syntax(name: &str) -> Option<Syntax> {
     let kinds = [
-        (".config.js", "JavaScript"),
-        (".config.cjs", "JavaScript"),
-        (".config.mjs", "JavaScript"),
-        (".yml", "YAML"),
-        (".yaml", "YAML"),
+        (".json", Syntax::Json),
+        (".config.js", Syntax::JavaScript),
+        (".config.cjs", Syntax::JavaScript),
+        (".config.mjs", Syntax::JavaScript),
+        (".yml", Syntax::Yaml),
+        (".yaml", Syntax::Yaml),
     ];
-    kinds
-        .iter()
-        .find(|(part, _)| argument.contains(part) && !argument.contains(".json"))
-        .map(|(_, kind)| *kind)
+    kinds.iter().find(|(part, _)| name.contains(part)).map(|(_, syntax)| *syntax)
 }
 
 /// Reads a file; `-` is standard input.
@@ -134,16 +141,11 @@ fn finish(apps: Vec<AppConfig>, report: Report, context: &Context) -> Result<Eco
 
 fn read(file: &Path, context: &Context) -> Result<Source, Box<Diagnostic>> {
     let shown = file.display();
-    if let Some(kind) = file.to_str().and_then(unsupported) {
-        let convert = match kind {
-            "JavaScript" => format!(
-                "node -p 'JSON.stringify(require(\"{}\"), null, 2)' > pm2.json",
-                context.cwd.join(file).display()
-            ),
-            _ => "write it as JSON: every key keeps its name".to_owned(),
-        };
-        let message = format!("ecosystem files in {kind} are not supported yet: {shown}");
-        return Err(Box::new(Diagnostic::new(message).hint(convert)));
+    let syntax = file.to_str().and_then(syntax);
+    if syntax == Some(Syntax::Yaml) {
+        let message = format!("ecosystem files in YAML are not supported yet: {shown}");
+        let hint = "write it as JSON: every key keeps its name";
+        return Err(Box::new(Diagnostic::new(message).hint(hint)));
     }
     let failed = |error: io::Error| {
         let diagnostic = match error.kind() {
@@ -164,6 +166,10 @@ fn read(file: &Path, context: &Context) -> Result<Source, Box<Diagnostic>> {
             let message = format!("{shown} is a directory: name the ecosystem file in it");
             return Err(Box::new(Diagnostic::new(message)));
         }
+        if syntax == Some(Syntax::JavaScript) {
+            let text = evaluate(file, context, MAX_FILE, PATIENCE)?;
+            return Ok(Source { evaluated: true, ..Source::new(file.to_owned(), text) });
+        }
         opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
         file.to_owned()
     };
@@ -173,7 +179,7 @@ fn read(file: &Path, context: &Context) -> Result<Source, Box<Diagnostic>> {
     }
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).map(<[u8]>::to_vec).unwrap_or(bytes);
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Source { file: named, text }),
+        Ok(text) => Ok(Source::new(named, text)),
         Err(_) => Err(Box::new(Diagnostic::new(format!("{shown} is no UTF-8 text")))),
     }
 }
@@ -235,9 +241,7 @@ fn apps(source: &Source, context: &Context, flags: &Flags, report: &mut Report) 
 fn twice(name: &str, at: Option<Span>, first: Option<Span>, reader: &Reader<'_>) -> Diagnostic {
     let diagnostic = reader.about("name", at, format!("two apps have the name `{name}`"));
     let diagnostic = match (reader.source, first) {
-        (Some(source), Some(first)) => {
-            diagnostic.note(format!("the first one is in line {}", source.place(first).line))
-        }
+        (Some(source), Some(first)) => diagnostic.note(format!("the first one is {}", source.called(first))),
         _ => diagnostic,
     };
     diagnostic.hint("give one of them another `name`, or one of them more `instances`")
@@ -285,6 +289,8 @@ fn entries<'a>(root: &'a Node, reader: &mut Reader<'_>) -> Option<&'a [Node]> {
 }
 
 fn top_level(properties: &[Property], reader: &mut Reader<'_>) {
+    let file = reader.source.and_then(|source| source.file.file_name());
+    let package = file.is_some_and(|name| name == "package.json");
     for property in properties {
         match property.name.as_str() {
             "apps" | "pm2" => {}
@@ -293,6 +299,8 @@ fn top_level(properties: &[Property], reader: &mut Reader<'_>) {
                 let warning = reader.about(&property.name, property.name_at, message);
                 reader.report.warn(warning);
             }
+            // The file has another purpose, and its other keys are that one's.
+            _ if package => {}
             name => unknown(property, keys::nearest(name, TOP_LEVEL).map(|near| (*near).to_owned()), reader),
         }
     }

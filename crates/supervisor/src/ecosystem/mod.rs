@@ -7,17 +7,24 @@
 //! Everything found on the way is a [`Diagnostic`] with its place. All of it happens in the command, in the user's shell;
 //! the daemon gets the [`AppConfig`] and never looks at the user's files.
 
+mod answer;
 mod coerce;
 mod config;
 mod context;
 mod diagnostic;
+mod evaluate;
 mod keys;
+mod kind;
+mod line;
 mod load;
 mod node;
+mod npm;
 mod options;
 mod resolve;
+mod runtime;
 mod script;
 mod settings;
+mod shell;
 mod sundew;
 #[cfg(test)]
 mod tests;
@@ -28,4 +35,4 @@ pub use diagnostic::{Diagnostic, Place};
 pub use load::{Ecosystem, Flag, Flags, Invalid, is_file, load, program};
 pub use options::{Affinity, Balance, Limits, Serialization, SundewOptions};
 pub use resolve::MAX_INSTANCES;
-pub(crate) use script::is_node;
+pub(crate) use runtime::is_node;

@@ -98,6 +98,41 @@ pub(super) fn parse(source: &Source) -> Result<Node, Box<Diagnostic>> {
     }
 }
 
+/// The way to a place in a text that can be parsed: `apps[0].env.PORT`. Empty for the whole of it.
+pub(super) fn path(text: &str, span: Span) -> String {
+    let parsed = jsonc_parser::parse_to_ast(text, &CollectOptions::default(), &ParseOptions::default());
+    let Some(value) = parsed.ok().and_then(|result| result.value) else { return String::new() };
+    let mut node = &convert(&value);
+    let mut path = String::new();
+    let within = |at: Option<Span>| at.is_some_and(|at| at.start <= span.start && span.end <= at.end);
+    loop {
+        node = match &node.value {
+            Value::List(items) => match items.iter().position(|item| within(item.at)) {
+                Some(at) => {
+                    path.push_str(&format!("[{at}]"));
+                    &items[at]
+                }
+                None => return path,
+            },
+            Value::Object(properties) => {
+                let here = |property: &&Property| within(property.name_at) || within(property.node.at);
+                match properties.iter().find(here) {
+                    Some(property) => {
+                        let dot = if path.is_empty() { "" } else { "." };
+                        path.push_str(&format!("{dot}{}", property.name));
+                        if within(property.name_at) {
+                            return path;
+                        }
+                        &property.node
+                    }
+                    None => return path,
+                }
+            }
+            _ => return path,
+        };
+    }
+}
+
 /// The smallest file that works, for hints.
 pub(super) const EXAMPLE: &str =
     r#"the smallest file is { "apps": [ { "name": "web", "script": "./server", "instances": 4 } ] }"#;
@@ -123,4 +158,23 @@ fn convert(value: &ast::Value<'_>) -> Node {
         ),
     };
     Node { value, at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_place() {
+        let text = r#"{"apps":[{"name":"a"},{"env":{"PORT":80}}]}"#;
+        let way = |part: &str| {
+            let start = text.find(part).unwrap();
+            path(text, Span { start, end: start + part.len() })
+        };
+        assert_eq!(way("80"), "apps[1].env.PORT");
+        assert_eq!(way("\"PORT\""), "apps[1].env.PORT");
+        assert_eq!(way(r#"{"name":"a"}"#), "apps[0]");
+        assert_eq!(way("\"apps\""), "apps");
+        assert_eq!(way(text), "");
+    }
 }

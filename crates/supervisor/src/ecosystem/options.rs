@@ -89,7 +89,7 @@ pub struct SundewOptions {
     ///
     /// [`AppConfig::sticky_port`]: crate::ecosystem::AppConfig::sticky_port
     pub port: Option<u16>,
-    /// `hungAfter`: a Node.js worker that does not answer for so long gets no new sessions; 0 is never.
+    /// `hungAfter`: a Node.js worker that does not answer for so long gets no new sessions. At least 100.
     pub hung_after: Milliseconds,
     /// `hungRestart`: a Node.js worker that does not answer for so long is started anew; 0 is never.
     pub hung_restart: Milliseconds,
@@ -184,7 +184,7 @@ impl From<&sundew_router::Limits> for Limits {
             idle_leg_timeout: ms(limits.idle_leg_timeout),
             linger_bytes: limits.linger_bytes,
             linger_timeout: ms(limits.linger_timeout),
-            learned_sids: 1_000_000,
+            learned_sids: count(limits.learned_sids),
             ipc_message_bytes: 16 << 20,
             ipc_queue_bytes: 64 << 20,
             ipc_handles_in_flight: 8,
@@ -207,7 +207,7 @@ impl From<&Limits> for sundew_router::Limits {
             idle_leg_timeout: Duration::from_millis(limits.idle_leg_timeout),
             linger_bytes: limits.linger_bytes,
             linger_timeout: Duration::from_millis(limits.linger_timeout),
-            ..Self::default()
+            learned_sids: count(limits.learned_sids),
         }
     }
 }

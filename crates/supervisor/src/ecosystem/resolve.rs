@@ -7,7 +7,10 @@ use super::coerce::{Given, Instances, Reader};
 use super::config::{AppConfig, ExecMode, Kind, LogFile, LogFormat};
 use super::context::Context;
 use super::diagnostic::{Diagnostic, Span};
-use super::script::{self, Places, Which};
+use super::kind::{self, About, Cannot};
+use super::npm::{self, Found, Typed};
+use super::runtime;
+use super::script::{self, Places, Program, Wanted, Which};
 use super::settings::{FilterEnv, Settings};
 
 /// The most instances of an app: the place of a worker is one byte of its session ids.
@@ -44,36 +47,28 @@ pub(super) fn resolve(
     };
     let name = name(&settings, script, context, reader)?;
     let cwd = working_folder(settings.cwd.as_ref(), folder, context, reader)?;
-    let places = Places { cwd: &cwd, folder };
-    let found = script::find(script, settings.interpreter.as_ref(), settings.node_args, &places, context);
-    let program = match found {
-        Ok(program) => program,
-        Err((diagnostic, which)) => {
-            let given = match which {
-                Which::Interpreter => settings.interpreter.as_ref(),
-                Which::Script => None,
+    let app = App { name: &name, script, cwd: &cwd, folder };
+    let Started { program, args, env: own_env, bins, cwd: runs_in } =
+        started(&app, &settings, context, reader)?;
+    let exec_mode = kind::exec_mode(&settings, &program.runtime);
+    let kind = match kind::kind(&settings, exec_mode, &program.runtime) {
+        Ok(kind) => kind,
+        Err(Cannot { about, diagnostic }) => {
+            let (key, at) = match (about, &settings.kind, &settings.interpreter) {
+                (About::Kind, Some(given), _) => (&given.key, given.at),
+                (_, _, Some(given)) => (&given.key, given.at),
+                _ => (&script.key, script.at),
             };
-            let given = given.unwrap_or(script);
-            let about = reader.about(&given.key, given.at, format!("app `{name}`: {}", diagnostic.message));
-            reader.report.error(Diagnostic { notes: diagnostic.notes, hint: diagnostic.hint, ..about });
+            app.fails(key, at, *diagnostic, reader);
             return None;
         }
     };
-    let exec_mode = exec_mode(&settings.exec_mode, &settings.instances, &program.interpreter);
-    let kind = match (&settings.kind, exec_mode) {
-        (Some(kind), _) => kind.value,
-        (None, ExecMode::Cluster) => Kind::Native,
-        (None, ExecMode::Fork) => Kind::None,
-    };
-    if kind == Kind::Native && script::is_node(&program.interpreter) {
-        let message = format!("app `{name}`: Node.js in cluster mode is not built yet");
-        let diagnostic = reader.about(&script.key, script.at, message);
-        reader.report.error(diagnostic.hint(
-            "`\"exec_mode\": \"fork\"` runs it supervised and without a shared port; a cluster needs a Rust program with sundew::Listener",
-        ));
-        return None;
-    }
+    unused(&settings, kind, &program.interpreter, reader);
     let instances = instances(settings.instances.as_ref(), context, reader)?;
+    let mut env =
+        environment(&settings.env, &settings.env_named, settings.filter_env.as_ref(), settings.port, context);
+    env.extend(own_env);
+    put_before(&mut env, &bins);
     let fork = exec_mode == ExecMode::Fork && settings.instances.is_none();
     let disabled = settings.disable_logs == Some(true);
     let log = |given: &Option<Given<String>>| match given {
@@ -84,18 +79,12 @@ pub(super) fn resolve(
     };
     let time = settings.time.unwrap_or(false).then(|| TIME_FORMAT.to_owned());
     Some(AppConfig {
-        env: environment(
-            &settings.env,
-            &settings.env_named,
-            settings.filter_env.as_ref(),
-            settings.port,
-            context,
-        ),
+        env,
         namespace: settings.namespace.map_or_else(|| "default".to_owned(), |given| given.value),
         file: reader.source.map(|source| context.cwd.join(&source.file)),
         script: program.script,
         interpreter: program.interpreter,
-        args: settings.args.unwrap_or_default(),
+        args,
         exec_mode,
         kind,
         instances,
@@ -121,9 +110,155 @@ pub(super) fn resolve(
         log_date_format: settings.log_date_format.map(|given| given.value).or(time),
         log_format: settings.log_format.unwrap_or(LogFormat::Raw),
         sundew: settings.sundew,
+        cwd: runs_in,
         name,
-        cwd,
     })
+}
+
+/// What is said about an app.
+struct App<'a> {
+    name: &'a str,
+    script: &'a Given<String>,
+    cwd: &'a Path,
+    folder: Option<&'a Path>,
+}
+
+impl App<'_> {
+    fn fails(&self, key: &str, at: Option<Span>, found: Diagnostic, reader: &mut Reader<'_>) {
+        let error = self.about(key, at, found, reader);
+        reader.report.error(error);
+    }
+
+    fn about(&self, key: &str, at: Option<Span>, found: Diagnostic, reader: &Reader<'_>) -> Diagnostic {
+        let about = reader.about(key, at, format!("app `{}`: {}", self.name, found.message));
+        Diagnostic { notes: found.notes, hint: found.hint, ..about }
+    }
+}
+
+/// What is started.
+struct Started {
+    program: Program,
+    args: Vec<String>,
+    /// Variables that go before the app's own.
+    env: Vec<(String, String)>,
+    /// Folders that go before its `PATH`.
+    bins: Vec<PathBuf>,
+    cwd: PathBuf,
+}
+
+/// Finds the program. A package manager in cluster mode is replaced by what it would run.
+fn started(
+    app: &App<'_>,
+    settings: &Settings,
+    context: &Context,
+    reader: &mut Reader<'_>,
+) -> Option<Started> {
+    let places = Places { cwd: app.cwd, folder: app.folder };
+    let mut args = settings.args.clone().unwrap_or_default();
+    let node_args = settings.node_args.clone().unwrap_or_default();
+    let cluster = kind::wants_cluster(settings);
+    let mut script = app.script.clone();
+    let exists = context.path(&script.value, app.cwd).is_file();
+    match npm::typed(&script.value, &args).filter(|_| !exists) {
+        Some(Typed::Manager { tool, args: words }) if !cluster => {
+            script.value = tool;
+            args = words;
+        }
+        Some(typed) => {
+            return match npm::resolve(&typed, &places, context) {
+                Ok(found) => resolved(app, found, node_args, settings, context, reader),
+                Err(diagnostic) => {
+                    let fork = "in fork mode a package manager runs as it is";
+                    let diagnostic = match typed {
+                        Typed::Manager { .. } => diagnostic.note(fork),
+                        Typed::Node(_) => *diagnostic,
+                    };
+                    app.fails(&script.key, script.at, diagnostic, reader);
+                    None
+                }
+            };
+        }
+        None => {}
+    }
+    let wanted = Wanted { interpreter: settings.interpreter.as_ref(), node_args: &node_args, cluster };
+    match script::find(&script, &wanted, &places, context) {
+        Ok(program) => {
+            Some(Started { program, args, env: Vec::new(), bins: Vec::new(), cwd: app.cwd.to_owned() })
+        }
+        Err((diagnostic, which)) => {
+            let given = match which {
+                Which::Interpreter => settings.interpreter.as_ref(),
+                Which::Script => None,
+            };
+            let given = given.unwrap_or(&script);
+            app.fails(&given.key, given.at, *diagnostic, reader);
+            None
+        }
+    }
+}
+
+/// A script of `package.json` as a program of node.
+fn resolved(
+    app: &App<'_>,
+    found: Found,
+    mut node_args: Vec<String>,
+    settings: &Settings,
+    context: &Context,
+    reader: &mut Reader<'_>,
+) -> Option<Started> {
+    let Found { script, node, flags, args, env, bins, cwd, warnings } = found;
+    for warning in warnings {
+        let warning = app.about(&app.script.key, app.script.at, warning, reader);
+        reader.report.warn(warning);
+    }
+    // npm is no program of its own, and the interpreter most often given for it is `none`.
+    let given = settings.interpreter.as_ref().filter(|given| given.value != "none");
+    let key = given.map_or("interpreter", |given| given.key.as_str()).to_owned();
+    let interpreter = Given {
+        value: given.map_or(node, |given| given.value.clone()),
+        key,
+        at: given.map_or(app.script.at, |given| given.at),
+    };
+    node_args.extend(flags);
+    let mut context = context.clone();
+    put_before(&mut context.env, &bins);
+    let wanted = Wanted { interpreter: Some(&interpreter), node_args: &node_args, cluster: true };
+    let script =
+        Given { value: script.display().to_string(), key: app.script.key.clone(), at: app.script.at };
+    match script::find(&script, &wanted, &Places { cwd: &cwd, folder: None }, &context) {
+        Ok(program) => Some(Started { program, args, env, bins, cwd }),
+        Err((diagnostic, _)) => {
+            app.fails(&app.script.key, app.script.at, *diagnostic, reader);
+            None
+        }
+    }
+}
+
+/// Puts folders before a `PATH`.
+fn put_before(env: &mut BTreeMap<String, String>, folders: &[PathBuf]) {
+    if folders.is_empty() {
+        return;
+    }
+    let before = env.get("PATH").cloned().unwrap_or_default();
+    let all = folders.iter().cloned().chain(std::env::split_paths(&before));
+    if let Some(path) = std::env::join_paths(all).ok().and_then(|path| path.into_string().ok()) {
+        env.insert("PATH".to_owned(), path);
+    }
+}
+
+/// Warns of what only Node.js programs have.
+fn unused(settings: &Settings, kind: Kind, interpreter: &[String], reader: &mut Reader<'_>) {
+    let why = match kind {
+        Kind::Node => return,
+        Kind::None if runtime::is_node(interpreter) => return,
+        Kind::Port => "workers of kind port have no channel",
+        Kind::Native | Kind::None => "it is about Node.js programs",
+    };
+    for given in &settings.node_only {
+        let message = format!("`{}` has no effect: {why}", given.key);
+        let warning = reader.about(&given.key, given.at, message);
+        reader.report.warn(warning);
+    }
 }
 
 /// The folder a file is in; for standard input the shell's.
@@ -188,21 +323,6 @@ fn working_folder(
     }
     reader.report.error(diagnostic);
     None
-}
-
-fn exec_mode(
-    given: &Option<Given<ExecMode>>,
-    instances: &Option<Given<Instances>>,
-    interpreter: &[String],
-) -> ExecMode {
-    match given {
-        Some(given) => given.value,
-        // pm2 infers this for Node alone; programs that need nothing to run them are this cluster's natives.
-        None if instances.is_some() && (interpreter.is_empty() || script::is_node(interpreter)) => {
-            ExecMode::Cluster
-        }
-        None => ExecMode::Fork,
-    }
 }
 
 fn instances(given: Option<&Given<Instances>>, context: &Context, reader: &mut Reader<'_>) -> Option<u32> {

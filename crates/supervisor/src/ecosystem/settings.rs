@@ -60,6 +60,8 @@ pub(super) struct Settings {
     pub(super) time: Option<bool>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) kind: Option<Given<Kind>>,
+    /// What was written and is about Node.js workers only.
+    pub(super) node_only: Vec<Given<()>>,
     pub(super) sundew: SundewOptions,
 }
 
@@ -161,7 +163,12 @@ impl Settings {
             "exp_backoff_restart_delay" => self.exp_backoff_restart_delay = reader.time(written, node, 0),
             "stop_exit_codes" => self.stop_exit_codes = reader.exit_codes(written, node),
             "kill_timeout" => self.kill_timeout = reader.time(written, node, 0),
-            "shutdown_with_message" => self.shutdown_with_message = reader.boolean(written, node),
+            "shutdown_with_message" => {
+                self.shutdown_with_message = reader.boolean(written, node);
+                if self.shutdown_with_message == Some(true) {
+                    self.node_only.push(Given { value: (), key: written.to_owned(), at: node.at });
+                }
+            }
             "wait_ready" => self.wait_ready = reader.boolean(written, node),
             "listen_timeout" => self.listen_timeout = reader.time(written, node, 1),
             "treekill" => self.treekill = reader.boolean(written, node),

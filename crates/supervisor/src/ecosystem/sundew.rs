@@ -4,10 +4,34 @@ use super::coerce::{Given, Reader};
 use super::config::Kind;
 use super::keys;
 use super::node::{Node, Property, Value};
-use super::options::{Affinity, Balance, Limits};
+use super::options::{Affinity, Balance, Limits, Serialization};
 use super::settings::{Settings, unknown};
 
-const KEYS: &[&str] = &["kind", "affinity", "balance", "drainTimeout", "letGo", "paths", "limits"];
+const KEYS: &[&str] = &[
+    "kind",
+    "affinity",
+    "balance",
+    "drainTimeout",
+    "letGo",
+    "paths",
+    "preload",
+    "serialization",
+    "port",
+    "hungAfter",
+    "hungRestart",
+    "limits",
+];
+/// Those of them, and of the limits, that are about Node.js workers only.
+const NODE_ONLY: &[&str] = &[
+    "preload",
+    "serialization",
+    "port",
+    "hungAfter",
+    "hungRestart",
+    "ipcMessageBytes",
+    "ipcQueueBytes",
+    "ipcHandlesInFlight",
+];
 const LET_GO: &[&str] = &["batch", "pause"];
 const LIMITS: &[&str] = &[
     "headBytes",
@@ -21,18 +45,83 @@ const LIMITS: &[&str] = &[
     "idleLegTimeout",
     "lingerBytes",
     "lingerTimeout",
+    "learnedSids",
+    "ipcMessageBytes",
+    "ipcQueueBytes",
+    "ipcHandlesInFlight",
 ];
 
 /// The router peeks at heads with a fixed buffer of this size.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
 
+/// Below this a worker that collects garbage counts as hung.
+const MIN_HUNG: u64 = 100;
+
+/// What Node's own messages need.
+const MIN_IPC: u64 = 64 * 1024;
+const MAX_IPC: u64 = 1 << 30;
+
+/// More would be no faster, and descriptors on their way count against a limit of the system.
+const MAX_HANDLES: u64 = 64;
+
 pub(super) fn read(key: &str, node: &Node, settings: &mut Settings, reader: &mut Reader<'_>) {
-    each(key, node, KEYS, reader, |known, written, node, reader| match known {
+    let mut node_only = Vec::new();
+    each(key, node, KEYS, reader, |known, written, node, reader| {
+        note_node_only(known, written, node, &mut node_only);
+        one(known, written, node, settings, &mut node_only, reader);
+    });
+    settings.node_only.append(&mut node_only);
+    let own = &settings.sundew;
+    if own.hung_restart != 0 && own.hung_restart < own.hung_after {
+        let message = format!(
+            "`hungRestart` ({} ms) must be 0 or at least `hungAfter` ({} ms)",
+            own.hung_restart, own.hung_after
+        );
+        let diagnostic = reader.about(key, node.at, message);
+        reader.report.error(diagnostic);
+    }
+    if own.limits.ipc_queue_bytes < own.limits.ipc_message_bytes {
+        let message = format!(
+            "`ipcQueueBytes` ({}) must be at least `ipcMessageBytes` ({}): one message has to fit",
+            own.limits.ipc_queue_bytes, own.limits.ipc_message_bytes
+        );
+        let diagnostic = reader.about(key, node.at, message);
+        reader.report.error(diagnostic);
+    }
+}
+
+fn note_node_only(known: &str, written: &str, node: &Node, list: &mut Vec<Given<()>>) {
+    if NODE_ONLY.contains(&known) {
+        list.push(Given { value: (), key: written.to_owned(), at: node.at });
+    }
+}
+
+fn one(
+    known: &str,
+    written: &str,
+    node: &Node,
+    settings: &mut Settings,
+    node_only: &mut Vec<Given<()>>,
+    reader: &mut Reader<'_>,
+) {
+    match known {
         "kind" => {
-            let kinds = [("native", Kind::Native), ("none", Kind::None)];
-            let kind = reader.word(written, node, &kinds, &["node", "port"]);
+            let kinds =
+                [("node", Kind::Node), ("port", Kind::Port), ("native", Kind::Native), ("none", Kind::None)];
+            let kind = reader.word(written, node, &kinds, &[]);
             settings.kind = kind.map(|value| Given { value, key: written.to_owned(), at: node.at });
         }
+        "preload" => put(&mut settings.sundew.preload, reader.boolean(written, node)),
+        "serialization" => {
+            let words = [("advanced", Serialization::Advanced), ("json", Serialization::Json)];
+            settings.sundew.serialization = reader.word(written, node, &words, &[]).unwrap_or_default();
+        }
+        "port" => {
+            let port = reader.count(written, node, 1, u64::from(u16::MAX));
+            settings.sundew.port = port.and_then(|port| u16::try_from(port).ok());
+        }
+        "hungAfter" => put(&mut settings.sundew.hung_after, reader.time(written, node, MIN_HUNG)),
+        "hungRestart" => put(&mut settings.sundew.hung_restart, reader.time(written, node, 0)),
         "affinity" => {
             let words = [("sid", Affinity::Sid), ("ip", Affinity::Ip), ("none", Affinity::None)];
             settings.sundew.affinity = reader.word(written, node, &words, &[]).unwrap_or_default();
@@ -61,10 +150,11 @@ pub(super) fn read(key: &str, node: &Node, settings: &mut Settings, reader: &mut
         _ => {
             let limits = &mut settings.sundew.limits;
             each(written, node, LIMITS, reader, |known, written, node, reader| {
+                note_node_only(known, written, node, node_only);
                 limit(limits, known, written, node, reader);
             });
         }
-    });
+    }
 }
 
 fn limit(limits: &mut Limits, key: &str, written: &str, node: &Node, reader: &mut Reader<'_>) {
@@ -80,6 +170,14 @@ fn limit(limits: &mut Limits, key: &str, written: &str, node: &Node, reader: &mu
         "idleLegs" => put(&mut limits.idle_legs, count(reader, 0)),
         "idleLegTimeout" => put(&mut limits.idle_leg_timeout, reader.time(written, node, 0)),
         "lingerBytes" => put(&mut limits.linger_bytes, reader.size(written, node, 0, u64::MAX)),
+        "learnedSids" => put(&mut limits.learned_sids, count(reader, 1)),
+        "ipcMessageBytes" => {
+            put(&mut limits.ipc_message_bytes, reader.size(written, node, MIN_IPC, MAX_IPC));
+        }
+        "ipcQueueBytes" => put(&mut limits.ipc_queue_bytes, reader.size(written, node, MIN_IPC, MAX_IPC)),
+        "ipcHandlesInFlight" => {
+            put(&mut limits.ipc_handles_in_flight, reader.count(written, node, 1, MAX_HANDLES));
+        }
         _ => put(&mut limits.linger_timeout, reader.time(written, node, 0)),
     }
 }

@@ -30,7 +30,10 @@ impl Leaver {
     fn sessions(&self) -> u32 {
         match &self.node {
             Some(node) => node.load().total,
-            None => self.doors.iter().map(|front| front.learned(self.backend)).sum(),
+            None => {
+                let loads = self.doors.iter().filter_map(|front| front.load_of(self.backend));
+                loads.map(|load| load.learned + load.relayed).sum()
+            }
         }
     }
 

@@ -234,7 +234,7 @@ fn the_sundew_object() {
     let sandbox = Sandbox::new();
     let app = sandbox.app(
         "sundew: { affinity: 'ip', balance: 'round-robin', drainTimeout: '5s', letGo: { batch: 10, pause: 20 }, \
-         paths: ['/socket.io', '/ws'], limits: { headBytes: '8K', head_timeout: 500, maxConnections: 100 } }",
+         paths: ['/socket.io', '/ws'], limits: { headBytes: '8K', head_timeout: 500, maxConnections: 100, learnedSids: 9 } }",
     );
     assert_eq!((app.sundew.affinity, app.sundew.balance), (Affinity::Ip, Balance::RoundRobin));
     assert_eq!(
@@ -242,7 +242,13 @@ fn the_sundew_object() {
         (5000, 10, 20)
     );
     assert_eq!(app.sundew.paths, ["/socket.io", "/ws"]);
-    let limits = Limits { head_bytes: 8192, head_timeout: 500, max_connections: 100, ..Limits::default() };
+    let limits = Limits {
+        head_bytes: 8192,
+        head_timeout: 500,
+        max_connections: 100,
+        learned_sids: 9,
+        ..Limits::default()
+    };
     assert_eq!(app.sundew.limits, limits);
     for word in ["least-sessions", "ip-hash", "round-robin", "random"] {
         sandbox.app(&format!("sundew: {{ balance: '{word}' }}"));

@@ -1,7 +1,10 @@
 //! The parser against real files in a folder of its own, with a shell that is made up.
 
 mod diagnostics;
+mod evaluated;
 mod keys;
+mod kinds;
+mod npm;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -29,7 +32,8 @@ impl Sandbox {
             ("NODE_ENV".to_owned(), "shell".to_owned()),
         ]);
         let cwd = dir.join("shell");
-        let context = Context { cwd, env, unreadable_env: Vec::new(), cpus: 8, env_name: None };
+        let context =
+            Context { cwd, env, unreadable_env: Vec::new(), cpus: 8, env_name: None, command: Vec::new() };
         let sandbox = Self { dir, context };
         for file in ["bin", "shell/bin", "path/node", "path/python3", "path/in-path"] {
             sandbox.write(file, "#!/bin/sh\n", 0o755);
