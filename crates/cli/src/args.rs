@@ -79,7 +79,8 @@ pub(crate) struct Choice {
 
 #[derive(Debug, Args)]
 pub(crate) struct Start {
-    /// An ecosystem file, a program, or ids and names of processes that are in the list; pm2.json if nothing is given
+    /// An ecosystem file, a program, or ids and names of processes that are in the list; ecosystem.config.js or pm2.json
+    /// if nothing is given
     #[arg(value_name = "FILE|PROGRAM|NAME")]
     pub(crate) what: Vec<String>,
     #[command(flatten)]
@@ -113,6 +114,18 @@ pub(crate) struct Keys {
     /// What runs the program; none runs it directly
     #[arg(long, value_name = "PROGRAM")]
     interpreter: Option<String>,
+    /// The port; of another program than Node.js, each instance gets a PORT of its own behind it
+    #[arg(long, value_name = "N")]
+    port: Option<String>,
+    /// Run it in fork mode: supervised, not routed
+    #[arg(short = 'x', long)]
+    execute_command: bool,
+    /// Leave out variables of the shell whose name contains one of these
+    #[arg(long, value_name = "NAMES")]
+    filter_env: Option<String>,
+    /// Add the name of --env to the app's
+    #[arg(long)]
+    append_env_to_name: bool,
     /// Arguments of the interpreter
     #[arg(long, visible_alias = "interpreter-args", value_name = "ARGS", allow_hyphen_values = true)]
     node_args: Option<String>,
@@ -161,6 +174,9 @@ pub(crate) struct Keys {
     /// Wait until the program says that it is ready
     #[arg(long)]
     wait_ready: bool,
+    /// Tell a Node.js program to leave by the message "shutdown", not by SIGINT
+    #[arg(long)]
+    shutdown_with_message: bool,
     /// How long a start may take
     #[arg(long, value_name = "TIME")]
     listen_timeout: Option<String>,
@@ -185,6 +201,8 @@ impl Keys {
             ("namespace", "--namespace", &self.namespace),
             ("cwd", "--cwd", &self.cwd),
             ("interpreter", "--interpreter", &self.interpreter),
+            ("port", "--port", &self.port),
+            ("filter_env", "--filter-env", &self.filter_env),
             ("node_args", "--node-args", &self.node_args),
             ("out_file", "--output", &self.output),
             ("error_file", "--error", &self.error),
@@ -199,11 +217,14 @@ impl Keys {
             ("listen_timeout", "--listen-timeout", &self.listen_timeout),
         ];
         let switches = [
+            ("exec_mode", "--execute-command", self.execute_command, "fork"),
+            ("append_env_to_name", "--append-env-to-name", self.append_env_to_name, "true"),
             ("time", "--time", self.time, "true"),
             ("merge_logs", "--merge-logs", self.merge_logs, "true"),
             ("disable_logs", "--disable-logs", self.disable_logs, "true"),
             ("autorestart", "--no-autorestart", self.no_autorestart, "false"),
             ("wait_ready", "--wait-ready", self.wait_ready, "true"),
+            ("shutdown_with_message", "--shutdown-with-message", self.shutdown_with_message, "true"),
             ("treekill", "--no-treekill", self.no_treekill, "false"),
         ];
         let texts = texts
@@ -366,6 +387,49 @@ mod tests {
         let set: Vec<_> = flags.set.iter().map(|flag| (flag.key, flag.value.as_str())).collect();
         assert_eq!(set, [("instances", "-1"), ("name", "x"), ("autorestart", "false")]);
         assert_eq!(flags.args.unwrap(), ["--flag", "b c"]);
+    }
+
+    /// What pm2's users type for a Node.js program.
+    #[test]
+    fn a_node_program_as_under_pm2() {
+        let words = [
+            "app.js",
+            "-i",
+            "max",
+            "--name",
+            "x",
+            "--wait-ready",
+            "--listen-timeout",
+            "3000",
+            "--node-args",
+            "--max-old-space-size=512 --trace-gc",
+            "--shutdown-with-message",
+            "-k",
+            "5000",
+            "--",
+            "--port",
+            "80",
+        ];
+        let start = start(&words);
+        assert_eq!(start.what, ["app.js"]);
+        let flags = start.flags();
+        let set: Vec<_> = flags.set.iter().map(|flag| (flag.key, flag.value.as_str())).collect();
+        assert_eq!(
+            set,
+            [
+                ("instances", "max"),
+                ("name", "x"),
+                ("node_args", "--max-old-space-size=512 --trace-gc"),
+                ("kill_timeout", "5000"),
+                ("listen_timeout", "3000"),
+                ("wait_ready", "true"),
+                ("shutdown_with_message", "true"),
+            ]
+        );
+        assert_eq!(flags.args.unwrap(), ["--port", "80"]);
+        let fork = self::start(&["app.js", "-x", "--port", "80", "--filter-env", "A B"]).flags();
+        let set: Vec<_> = fork.set.iter().map(|flag| (flag.key, flag.value.as_str())).collect();
+        assert_eq!(set, [("port", "80"), ("filter_env", "A B"), ("exec_mode", "fork")]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `describe`: everything about a process, in the rows of pm2 and those of Sundew.
 
-use sundew_supervisor::api::Description;
+use sundew_supervisor::api::{Description, ProcessInfo};
 
 use crate::args::Targets;
 use crate::format::{memory, now, uptime};
@@ -30,7 +30,7 @@ fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
     let time = |ms: u64| format!("{} ms", ms);
     let words = |words: &[String]| if words.is_empty() { "-".to_owned() } else { words.join(" ") };
     let mut rows: Vec<(&str, String)> = vec![
-        ("status", env.status.to_string()),
+        ("status", status(process)),
         ("name", process.name.clone()),
         ("namespace", env.namespace.clone()),
         ("pid", if process.pid == 0 { "-".to_owned() } else { process.pid.to_string() }),
@@ -81,6 +81,26 @@ fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
             ("drain timeout", time(config.sundew.drain_timeout)),
         ]);
     }
+    match own.kind.as_str() {
+        "node" => {
+            let sundew = &config.sundew;
+            let restart = match sundew.hung_restart {
+                0 => "never".to_owned(),
+                ms => time(ms),
+            };
+            rows.extend([
+                ("preload", sundew.preload.to_string()),
+                ("serialization", name_of(&sundew.serialization)),
+                ("hung after, restart", format!("{}, {restart}", time(sundew.hung_after))),
+                (
+                    "told to leave by",
+                    if config.shutdown_with_message { "message" } else { "SIGINT" }.to_owned(),
+                ),
+            ]);
+        }
+        "port" => rows.extend(config.port.map(|port| ("port", port.to_string()))),
+        _ => {}
+    }
     if let Some(draining) = &own.draining {
         let left = format!("{} sessions, {} ms left", draining.sessions.total, draining.deadline_ms);
         rows.push(("old worker", format!("pid {}, {left}", draining.pid)));
@@ -93,6 +113,15 @@ fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
     }
     let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value));
     rows.chain(front.iter().map(|(name, value)| (format!("front: {name}"), value.to_string()))).collect()
+}
+
+/// The status, and what pm2 has no word for.
+fn status(process: &ProcessInfo) -> String {
+    let status = process.pm2_env.status;
+    match process.sundew.stuck_ms {
+        Some(ms) => format!("{status} (stuck: its event loop has not answered for {ms} ms)"),
+        None => status.to_string(),
+    }
 }
 
 /// The word that a file would have for it.

@@ -9,9 +9,15 @@ use crate::session::{Session, apps, context};
 use crate::ui::{Error, Result};
 use crate::{daemon, ui};
 
-/// What is looked for when nothing is named.
-const DEFAULT_FILES: &[&str] =
-    &["pm2.json", "ecosystem.json", "ecosystem.config.json", "ecosystem.config.js"];
+/// What is looked for when nothing is named: pm2's own first, so that the same words start the same apps.
+const DEFAULT_FILES: &[&str] = &[
+    "ecosystem.config.js",
+    "ecosystem.config.cjs",
+    "ecosystem.config.mjs",
+    "ecosystem.config.json",
+    "ecosystem.json",
+    "pm2.json",
+];
 
 /// What the words of a `start` mean.
 enum Meaning {
@@ -99,11 +105,16 @@ async fn meaning(session: &Session, start: &Start) -> Result<Meaning> {
 }
 
 fn default_file() -> Result<String> {
-    let found = DEFAULT_FILES.iter().find(|file| std::path::Path::new(file).is_file());
-    found.map(|file| (*file).to_owned()).ok_or_else(|| {
-        Error::new("nothing to start: there is no pm2.json here")
-            .help("name an ecosystem file or a program: sundew start FILE|PROGRAM")
-    })
+    let mut found = DEFAULT_FILES.iter().filter(|file| std::path::Path::new(file).is_file());
+    let Some(file) = found.next() else {
+        return Err(Error::new("nothing to start: there is no ecosystem.config.js and no pm2.json here")
+            .help("name an ecosystem file or a program: sundew start FILE|PROGRAM"));
+    };
+    let others: Vec<_> = found.copied().collect();
+    if !others.is_empty() {
+        ui::warn_text(format!("{file} is taken, and not {}", others.join(" or ")));
+    }
+    Ok((*file).to_owned())
 }
 
 fn known(word: &str, listed: &[ProcessInfo]) -> bool {

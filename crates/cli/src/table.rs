@@ -20,7 +20,9 @@ impl Size {
 
     fn columns(self) -> &'static [&'static str] {
         match self {
-            Self::Full => &["id", "name", "mode", "pid", "uptime", "↺", "status", "sessions", "cpu", "mem"],
+            Self::Full => {
+                &["id", "name", "mode", "kind", "pid", "uptime", "↺", "status", "sessions", "cpu", "mem"]
+            }
             Self::Narrow => &["id", "name", "↺", "status", "sessions", "cpu", "mem"],
             Self::Mini => &["id", "name", "status", "mem"],
         }
@@ -76,19 +78,23 @@ fn cell(process: &ProcessInfo, column: &str, now: u64) -> Cell {
     match column {
         "id" => right(process.pm_id.to_string()).fg(Color::Cyan),
         "name" => Cell::new(&process.name),
+        "kind" => Cell::new(if process.sundew.kind == "none" { "-" } else { &process.sundew.kind }),
         "mode" => Cell::new(process.pm2_env.exec_mode.trim_end_matches("_mode")),
         "pid" => right(if runs { process.pid.to_string() } else { "-".to_owned() }),
         "uptime" if runs => right(uptime(now.saturating_sub(process.pm2_env.pm_uptime))),
         "uptime" => right("-".to_owned()),
         "↺" => right(process.pm2_env.restart_time.to_string()),
         "status" => {
+            let stuck = process.sundew.stuck_ms.is_some();
             let colour = match process.pm2_env.status {
+                Status::Online if stuck => Color::Yellow,
                 Status::Online => Color::Green,
                 Status::Launching => Color::Blue,
                 Status::WaitingRestart | Status::Stopping => Color::Yellow,
                 Status::Stopped | Status::Errored => Color::Red,
             };
-            Cell::new(process.pm2_env.status).fg(colour).add_attribute(Attribute::Bold)
+            let mark = if stuck { " (stuck)" } else { "" };
+            Cell::new(format!("{}{mark}", process.pm2_env.status)).fg(colour).add_attribute(Attribute::Bold)
         }
         "sessions" => right(sessions(process)),
         "cpu" => right(format!("{:.0}%", process.monit.cpu)),
@@ -115,6 +121,15 @@ fn remarks(processes: &[&ProcessInfo]) -> Vec<String> {
         if !addresses.1.is_empty() && !named.contains(&addresses) {
             named.push(addresses);
             lines.push(format!("{} listens on {}", addresses.0, addresses.1.join(", ")));
+        }
+    }
+    for process in processes {
+        if let Some(ms) = process.sundew.stuck_ms {
+            let seconds = ms as f64 / 1000.0;
+            lines.push(format!(
+                "{} [{}] is stuck: its event loop has not answered for {seconds:.1} s, new sessions go to others",
+                process.name, process.pm_id
+            ));
         }
     }
     for process in processes {
@@ -190,12 +205,31 @@ mod tests {
         });
         let text = list(&[errored, process("a", 1, Status::Online)], Look::plain(false), None, 6_400_000);
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[0], ["id", "name", "mode", "pid", "uptime", "↺", "status", "sessions", "cpu", "mem"]);
-        assert_eq!(rows[1], ["1", "a", "cluster", "101", "90m", "3", "online", "12", "2%", "41.8mb"]);
-        assert_eq!(rows[2], ["0", "b", "cluster", "-", "-", "3", "errored", "12", "2%", "41.8mb"]);
+        assert_eq!(
+            rows[0],
+            ["id", "name", "mode", "kind", "pid", "uptime", "↺", "status", "sessions", "cpu", "mem"]
+        );
+        assert_eq!(
+            rows[1],
+            ["1", "a", "cluster", "native", "101", "90m", "3", "online", "12", "2%", "41.8mb"]
+        );
+        assert_eq!(rows[2], ["0", "b", "cluster", "native", "-", "-", "3", "errored", "12", "2%", "41.8mb"]);
         assert!(text.contains("a listens on 0.0.0.0:8080\n"), "{text}");
         assert!(text.ends_with("b [0] errored: exited with code 1 after 5 ms\n"), "{text}");
         assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn a_stuck_worker_is_marked() {
+        let mut stuck = process("a", 1, Status::Online);
+        stuck.sundew.kind = "node".to_owned();
+        stuck.sundew.stuck_ms = Some(5240);
+        let text = list(&[stuck, process("a", 2, Status::Online)], Look::plain(false), None, 6_400_000);
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[1][..5], ["1", "a", "cluster", "node", "101"]);
+        assert_eq!(rows[1][7..9], ["online", "(stuck)"]);
+        assert_eq!(rows[2][7..9], ["online", "12"]);
+        assert!(text.contains("a [1] is stuck: its event loop has not answered for 5.2 s"), "{text}");
     }
 
     #[test]
@@ -208,6 +242,6 @@ mod tests {
             assert!(widest <= usize::from(width), "{width}: {widest}\n{text}");
             heads.push(text.lines().nth(1).unwrap().matches('┆').count() + 1);
         }
-        assert_eq!(heads, [10, 7, 4]);
+        assert_eq!(heads, [11, 7, 4]);
     }
 }

@@ -98,11 +98,44 @@ fn bad_files_are_refused() {
 fn nothing_to_start() {
     let sandbox = Sandbox::new();
     let ran = sandbox.sundew(&["start"]);
-    assert!(ran.code == 1 && ran.err.contains("there is no pm2.json here"), "{ran:?}");
+    assert!(
+        ran.code == 1 && ran.err.contains("there is no ecosystem.config.js and no pm2.json here"),
+        "{ran:?}"
+    );
     let ran = sandbox.sundew(&["start", "./nothing"]);
     assert!(ran.code == 1 && ran.err.contains("there is no program `./nothing`"), "{ran:?}");
     let ran = sandbox.sundew(&["start", "/bin/sh", "-i", "lots"]);
     assert!(ran.code == 1 && ran.err.contains("`--instances` must be a whole number"), "{ran:?}");
+}
+
+/// What a file prints is for the user and not for who reads the command's output.
+#[test]
+fn a_javascript_file_is_evaluated_before_anything_is_started() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|folder| folder.join("node").is_file()) {
+        println!("skipped: there is no node on this machine");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let text = "console.log('from the file');\nmodule.exports = { apps: [{ script: './none', port: 0 }] };\n";
+    sandbox.write("ecosystem.config.js", text, 0o644);
+    sandbox.write("pm2.json", "{", 0o644);
+    let ran = sandbox.sundew(&["start"]);
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.err.contains("warning: ecosystem.config.js is taken, and not pm2.json\n"), "{ran:?}");
+    assert!(ran.err.contains("from the file\n"), "{ran:?}");
+    assert!(ran.err.contains(" --> ecosystem.config.js: apps[0].port\n"), "{ran:?}");
+    sandbox.write("broken.config.mjs", "const a = 1;\nconst b = { c: d };\nexport default b;\n", 0o644);
+    let ran = sandbox.sundew(&["run", "broken.config.mjs"]);
+    assert!(
+        ran.code == 1 && ran.err.contains("ReferenceError: d is not defined\n --> broken.config.mjs:2:16\n"),
+        "{ran:?}"
+    );
+    sandbox.write("npm.json", "{ apps: [{ script: 'npm start', instances: 2 }] }", 0o644);
+    sandbox.write("package.json", "{ \"scripts\": { \"start\": \"nodemon app.js\" } }", 0o644);
+    let ran = sandbox.sundew(&["start", "npm.json"]);
+    assert!(ran.code == 1 && ran.err.contains("the script `start` runs `nodemon`, not node"), "{ran:?}");
+    assert!(!sandbox.dir.join("home").exists(), "no daemon was started");
 }
 
 #[test]

@@ -214,6 +214,12 @@ fn filter_env(written: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Fil
     match &node.value {
         Value::Bool(false) => None,
         Value::Bool(true) => Some(FilterEnv::All),
+        // A flag is text, and pm2 takes it for a list.
+        Value::Text(text) if written.starts_with('-') => match text.as_str() {
+            "true" => Some(FilterEnv::All),
+            "false" => None,
+            _ => reader.list(written, node).map(FilterEnv::Containing),
+        },
         Value::Text(name) => Some(FilterEnv::One(name.clone())),
         _ => reader.list(written, node).map(FilterEnv::Containing),
     }

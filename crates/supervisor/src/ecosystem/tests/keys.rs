@@ -281,6 +281,9 @@ fn a_program_without_a_file() {
     let app = &ecosystem.apps[0];
     assert_eq!((app.name.as_str(), app.instances, app.exec_mode), ("x", 2, ExecMode::Cluster));
     assert_eq!((&app.file, &app.script), (&None, &sandbox.dir.join("shell/bin")));
+    let flags = [("filter_env", "--filter-env", "SHELL NODE")];
+    let app = sandbox.program("./bin", &flags).unwrap().apps.remove(0);
+    assert_eq!(app.env.into_keys().collect::<Vec<_>>(), ["HOME", "PATH"]);
     let app = sandbox.program("./bin", &[]).unwrap().apps.remove(0);
     assert_eq!((app.name.as_str(), app.exec_mode, app.merge_logs), ("bin", ExecMode::Fork, true));
 }
