@@ -69,6 +69,12 @@ pub(super) fn resolve(
         environment(&settings.env, &settings.env_named, settings.filter_env.as_ref(), settings.port, context);
     env.extend(own_env);
     put_before(&mut env, &bins);
+    let asks = kind == Kind::Node && settings.sundew.port.is_none();
+    if let Some(port) = env.get("PM2_PORT").filter(|port| asks && !matches!(port.parse::<u16>(), Ok(1..))) {
+        let message = format!("app `{name}`: PM2_PORT is {port:?}, which is no port and has no effect");
+        let warning = reader.about("env", script.at, message);
+        reader.report.warn(warning);
+    }
     let fork = exec_mode == ExecMode::Fork && settings.instances.is_none();
     let disabled = settings.disable_logs == Some(true);
     let log = |given: &Option<Given<String>>| match given {

@@ -183,6 +183,9 @@ fn keys_of_node_workers() {
     assert_eq!(port("sundew: { port: 7000 }, env: { PM2_PORT: 9000 }"), 7000);
     assert_eq!(port("env: {}"), 8080);
 
+    let said = sandbox.says("[{ script: '../app.js', instances: 2, env: { PM2_PORT: 'x' } }]");
+    assert!(said.starts_with("app `app`: PM2_PORT is \"x\", which is no port and has no effect\n"), "{said}");
+
     assert_eq!(
         sandbox.says(
             "[{ script: './bin', instances: 2, shutdown_with_message: true,\n sundew: { hungAfter: 500 } }]"
