@@ -1,7 +1,8 @@
 //! Ecosystem files: what the user wrote, resolved into what the daemon runs.
 //!
 //! ```text
-//! load (file, top level) -> node (syntax) -> settings (keys; types by coerce) -> resolve (paths, env, defaults) -> AppConfig
+//! load (file, top level; evaluate: JavaScript) -> node (syntax) -> settings (keys; types by coerce)
+//!     -> resolve (paths, env, defaults; script, npm: the program; kind) -> AppConfig
 //! ```
 //!
 //! Everything found on the way is a [`Diagnostic`] with its place. All of it happens in the command, in the user's shell;
@@ -20,11 +21,13 @@ mod load;
 mod node;
 mod npm;
 mod options;
+mod package;
 mod resolve;
 mod runtime;
 mod script;
 mod settings;
 mod shell;
+mod started;
 mod sundew;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::diagnostic::Diagnostic;
-use super::keys;
 use super::line::{self, Line, MANAGERS, Runs, Unfit};
+use super::package::{Outcome, Package, entry};
 use super::script::Places;
 use super::shell;
 
@@ -44,9 +44,6 @@ pub(super) struct Found {
 
 /// How often a script may lead to another one.
 const MAX_DEPTH: u32 = 8;
-
-/// The longest `package.json`, in bytes.
-const MAX_PACKAGE: u64 = 1 << 20;
 
 /// Commands of package managers that run no script of the package.
 const OTHER_COMMANDS: &[&str] = &[
@@ -118,15 +115,6 @@ struct Task {
     name: String,
     args: Vec<String>,
 }
-
-/// A package.
-struct Package {
-    file: PathBuf,
-    folder: PathBuf,
-    content: Value,
-}
-
-type Outcome<T> = Result<T, Box<Diagnostic>>;
 
 /// Follows scripts until one runs node.
 pub(super) fn resolve(typed: &Typed, places: &Places<'_>, context: &Context) -> Outcome<Found> {
@@ -359,83 +347,6 @@ fn task(tool: &str, words: &[String]) -> Outcome<Task> {
         Some(name) => Ok(Task { folder, name, args }),
         None => Err(wrong(format!("`{tool}` alone runs no script"), example)),
     }
-}
-
-impl Package {
-    /// The package of an app: the one in its working folder, or in its file's, or around the working folder.
-    fn near(places: &Places<'_>, tool: &str) -> Outcome<Self> {
-        let around = places.cwd.ancestors().skip(1);
-        let folders = std::iter::once(places.cwd).chain(places.folder).chain(around);
-        let files = folders.map(|folder| folder.join("package.json"));
-        match files.into_iter().find(|file| file.is_file()) {
-            Some(file) => Self::read(&file),
-            None => {
-                let message = format!("there is no package.json for {tool}");
-                let looked = format!("looked in {} and the folders above it", places.cwd.display());
-                Err(Box::new(
-                    Diagnostic::new(message).note(looked).hint("name the package's folder in `cwd`"),
-                ))
-            }
-        }
-    }
-
-    fn read(file: &Path) -> Outcome<Self> {
-        let wrong = |what: String| Box::new(Diagnostic::new(what));
-        let size =
-            file.metadata().map_err(|error| wrong(format!("cannot read {}: {error}", file.display())))?;
-        if size.len() > MAX_PACKAGE {
-            return Err(wrong(format!("{} is longer than {MAX_PACKAGE} bytes", file.display())));
-        }
-        let text =
-            std::fs::read(file).map_err(|error| wrong(format!("cannot read {}: {error}", file.display())))?;
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
-        let content = serde_json::from_slice(text)
-            .map_err(|error| wrong(format!("{} is not valid JSON: {error}", file.display())))?;
-        let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { file: file.to_owned(), folder, content })
-    }
-
-    fn line(&self, name: &str) -> Option<&str> {
-        self.content.get("scripts")?.get(name)?.as_str()
-    }
-
-    fn script(&self, tool: &str, name: &str) -> Outcome<String> {
-        if let Some(line) = self.line(name) {
-            return Ok(line.to_owned());
-        }
-        // What npm does with a package that has a server and no scripts.
-        if name == "start" && tool == "npm" && self.folder.join("server.js").is_file() {
-            return Ok("node server.js".to_owned());
-        }
-        let scripts = self.content.get("scripts").and_then(Value::as_object);
-        let names: Vec<&str> = scripts.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-        let diagnostic = Diagnostic::new(format!("there is no script `{name}` in {}", self.file.display()));
-        Err(Box::new(match (keys::nearest(name, names.iter().copied()), names.is_empty()) {
-            (Some(near), _) => diagnostic.hint(format!("did you mean `{near}`?")),
-            (None, true) => diagnostic.note("there are none in it"),
-            (None, false) => diagnostic.note(format!("there are {}", names.join(", "))),
-        }))
-    }
-}
-
-/// The file that node runs for a path: the file itself, with `.js`, or what a folder's package or index is.
-fn entry(path: &Path) -> Option<PathBuf> {
-    let file = |path: &Path| {
-        let with = |extension: &str| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(extension);
-            PathBuf::from(name)
-        };
-        [path.to_owned(), with(".js"), with(".json"), with(".node")].into_iter().find(|path| path.is_file())
-    };
-    let index = |folder: &Path| file(&folder.join("index"));
-    if let Some(found) = file(path) {
-        return Some(found);
-    }
-    let package = Package::read(&path.join("package.json")).ok();
-    let main = package.and_then(|package| Some(path.join(package.content.get("main")?.as_str()?)));
-    let main = main.and_then(|main| file(&main).or_else(|| index(&main)));
-    main.or_else(|| index(path))
 }
 
 #[cfg(test)]
