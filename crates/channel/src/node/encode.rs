@@ -78,10 +78,6 @@ impl<'a> Value<'a> {
         Self::cluster(vec![("ack", number(ack))])
     }
 
-    pub(super) fn disconnect() -> Self {
-        Self::cluster(vec![("act", Text("disconnect"))])
-    }
-
     pub(super) fn shutdown() -> Self {
         Text("shutdown")
     }
@@ -93,6 +89,12 @@ impl<'a> Value<'a> {
     /// A message that announces a descriptor and brings none: Node answers that it did not get one, and does no more.
     pub(super) fn ping() -> Self {
         Null.with_handle("net.Native", None)
+    }
+
+    /// What the primary's part of @socket.io/cluster-adapter 0.2 says when a worker is gone. In 0.3 the same type is a
+    /// broadcast.
+    pub(super) fn adapter_exit(worker: u64) -> Self {
+        Object(vec![("source", Text("_sio_adapter")), ("type", Int(3)), ("data", number(worker))])
     }
 
     pub(super) fn let_go(batch: u32, pause_ms: u64) -> Self {

@@ -258,7 +258,6 @@ fn what_we_spell_we_can_read() {
         assert_eq!(says(&Value::connection(&handed(Some(key)))), FromWorker::Handle);
         assert_eq!(says(&Value::connection(&handed(None))), FromWorker::Handle);
         assert_eq!(says(&Value::handle_ack()), FromWorker::HandleAck { seq: None });
-        assert_eq!(says(&Value::disconnect()), FromWorker::Other);
         assert_eq!(says(&Value::shutdown()), FromWorker::Other);
         assert_eq!(says(&Value::let_go(u32::MAX, u64::MAX)), FromWorker::Other);
     }

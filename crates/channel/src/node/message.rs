@@ -63,8 +63,6 @@ pub enum ToWorker {
         /// Its `seq`.
         ack: u64,
     },
-    /// Node's `worker.disconnect()`: the worker closes its servers, waits for their connections, and ends the channel.
-    Disconnect,
     /// The message `'shutdown'`, which apps written for PM2 listen to.
     Shutdown,
     /// Answered by Node itself with [`FromWorker::HandleNack`] as soon as its event loop turns. Not written while
@@ -76,6 +74,12 @@ pub enum ToWorker {
         batch: u32,
         /// Milliseconds between two batches.
         pause_ms: u64,
+    },
+    /// To workers whose adapter is of version 0.2, and to those only: another one is gone. Without it they would wait
+    /// for its answers.
+    AdapterExit {
+        /// The unique id it was started with.
+        worker: u64,
     },
     /// A whole frame another worker sent ([`FromWorker::Adapter`]), of the same serialization.
     Relay(Bytes),

@@ -160,8 +160,8 @@ impl Outbox {
                 Value::bound(ack, Some(errno), key, None, ticket_keys.as_deref())
             }
             ToWorker::Ack { ack } => Value::ack(ack),
-            ToWorker::Disconnect => Value::disconnect(),
             ToWorker::Shutdown => Value::shutdown(),
+            ToWorker::AdapterExit { worker } => Value::adapter_exit(worker),
             ToWorker::LetGo { batch, pause_ms } => Value::let_go(batch, pause_ms),
         };
         let frame = value.frame(self.serialization);

@@ -29,7 +29,8 @@ pub(crate) struct Leaver {
 impl Leaver {
     fn sessions(&self) -> u32 {
         match &self.node {
-            Some(node) => node.load().total,
+            // An upgrade counts as polling no more and as a websocket once it was taken: in between it is on its way.
+            Some(node) => node.load().total + node.waiting(),
             None => {
                 let loads = self.doors.iter().filter_map(|front| front.load_of(self.backend));
                 loads.map(|load| load.learned + load.relayed).sum()

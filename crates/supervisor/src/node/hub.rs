@@ -23,6 +23,8 @@ pub(crate) struct Hub {
 struct Member {
     node: Weak<Node>,
     uids: HashSet<String>,
+    /// Its adapter is of version 0.2, which has no uids and has to be told of workers that are gone.
+    old: bool,
     /// Messages it did not get since it last kept up.
     lost: u64,
 }
@@ -44,7 +46,7 @@ impl Hub {
             Some(index) => index,
             None => {
                 let node = Arc::downgrade(from);
-                members.push(Member { node, uids: HashSet::new(), lost: 0 });
+                members.push(Member { node, uids: HashSet::new(), old: uid.is_none(), lost: 0 });
                 members.len() - 1
             }
         };
@@ -69,7 +71,17 @@ impl Hub {
 
     /// A worker is gone.
     pub(super) fn leave(&self, node: &Node) {
-        self.members.lock().retain(|member| !std::ptr::eq(member.node.as_ptr(), node));
+        let mut members = self.members.lock();
+        let Some(at) = members.iter().position(|member| std::ptr::eq(member.node.as_ptr(), node)) else {
+            return;
+        };
+        let gone = members.remove(at);
+        let Some(worker) = node.unique_id.filter(|_| gone.old) else { return };
+        for member in members.iter().filter(|member| member.old) {
+            if let Some(other) = member.node.upgrade() {
+                other.tell(ToWorker::AdapterExit { worker });
+            }
+        }
     }
 }
 

@@ -271,6 +271,11 @@ impl Node {
         u32::try_from(open).unwrap_or(u32::MAX)
     }
 
+    /// Client connections on their way to it.
+    pub(crate) fn waiting(&self) -> u32 {
+        u32::try_from(self.open.lock().clients.len()).unwrap_or(u32::MAX)
+    }
+
     /// What it carries, over all its front doors.
     pub(crate) fn load(&self) -> Sessions {
         let polling = self.doors.lock().iter().map(|front| front.learned(self.id)).sum::<u32>();
