@@ -233,7 +233,7 @@ async fn adapter_messages_are_relayed_as_they_are() {
         sender.expect(FromWorker::Online).await;
         let mut heard = Vec::new();
         for _ in 0..4 {
-            let Some(FromWorker::Adapter { kind, uid, requester, frame }) = sender.recv().await else {
+            let Some(FromWorker::Adapter { kind, uid, requester, frame, .. }) = sender.recv().await else {
                 panic!("not an adapter's message");
             };
             if heard.is_empty() {

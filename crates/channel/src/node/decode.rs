@@ -9,7 +9,7 @@ use super::message::{AddressType, FromWorker, Query, Requester, Serialization};
 use super::v8::{Malformed, Reader, Scalar};
 
 /// The `source` of every message of `@socket.io/cluster-adapter`.
-const ADAPTER: &str = "_sio_adapter";
+pub(super) const ADAPTER: &str = "_sio_adapter";
 
 /// `frame` with what delimits it.
 pub(super) fn decode(serialization: Serialization, frame: Bytes) -> FromWorker {
@@ -114,7 +114,7 @@ fn query(fields: &Fields<'_>) -> Query {
     };
     Query {
         address: fields.address.owned(),
-        port: fields.port.integer(),
+        port: fields.port.port(),
         address_type,
         fd,
         index: fields.index.integer().unwrap_or_default(),
@@ -145,7 +145,8 @@ fn adapter(fields: &Fields<'_>, frame: &Bytes) -> Option<FromWorker> {
         }
         None => None,
     };
-    Some(FromWorker::Adapter { kind, uid, requester, frame: frame.clone() })
+    let nsp = fields.nsp.owned();
+    Some(FromWorker::Adapter { kind, uid, nsp, requester, frame: frame.clone() })
 }
 
 /// Types of adapter 0.2 that answer one worker.

@@ -1,5 +1,6 @@
 //! Spells messages to a worker. Only frames come from here; when they are written is the outbox's business.
 
+use super::decode::ADAPTER;
 use super::message::{Handed, Serialization, SockName};
 
 /// A value to be written: what these messages are made of, and no more.
@@ -12,6 +13,9 @@ pub(super) enum Value<'a> {
 }
 
 use Value::{Int, Null, Object, Text};
+
+/// The type of an adapter's last message.
+const ADAPTER_CLOSE: i64 = 13;
 
 impl<'a> Value<'a> {
     fn cluster(mut fields: Vec<(&'static str, Value<'a>)>) -> Self {
@@ -94,7 +98,7 @@ impl<'a> Value<'a> {
     /// What the primary's part of @socket.io/cluster-adapter 0.2 says when a worker is gone. In 0.3 the same type is a
     /// broadcast.
     pub(super) fn adapter_exit(worker: u64) -> Self {
-        Object(vec![("source", Text("_sio_adapter")), ("type", Int(3)), ("data", number(worker))])
+        Object(vec![("source", Text(ADAPTER)), ("type", Int(3)), ("data", number(worker))])
     }
 
     pub(super) fn let_go(batch: u32, pause_ms: u64) -> Self {
@@ -103,6 +107,16 @@ impl<'a> Value<'a> {
             ("act", Text("letgo")),
             ("batch", Int(batch.into())),
             ("pause", number(pause_ms)),
+        ])
+    }
+
+    /// What an adapter 0.3 that has the time says last.
+    pub(super) fn adapter_gone(uid: &'a str, nsp: &'a str) -> Self {
+        Object(vec![
+            ("source", Text(ADAPTER)),
+            ("type", Int(ADAPTER_CLOSE)),
+            ("uid", Text(uid)),
+            ("nsp", Text(nsp)),
         ])
     }
 

@@ -24,6 +24,7 @@ pub(super) struct Fields<'a> {
     pub(super) source: Scalar<'a>,
     pub(super) kind: Scalar<'a>,
     pub(super) uid: Scalar<'a>,
+    pub(super) nsp: Scalar<'a>,
     pub(super) requester_uid: Scalar<'a>,
     /// `data` is an object.
     pub(super) data_given: bool,
@@ -60,6 +61,7 @@ impl<'a> Fields<'a> {
             "source" => &mut self.source,
             "type" => &mut self.kind,
             "uid" => &mut self.uid,
+            "nsp" => &mut self.nsp,
             "requesterUid" => &mut self.requester_uid,
             _ => return None,
         })
@@ -95,6 +97,11 @@ impl Scalar<'_> {
             }
             _ => None,
         }
+    }
+
+    /// As `integer`, and a text of digits: UDP ports come as the program wrote them, often out of its environment.
+    pub(super) fn port(&self) -> Option<i64> {
+        self.integer().or_else(|| self.text()?.trim().parse::<u16>().ok().map(i64::from))
     }
 
     pub(super) fn unsigned(&self) -> Option<u64> {

@@ -69,6 +69,7 @@ fn what_node_wrote_is_understood() {
         let adapter = |at: usize, kind, uid: Option<&str>, requester| FromWorker::Adapter {
             kind,
             uid: uid.map(str::to_owned),
+            nsp: Some("/".into()),
             requester,
             frame: frames[at].clone(),
         };

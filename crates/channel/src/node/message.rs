@@ -81,6 +81,14 @@ pub enum ToWorker {
         /// The unique id it was started with.
         worker: u64,
     },
+    /// To `@socket.io/cluster-adapter` 0.3: this adapter is gone. One that could say so itself would; without it the
+    /// others wait for its answers until they time out.
+    AdapterGone {
+        /// [`FromWorker::Adapter`]'s `uid`.
+        uid: String,
+        /// Its namespace.
+        nsp: String,
+    },
     /// A whole frame another worker sent ([`FromWorker::Adapter`]), of the same serialization.
     Relay(Bytes),
 }
@@ -152,6 +160,8 @@ pub enum FromWorker {
         kind: u32,
         /// Who sent it: a worker has one per namespace. `None`: an adapter 0.2.
         uid: Option<String>,
+        /// The namespace.
+        nsp: Option<String>,
         /// The one who asked, if this is an answer: nobody else needs it.
         requester: Option<Requester>,
         /// The frame as it came, with what delimits it: for [`ToWorker::Relay`].

@@ -163,6 +163,7 @@ impl Outbox {
             ToWorker::Shutdown => Value::shutdown(),
             ToWorker::AdapterExit { worker } => Value::adapter_exit(worker),
             ToWorker::LetGo { batch, pause_ms } => Value::let_go(batch, pause_ms),
+            ToWorker::AdapterGone { ref uid, ref nsp } => Value::adapter_gone(uid, nsp),
         };
         let frame = value.frame(self.serialization);
         if self.plain_bytes + frame.len() > self.limits.queue_bytes.saturating_add(CONTROL_BYTES) {

@@ -2,7 +2,7 @@
 //! Node primary. Frames are passed on as they came, byte by byte, so binary data stays what it is; the hub reads only who
 //! they are for.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -22,8 +22,9 @@ pub(crate) struct Hub {
 
 struct Member {
     node: Weak<Node>,
-    uids: HashSet<String>,
-    /// Its adapter is of version 0.2, which has no uids and has to be told of workers that are gone.
+    /// Its adapters and the namespace of each.
+    uids: HashMap<String, String>,
+    /// Its adapter is of version 0.2, which has no uids: workers are known by their number.
     old: bool,
     /// Messages it did not get since it last kept up.
     lost: u64,
@@ -31,7 +32,8 @@ struct Member {
 
 /// What a message says about its way.
 pub(crate) struct Envelope {
-    pub(crate) uid: Option<String>,
+    /// The adapter that sent it, and its namespace.
+    pub(crate) uid: Option<(String, String)>,
     /// It is an answer: for the one that asked.
     pub(crate) requester: Option<Requester>,
     pub(crate) frame: Bytes,
@@ -46,16 +48,15 @@ impl Hub {
             Some(index) => index,
             None => {
                 let node = Arc::downgrade(from);
-                members.push(Member { node, uids: HashSet::new(), old: uid.is_none(), lost: 0 });
+                members.push(Member { node, uids: HashMap::new(), old: uid.is_none(), lost: 0 });
                 members.len() - 1
             }
         };
         let sender = &mut members[index];
-        if let Some(uid) = uid.filter(|uid| sender.uids.len() < UIDS && !sender.uids.contains(uid)) {
-            sender.uids.insert(uid);
-        }
+        let new = uid.filter(|(uid, _)| sender.uids.len() < UIDS && !sender.uids.contains_key(uid));
+        sender.uids.extend(new);
         let asked = |member: &Member| match &requester {
-            Some(Requester::Uid(uid)) => member.uids.contains(uid),
+            Some(Requester::Uid(uid)) => member.uids.contains_key(uid),
             Some(Requester::Worker(number)) => {
                 member.node.upgrade().is_some_and(|node| node.unique_id == Some(*number))
             }
@@ -69,17 +70,21 @@ impl Hub {
         }
     }
 
-    /// A worker is gone.
+    /// A worker is gone. The others would wait for its answers for ten seconds more, and fail their fetches and
+    /// acknowledged broadcasts: they are told.
     pub(super) fn leave(&self, node: &Node) {
         let mut members = self.members.lock();
         let Some(at) = members.iter().position(|member| std::ptr::eq(member.node.as_ptr(), node)) else {
             return;
         };
         let gone = members.remove(at);
-        let Some(worker) = node.unique_id.filter(|_| gone.old) else { return };
-        for member in members.iter().filter(|member| member.old) {
-            if let Some(other) = member.node.upgrade() {
+        for member in members.iter() {
+            let Some(other) = member.node.upgrade() else { continue };
+            if let Some(worker) = node.unique_id.filter(|_| gone.old && member.old) {
                 other.tell(ToWorker::AdapterExit { worker });
+            }
+            for (uid, nsp) in &gone.uids {
+                other.tell(ToWorker::AdapterGone { uid: uid.clone(), nsp: nsp.clone() });
             }
         }
     }

@@ -52,8 +52,8 @@ pub(crate) async fn listen(id: WorkerId, node: Arc<Node>, inputs: mpsc::Sender<I
                 FromWorker::Accepted { seq, accepted } => node.accepted(seq, accepted),
                 FromWorker::HandleAck { seq } => node.arrived(seq, true),
                 FromWorker::HandleNack { seq } => node.arrived(seq, false),
-                FromWorker::Adapter { uid, requester, frame, .. } => {
-                    node.hub.relay(&node, Envelope { uid, requester, frame });
+                FromWorker::Adapter { uid, nsp, requester, frame, .. } => {
+                    node.hub.relay(&node, Envelope { uid: uid.zip(nsp), requester, frame });
                 }
                 FromWorker::Closed { total } => node.report_ended(total),
                 FromWorker::TooLong { bytes } => {
