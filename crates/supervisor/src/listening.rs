@@ -220,7 +220,7 @@ impl State {
         let Some(worker) = app.worker(id).filter(|worker| worker.listens.is_empty()) else { return };
         let served = app.listening.iter().any(|here| here.asked == STICKY);
         if !served {
-            let port = worker.config.sundew.port.unwrap_or(DEFAULT_STICKY_PORT);
+            let port = worker.config.sticky_port();
             let addr = bind::everywhere(port);
             let front = Front::new(app.front_config.clone());
             let wish = Wish {
@@ -248,9 +248,6 @@ impl State {
         self.listens(&name, id, STICKY.to_owned());
     }
 }
-
-/// @socket.io/pm2's own.
-const DEFAULT_STICKY_PORT: u16 = 8080;
 
 /// What a query asks for, and whether IPv6 only.
 fn wanted(query: &Query) -> Result<(Address, bool), Refusal> {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -11,6 +12,8 @@ use sundew_channel::node::{Requester, ToWorker};
 
 use super::Node;
 
+/// Between two warnings about one worker.
+const AGAIN: Duration = Duration::from_secs(10);
 /// Adapters (one per namespace) a worker may have that are remembered by name. Answers to others go to everybody.
 const UIDS: usize = 4096;
 
@@ -26,8 +29,10 @@ struct Member {
     uids: HashMap<String, String>,
     /// Its adapter is of version 0.2, which has no uids: workers are known by their number.
     old: bool,
-    /// Messages it did not get since it last kept up.
+    /// Messages it did not get, and were not told of yet.
     lost: u64,
+    /// When that was told last.
+    told: Option<Instant>,
 }
 
 /// What a message says about its way.
@@ -48,7 +53,7 @@ impl Hub {
             Some(index) => index,
             None => {
                 let node = Arc::downgrade(from);
-                members.push(Member { node, uids: HashMap::new(), old: uid.is_none(), lost: 0 });
+                members.push(Member { node, uids: HashMap::new(), old: uid.is_none(), lost: 0, told: None });
                 members.len() - 1
             }
         };
@@ -97,18 +102,13 @@ impl Member {
 
     fn send(&mut self, frame: Bytes) {
         let Some(node) = self.node.upgrade() else { return };
-        match node.channel.send(ToWorker::Relay(frame)) {
-            Ok(()) => {
-                if self.lost > 0 {
-                    tracing::warn!(app = node.app, worker = %node.id, lost = self.lost, "the worker reads again: so many broadcasts of other workers did not reach it");
-                    self.lost = 0;
-                }
-            }
-            Err(error) => {
-                if self.lost == 0 {
-                    tracing::warn!(app = node.app, worker = %node.id, %error, "broadcasts of other workers do not reach the worker");
-                }
-                self.lost += 1;
+        if let Err(error) = node.channel.send(ToWorker::Relay(frame)) {
+            self.lost += 1;
+            // At once, and then every now and then: it may go on for as long as the worker is too slow.
+            if self.told.is_none_or(|at| at.elapsed() > AGAIN) {
+                tracing::warn!(app = node.app, worker = %node.id, %error, lost = self.lost, "broadcasts of other workers do not reach the worker");
+                self.told = Some(Instant::now());
+                self.lost = 0;
             }
         }
     }
