@@ -81,7 +81,8 @@ pub struct Limits {
     pub no_worker_wait: Duration,
     /// How many requests wait so at once (503 for more).
     pub max_waiting: usize,
-    /// Idle legs kept per worker.
+    /// Idle legs kept per worker. Polls are often answered all at once, and asked again at once: a leg closed in
+    /// between costs the worker as much as several requests.
     pub idle_legs: usize,
     /// How long a leg is kept idle.
     pub idle_leg_timeout: Duration,
@@ -104,7 +105,7 @@ impl Default for Limits {
             max_connections: 16_384,
             no_worker_wait: Duration::from_secs(5),
             max_waiting: 1024,
-            idle_legs: 64,
+            idle_legs: 1024,
             idle_leg_timeout: Duration::from_secs(60),
             learned_sids: 1_000_000,
             linger_bytes: 16 * 1024 * 1024,
