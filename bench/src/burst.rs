@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::http::{BROWSER_CONNECTIONS, Pool};
-use crate::polling::source;
+use crate::load::source;
 use crate::server::{Program, Server};
 use crate::session::Session;
 

@@ -6,6 +6,7 @@ mod client;
 mod cpu;
 mod handoff;
 mod http;
+mod load;
 mod polling;
 mod ratio;
 mod server;

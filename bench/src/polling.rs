@@ -1,36 +1,23 @@
 //! What the front costs HTTP long-polling: the same two workers asked directly, through Sundew and through nginx, and
 //! beside them @socket.io/sticky with its own two. All in turn, round after round, in one run.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Args;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
 
-use crate::client::Client;
-use crate::cpu::{Cost, Meter};
-use crate::http::Pool;
+use crate::cpu::Cost;
+use crate::load::{Load, Target};
 use crate::ratio::Spread;
 use crate::server::{Nginx, Program, Server};
-use crate::session::Session;
 
 const WORKERS: usize = 2;
-/// Sessions that are opened again and again at the same time, when opening is what is measured.
-const OPENING: usize = 16;
-const WARM_UP: Duration = Duration::from_secs(1);
-/// After the load: what it left behind (closed connections, ended sessions) is part of its cost.
-const SETTLE: Duration = Duration::from_millis(300);
-const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// Rounds; each measures every server once
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Long-polling sessions, each with two connections
     #[arg(long, default_value_t = 100)]
@@ -38,9 +25,12 @@ pub(crate) struct Options {
     /// Seconds measured per run
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// Servers to measure beside `direct` (default: all)
+    /// Servers to measure (default: all). Without `sundew`, the workers run under Node's own cluster
     #[arg(long, value_delimiter = ',')]
     only: Vec<Front>,
+    /// What to measure (default: all)
+    #[arg(long, value_delimiter = ',')]
+    loads: Vec<Load>,
     /// Folder of the built program `sundew`
     #[arg(long, default_value = "target/release")]
     bin: PathBuf,
@@ -60,14 +50,14 @@ enum Front {
     Sticky,
 }
 
-/// What is measured, and by how much Sundew is meant to be ahead of whom.
-const AIMS: [(&str, &[(Front, f64)]); 3] = [
-    (
-        "requests",
-        &[(Front::Direct, 0.75), (Front::Nginx, 1.0), (Front::NginxDocs, 2.5), (Front::Sticky, 3.0)],
-    ),
-    ("polling connects", &[(Front::Direct, 0.85)]),
-    ("websocket connects", &[(Front::Direct, 0.85)]),
+/// By how much Sundew is meant to be ahead of whom.
+const AIMS: [(Load, Front, f64); 6] = [
+    (Load::Requests, Front::Direct, 0.75),
+    (Load::Requests, Front::Nginx, 1.0),
+    (Load::Requests, Front::NginxDocs, 2.5),
+    (Load::Requests, Front::Sticky, 3.0),
+    (Load::Polling, Front::Direct, 0.85),
+    (Load::Websockets, Front::Direct, 0.85),
 ];
 
 impl Front {
@@ -84,18 +74,9 @@ impl Front {
     }
 }
 
-struct Target {
-    front: Front,
-    address: SocketAddr,
-    /// The front's own processes, and the workers'.
-    groups: Vec<Vec<u32>>,
-    /// Per round, in the order of `AIMS`: operations per CPU-second.
-    rates: Vec<[f64; 3]>,
-}
-
 pub(crate) async fn run(options: Options, scripts: &Path) -> anyhow::Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
-    let wanted = |front| front == Front::Direct || options.only.is_empty() || options.only.contains(&front);
+    let wanted = |front| options.only.is_empty() || options.only.contains(&front);
     let cluster = if wanted(Front::Sundew) {
         let bin = options.bin.canonicalize()?;
         Server::cluster(&bin, Program::Node(&scripts.join("echo.cjs")), WORKERS).await?
@@ -134,167 +115,59 @@ pub(crate) async fn run(options: Options, scripts: &Path) -> anyhow::Result<()> 
             Some(server) => vec![server.processes(), [&supervisor[..], &workers].concat()],
         };
         servers.extend(server);
-        targets.push(Target { front, address, groups, rates: Vec::new() });
+        targets.push((front, Target { name: front.name(), address, groups }));
     }
-    measure(&mut targets, &options).await?;
-    report(&targets);
-    Ok(())
-}
-
-async fn measure(targets: &mut [Target], options: &Options) -> anyhow::Result<()> {
     println!(
-        "{} sessions of 2 keep-alive connections, {} s a run; per CPU-second of all server processes",
+        "{} sessions of 2 keep-alive connections, {} s a run; per CPU-second of all server processes (the front's part)",
         options.sessions, options.seconds
     );
-    println!(
-        "{:>5} {:<13} {:>9} {:>8} {:>9} {:>8} {:>10} {:>8} {:>6} {:>6} {:>7}",
-        "round",
-        "",
-        "requests",
-        "(front)",
-        "connects",
-        "(front)",
-        "websockets",
-        "(front)",
-        "load",
-        "steal",
-        "failed"
-    );
-    let time = Duration::from_secs(options.seconds);
-    for round in 0..options.rounds {
-        let count = targets.len();
-        for turn in 0..count {
-            // Another one begins each round, so that no server always follows the same one.
-            let target = &mut targets[(turn + round) % count];
-            let mut failed = 0;
-            let (requests, first) = requests(target, options.sessions, time, &mut failed).await?;
-            let (connects, second) = openings(target, time, false, &mut failed).await?;
-            let (websockets, third) = openings(target, time, true, &mut failed).await?;
-            let costs = [&first, &second, &third];
-            println!(
-                "{:>5} {:<13} {requests:>9.0} {:>7.1}% {connects:>9.0} {:>7.1}% {websockets:>10.0} {:>7.1}% {:>6.2} {:>6.2} {failed:>7}",
-                round + 1,
-                target.front.name(),
-                first.first() * 100.0,
-                second.first() * 100.0,
-                third.first() * 100.0,
-                costs.iter().map(|cost| cost.generator).fold(0.0, f64::max),
-                costs.iter().map(|cost| cost.steal).fold(0.0, f64::max),
-            );
-            target.rates.push([requests, connects, websockets]);
-        }
+    for load in Load::ALL.into_iter().filter(|load| options.loads.is_empty() || options.loads.contains(load))
+    {
+        let rates = measure(load, &targets, &options).await?;
+        report(load, &targets, &rates);
     }
     Ok(())
 }
 
-fn report(targets: &[Target]) {
-    let Some(sundew) = targets.iter().find(|target| target.front == Front::Sundew) else { return };
-    println!("\nsundew against                 (aim)");
-    for (what, (name, aims)) in AIMS.iter().enumerate() {
-        for other in targets.iter().filter(|target| target.front != Front::Sundew) {
-            let ratios = sundew
-                .rates
-                .iter()
-                .zip(&other.rates)
-                .map(|(ours, theirs)| ours[what] / theirs[what])
-                .collect();
-            let aim = aims.iter().find(|(front, _)| *front == other.front);
-            let aim = aim.map(|(_, aim)| format!("{aim:.2}")).unwrap_or_default();
-            println!("{:<13} {name:<18} {aim:>4} {}", other.front.name(), Spread::of(ratios));
+/// Per round, in the order of the targets.
+async fn measure(
+    load: Load,
+    targets: &[(Front, Target)],
+    options: &Options,
+) -> anyhow::Result<Vec<Vec<f64>>> {
+    print!("\n{:<22}", load.name());
+    for (_, target) in targets {
+        print!(" {:>15}", target.name);
+    }
+    println!(" {:>6} {:>6} {:>7}", "load", "steal", "failed");
+    let mut rounds = Vec::with_capacity(options.rounds);
+    for round in 0..options.rounds {
+        let mut runs = Vec::with_capacity(targets.len());
+        for turn in 0..targets.len() {
+            // Another one begins each round, so that no server always follows the same one.
+            let at = (turn + round) % targets.len();
+            let time = Duration::from_secs(options.seconds);
+            runs.push((at, load.run(&targets[at].1, options.sessions, time).await?));
         }
-    }
-}
-
-/// Requests per CPU-second of sessions that always poll and always have something to say.
-async fn requests(
-    target: &Target,
-    sessions: usize,
-    time: Duration,
-    failed: &mut usize,
-) -> anyhow::Result<(f64, Cost)> {
-    let message: Arc<str> = format!(r#"42["echo","{}"]"#, "x".repeat(64)).into();
-    let trips = Arc::new(AtomicU64::new(0));
-    let mut opened = Vec::with_capacity(sessions);
-    while opened.len() < sessions {
-        let pool = Arc::new(Pool::new(target.address, source(opened.len()), 2, true));
-        // One by one: how many a server loses when many come at once is for `burst` to say.
-        match timeout(SESSION_TIMEOUT, Session::open(pool)).await? {
-            Ok(session) => opened.push(session),
-            Err(error) if *failed >= sessions => return Err(error),
-            Err(_) => *failed += 1,
+        runs.sort_by_key(|(at, _)| *at);
+        print!("round {:<16}", round + 1);
+        for (_, run) in &runs {
+            print!(" {:>8.0} ({:>3.0}%)", run.rate, run.cost.first() * 100.0);
         }
+        let most = |of: fn(&Cost) -> f64| runs.iter().map(|(_, run)| of(&run.cost)).fold(0.0, f64::max);
+        let failed: usize = runs.iter().map(|(_, run)| run.failed).sum();
+        println!(" {:>6.2} {:>6.2} {failed:>7}", most(|cost| cost.generator), most(|cost| cost.steal));
+        rounds.push(runs.into_iter().map(|(_, run)| run.rate).collect());
     }
-    let end = Instant::now() + WARM_UP + time + SETTLE;
-    let mut running = JoinSet::new();
-    for session in opened {
-        let (message, trips) = (message.clone(), trips.clone());
-        running.spawn(async move {
-            while Instant::now() < end {
-                timeout(SESSION_TIMEOUT, session.echo(&message)).await.context("no echo")??;
-                trips.fetch_add(1, Relaxed);
-            }
-            session.leave().await
-        });
-    }
-    sleep(WARM_UP).await;
-    let (meter, before) = (Meter::start(target.groups.clone()), trips.load(Relaxed));
-    sleep(time).await;
-    let (cost, after) = (meter.stop(), trips.load(Relaxed));
-    while let Some(done) = running.join_next().await {
-        done?.with_context(|| target.front.name())?;
-    }
-    Ok(((after - before) as f64 * 2.0 / cost.seconds(), cost))
+    Ok(rounds)
 }
 
-/// Sessions opened on fresh connections per CPU-second, and left at once: by long-polling, or on websockets alone.
-async fn openings(
-    target: &Target,
-    time: Duration,
-    websocket: bool,
-    failed: &mut usize,
-) -> anyhow::Result<(f64, Cost)> {
-    let meter = Meter::start(target.groups.clone());
-    let end = Instant::now() + time;
-    let mut running = JoinSet::new();
-    for lane in 0..OPENING {
-        let address = target.address;
-        running.spawn(async move {
-            let (mut opened, mut failed) = (0, 0);
-            for number in (lane..).step_by(OPENING) {
-                if Instant::now() > end {
-                    break;
-                }
-                match open(address, source(number), websocket).await {
-                    Ok(()) => opened += 1,
-                    Err(_) => failed += 1,
-                }
-            }
-            (opened, failed)
-        });
+fn report(load: Load, targets: &[(Front, Target)], rates: &[Vec<f64>]) {
+    let Some(sundew) = targets.iter().position(|(front, _)| *front == Front::Sundew) else { return };
+    for (other, (front, target)) in targets.iter().enumerate().filter(|(other, _)| *other != sundew) {
+        let ratios = rates.iter().map(|round| round[sundew] / round[other]).collect();
+        let aim = AIMS.iter().find(|(of, than, _)| (of, than) == (&load, front));
+        let aim = aim.map(|(_, _, aim)| format!(" (aim {aim:.2})")).unwrap_or_default();
+        println!("sundew/{:<15} {}{aim}", target.name, Spread::of(ratios));
     }
-    let mut total = 0;
-    while let Some(done) = running.join_next().await {
-        let (opened, lost) = done?;
-        total += opened;
-        *failed += lost;
-    }
-    sleep(SETTLE).await;
-    let cost = meter.stop();
-    Ok((f64::from(total) / cost.seconds(), cost))
-}
-
-async fn open(server: SocketAddr, source: IpAddr, websocket: bool) -> anyhow::Result<()> {
-    if websocket {
-        Client::connect(server, source).await?;
-        return Ok(());
-    }
-    let pool = Arc::new(Pool::new(server, source, 2, true));
-    let life = async { Session::open(pool).await?.leave().await };
-    timeout(SESSION_TIMEOUT, life).await?
-}
-
-/// Where client number `number` comes from: nginx tells workers apart by the client's address.
-pub(crate) fn source(number: usize) -> IpAddr {
-    let [high, low] = ((number % 50_000) as u16).to_be_bytes();
-    Ipv4Addr::new(127, 1, high, low).into()
 }
