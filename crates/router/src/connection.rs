@@ -28,6 +28,8 @@ use crate::sids::Session;
 const MAX_TRIES: u32 = 4;
 /// How often a connection may come back from workers.
 const MAX_MOVES: u8 = 16;
+/// A request that was with a worker for longer than this when it died is not sent to another one.
+const REPEAT_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks whether a worker that could not take a connection now can.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -366,7 +368,8 @@ impl<'a> Connection<'a> {
     /// Whether to send a request once more after a leg ended without an answer.
     fn may_repeat(&self, exchange: &Exchange<'_>, reused: bool, tries: &mut Tries) -> bool {
         tries.count += 1;
-        if tries.count > MAX_TRIES {
+        // A worker that died of this request, or while it worked on it, is not followed by the next one.
+        if tries.count > MAX_TRIES || exchange.age() > REPEAT_WITHIN {
             return false;
         }
         if reused {
@@ -376,7 +379,8 @@ impl<'a> Connection<'a> {
         }
         // The worker itself is going. A session is nowhere else; anything else is.
         tries.except.extend(exchange.member().map(|member| member.id));
-        !exchange.about.sid
+        let first = !std::mem::replace(&mut tries.lost_one, true);
+        first && !exchange.about.sid
     }
 
     /// Answers a request whose worker is gone. `unconsumed`: so much of it is still in the socket.

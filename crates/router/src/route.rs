@@ -31,6 +31,8 @@ pub(crate) struct Tries {
     /// The leg used before was stale: use a new one.
     pub(crate) fresh: bool,
     pub(crate) count: u32,
+    /// A worker died with this request.
+    pub(crate) lost_one: bool,
     /// When to give up waiting for a worker.
     pub(crate) deadline: Option<tokio::time::Instant>,
     /// This worker gave the connection back: it does not get it again.

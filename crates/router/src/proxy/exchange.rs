@@ -206,6 +206,11 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// For how long it has been under way.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// The worker, until it has answered.
     pub(crate) fn member(&self) -> Option<&Arc<Member>> {
         self.upstream.as_ref().map(|(_, in_flight)| &in_flight.0)
