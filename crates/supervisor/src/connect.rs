@@ -72,7 +72,8 @@ fn failed(error: std::io::Error) -> String {
 /// A native worker's: the welcome and the ends of the local bus are in it before the worker exists.
 fn native(app: &mut App, id: BackendId, config: &AppConfig) -> Result<(Link, Inheritance), String> {
     let (ours, theirs) = native::pair().map_err(failed)?;
-    let native = Native::new(&config.name, id, ours.into_channel().map_err(failed)?);
+    let hung_after = Duration::from_millis(config.sundew.hung_after);
+    let native = Native::new(&config.name, id, ours.into_channel().map_err(failed)?, hung_after);
     native.tell(ToWorker::Welcome(Welcome {
         protocol: PROTOCOL,
         app: config.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sundew_router::HandOff;
+use sundew_router::{Backend, HandOff};
 
 use crate::api::Sessions;
 use crate::native::Native;
@@ -52,8 +52,11 @@ impl Link {
 
     /// For how long its event loop has not answered, if that is too long.
     pub(crate) fn stuck_for(&self) -> Option<std::time::Duration> {
-        let node = self.node().filter(|node| node.pulse.is_stuck())?;
-        node.silent_for()
+        match self {
+            Self::Native(native) if native.is_stuck() => native.oldest_unconfirmed(),
+            Self::Node(node) if node.pulse.is_stuck() => node.silent_for(),
+            _ => None,
+        }
     }
 
     /// The process is gone. Gives back the connections that have nowhere to go by themselves.

@@ -83,7 +83,12 @@ mod tests {
 
     fn worker(slot: u16) -> (Arc<Native>, WorkerChannel) {
         let (ours, theirs) = pair().unwrap();
-        let native = Native::new("a", BackendId { slot, generation: 0 }, ours.into_channel().unwrap());
+        let native = Native::new(
+            "a",
+            BackendId { slot, generation: 0 },
+            ours.into_channel().unwrap(),
+            Duration::from_secs(1),
+        );
         (native, theirs.into_channel().unwrap())
     }
 

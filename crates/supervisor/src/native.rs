@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -17,12 +17,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::api::Sessions;
 
-/// Connections on their way to one worker, not confirmed yet. Beyond it the front door uses another worker.
+/// Connections and legs on their way to one worker, not confirmed yet. Beyond it the front door uses another worker.
 const UNCONFIRMED_LIMIT: usize = 256;
 /// Messages that wait for room in the channel, besides those connections.
 const QUEUE_LIMIT: usize = 1024;
-/// A connection unconfirmed for this long means that the worker hangs.
-const HUNG_AFTER: Duration = Duration::from_secs(5);
 
 /// The supervisor's side of one native worker.
 pub(crate) struct Native {
@@ -36,6 +34,10 @@ pub(crate) struct Native {
     sessions: Mutex<Sessions>,
     placements: AtomicU64,
     drained: watch::Sender<bool>,
+    /// What it was sent has been waiting for too long.
+    hung: AtomicBool,
+    /// From here on it is.
+    hung_after: Duration,
 }
 
 #[derive(Default)]
@@ -46,7 +48,6 @@ struct Outbox {
     /// Something is queued or between the queue and the channel: what comes now has to queue behind it.
     sending: bool,
     closed: bool,
-    hung: bool,
 }
 
 /// A descriptor that travels beside a message.
@@ -60,11 +61,17 @@ enum Carried {
 struct Unconfirmed {
     seq: u64,
     since: Instant,
-    connection: HandOff,
+    /// None: a leg, which is of use to nobody else.
+    connection: Option<HandOff>,
 }
 
 impl Native {
-    pub(crate) fn new(app: &str, id: BackendId, channel: SupervisorChannel) -> Arc<Self> {
+    pub(crate) fn new(
+        app: &str,
+        id: BackendId,
+        channel: SupervisorChannel,
+        hung_after: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             app: app.to_owned(),
@@ -75,6 +82,8 @@ impl Native {
             sessions: Mutex::default(),
             placements: AtomicU64::new(0),
             drained: watch::Sender::new(false),
+            hung: AtomicBool::new(false),
+            hung_after,
         })
     }
 
@@ -151,7 +160,7 @@ impl Native {
         while outbox.unconfirmed.front().is_some_and(|first| first.seq <= through) {
             outbox.unconfirmed.pop_front();
         }
-        if std::mem::take(&mut outbox.hung) {
+        if self.hung.swap(false, Ordering::Relaxed) {
             tracing::info!(app = self.app, worker = %self.id, "the worker takes connections again");
         }
         drop(outbox);
@@ -193,7 +202,7 @@ impl Native {
             Some(Carried::Client(connection)) => Some(connection),
             _ => None,
         });
-        unconfirmed.into_iter().map(|one| one.connection).chain(queued).collect()
+        unconfirmed.into_iter().filter_map(|one| one.connection).chain(queued).collect()
     }
 
     /// Sends at once if nothing waits, queues otherwise. An error gives the connection back.
@@ -231,10 +240,10 @@ impl Native {
         Ok(())
     }
 
-    fn note_hung(&self, outbox: &mut Outbox) {
+    fn note_hung(&self, outbox: &Outbox) {
         let waiting = outbox.unconfirmed.front().map(|first| first.since.elapsed());
-        if let Some(waiting) = waiting.filter(|waiting| *waiting > HUNG_AFTER && !outbox.hung) {
-            outbox.hung = true;
+        let Some(waiting) = waiting.filter(|waiting| *waiting > self.hung_after) else { return };
+        if !self.hung.swap(true, Ordering::Relaxed) {
             tracing::warn!(app = self.app, worker = %self.id, ?waiting, "the worker does not take its connections: it hangs");
         }
     }
@@ -251,9 +260,12 @@ impl Carried {
 
 impl Outbox {
     fn sent(&mut self, message: &ToWorker, carried: Option<Carried>) {
-        if let (ToWorker::Connection { seq, .. }, Some(Carried::Client(connection))) = (message, carried) {
-            self.unconfirmed.push_back(Unconfirmed { seq: *seq, since: Instant::now(), connection });
-        }
+        let ToWorker::Connection { seq, .. } = message else { return };
+        let connection = match carried {
+            Some(Carried::Client(connection)) => Some(connection),
+            _ => None,
+        };
+        self.unconfirmed.push_back(Unconfirmed { seq: *seq, since: Instant::now(), connection });
     }
 }
 
@@ -264,9 +276,9 @@ impl Backend for Native {
 
     fn hand_over(&self, connection: HandOff) -> Result<(), HandOff> {
         let mut outbox = self.outbox.lock();
-        self.note_hung(&mut outbox);
+        self.note_hung(&outbox);
         // A worker that hangs gets no more: nobody would read them.
-        if outbox.hung || outbox.unconfirmed.len() + outbox.queue.len() >= UNCONFIRMED_LIMIT {
+        if self.is_stuck() || outbox.unconfirmed.len() + outbox.queue.len() >= UNCONFIRMED_LIMIT {
             return Err(connection);
         }
         let HandOff { peer, places, .. } = connection;
@@ -283,7 +295,7 @@ impl Backend for Native {
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
         let mut outbox = self.outbox.lock();
-        self.note_hung(&mut outbox);
+        self.note_hung(&outbox);
         if outbox.queue.len() >= UNCONFIRMED_LIMIT {
             return Err(io::Error::from(io::ErrorKind::WouldBlock));
         }
@@ -302,6 +314,10 @@ impl Backend for Native {
     fn placements_seen(&self) -> u64 {
         self.placements.load(Ordering::Relaxed)
     }
+
+    fn is_stuck(&self) -> bool {
+        self.hung.load(Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -314,7 +330,12 @@ mod tests {
 
     fn worker() -> (Arc<Native>, WorkerChannel) {
         let (ours, theirs) = pair().unwrap();
-        let native = Native::new("a", BackendId { slot: 0, generation: 0 }, ours.into_channel().unwrap());
+        let native = Native::new(
+            "a",
+            BackendId { slot: 0, generation: 0 },
+            ours.into_channel().unwrap(),
+            Duration::from_secs(1),
+        );
         tokio::spawn(native.clone().run());
         (native, theirs.into_channel().unwrap())
     }
@@ -380,7 +401,12 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_is_gone_keeps_no_task_and_so_no_channel() {
         let (ours, _theirs) = pair().unwrap();
-        let native = Native::new("a", BackendId { slot: 0, generation: 0 }, ours.into_channel().unwrap());
+        let native = Native::new(
+            "a",
+            BackendId { slot: 0, generation: 0 },
+            ours.into_channel().unwrap(),
+            Duration::from_secs(1),
+        );
         let running = tokio::spawn(native.clone().run());
         tokio::task::yield_now().await;
         native.close();

@@ -89,7 +89,7 @@ pub struct SundewOptions {
     ///
     /// [`AppConfig::sticky_port`]: crate::ecosystem::AppConfig::sticky_port
     pub port: Option<u16>,
-    /// `hungAfter`: a Node.js worker that does not answer for so long gets no new sessions. At least 100.
+    /// `hungAfter`: a worker that does not answer, or take a connection, for so long gets no new sessions. At least 100.
     pub hung_after: Milliseconds,
     /// `hungRestart`: a Node.js worker that does not answer for so long is started anew; 0 is never.
     pub hung_restart: Milliseconds,

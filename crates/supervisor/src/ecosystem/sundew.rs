@@ -26,7 +26,6 @@ const NODE_ONLY: &[&str] = &[
     "preload",
     "serialization",
     "port",
-    "hungAfter",
     "hungRestart",
     "ipcMessageBytes",
     "ipcQueueBytes",
