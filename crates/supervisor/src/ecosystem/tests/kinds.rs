@@ -188,18 +188,18 @@ fn keys_of_node_workers() {
 
     assert_eq!(
         sandbox.says(
-            "[{ script: './bin', instances: 2, shutdown_with_message: true,\n sundew: { hungAfter: 500 } }]"
+            "[{ script: './bin', instances: 2, shutdown_with_message: true,\n sundew: { preload: true } }]"
         ),
         "`shutdown_with_message` has no effect: it is about Node.js programs
  --> ../pm2.json:1:58
   |
 1 | [{ script: './bin', instances: 2, shutdown_with_message: true,
   |                                                          ^^^^
-`sundew.hungAfter` has no effect: it is about Node.js programs
- --> ../pm2.json:2:23
+`sundew.preload` has no effect: it is about Node.js programs
+ --> ../pm2.json:2:21
   |
-2 |  sundew: { hungAfter: 500 } }]
-  |                       ^^^"
+2 |  sundew: { preload: true } }]
+  |                     ^^^^"
     );
     assert_eq!(sandbox.says("[{ script: './bin', shutdown_with_message: false }]"), "");
 }
