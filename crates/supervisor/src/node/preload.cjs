@@ -86,9 +86,10 @@
   const watchConnections = () => {
     const { emit } = net.Server.prototype;
     const watched = function (type, first) {
-      if (type === 'connection' || type === 'secureConnection') {
-        quietly(() => (type === 'connection' ? onConnection(first) : secured(first)));
-      }
+      if (type === 'connection') quietly(() => onConnection(first));
+      else if (type === 'secureConnection') quietly(() => onTop(first?._parent, first));
+      // Of HTTP/2, with the socket behind a proxy that shows its properties.
+      else if (type === 'session') quietly(() => onTop(first?.socket?._parent, first));
       return Reflect.apply(emit, this, arguments);
     };
     define(net.Server.prototype, 'emit', watched);
@@ -162,7 +163,7 @@
 
   // ---- Connections of clients.
 
-  /** Each connection that was handed over, and the socket that ends it: itself, or the TLS one on top of it. */
+  /** Each connection that was handed over, and what ends it: itself, or the TLS socket or HTTP/2 session on top of it. */
   const held = new Map();
   let closed = 0;
   let reporting = false;
@@ -181,9 +182,8 @@
     });
   };
 
-  const secured = (socket) => {
-    const raw = socket?._parent;
-    if (held.has(raw)) held.set(raw, socket);
+  const onTop = (raw, top) => {
+    if (held.has(raw)) held.set(raw, top);
   };
 
   /** Ends what clients hold open, so that they come back to another worker. */
@@ -192,8 +192,8 @@
     const left = [...held.keys()];
     const next = () => {
       for (const raw of left.splice(0, size)) {
-        const socket = held.get(raw);
-        if (socket) quietly(() => end(socket));
+        const top = held.get(raw);
+        if (top) quietly(() => end(top));
       }
       if (left.length > 0) after(pause >= 0 ? pause : PAUSE_MS, next);
     };
@@ -201,13 +201,14 @@
   };
 
   const end = (socket) => {
+    // A session of HTTP/2: takes no new requests, and ends after those under way.
+    if (typeof socket.destroySoon !== 'function') return socket.close();
     const response = socket._httpMessage;
     // An answer under way is finished first. A poll is not: it waits for what no longer comes, and is asked again.
     if (response && !response.finished && !/[?&]transport=polling(&|$)/.test(response.req?.url)) {
-      response.once('close', () => socket.destroySoon());
-    } else {
-      socket.destroySoon();
+      return response.once('close', () => socket.destroySoon());
     }
+    return socket.destroySoon();
   };
 
   // ---- What the supervisor is told.
