@@ -13,6 +13,11 @@ function serve(socket) {
   socket.on('ask-me', async (...args) => args.pop()(await socket.timeout(5000).emitWithAck('ask-me', ...args)));
   socket.on('count', async (done) => done((await to.fetchSockets()).length));
   socket.on('broadcast-ack', async (payload, done) => done((await to.timeout(5000).emitWithAck('broadcast-ack', payload)).length));
+  socket.on('everywhere', async (done) => done(await to.serverSideEmitWithAck('who')));
+  socket.on('all-join', (room) => to.socketsJoin(room));
+  socket.on('all-leave', (room) => to.socketsLeave(room));
+  socket.on('others-out', () => to.except(socket.id).disconnectSockets());
+  socket.on('rooms', (done) => done([...socket.rooms]));
   // Blocks the event loop, as a heavy computation does.
   socket.on('block', (ms) => {
     const end = Date.now() + ms;
@@ -31,6 +36,7 @@ function serve(socket) {
 
 /** Serves the namespaces of the echo example. */
 exports.serve = (io) => {
+  io.on('who', (done) => done({ instance, blob: Buffer.from([instance, 255]) }));
   io.on('connection', serve);
   io.of('/ws').on('connection', serve);
   io.of('/auth').use((socket, next) => {

@@ -107,7 +107,7 @@ test('reload --wait returns when the old workers are gone; their sessions reconn
 const BAD = {
   'a program that crashes at start': { script: worker.ends('cannot read settings', 7), says: /7|exit/ },
   'a program that never gets ready': { script: worker.idles, says: /ready|listen/i },
-  'a program that is not there': { script: undefined, says: /no such file|not found|missing|does not exist/i },
+  'a program that is not there': { script: undefined, says: /no such file|not.found|missing|does not exist/i },
 };
 
 for (const [what, { script: content, says }] of Object.entries(BAD)) {

@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { bin } from './paths.mjs';
+import { bin, root } from './paths.mjs';
 import { alive, pidsWith, program } from './proc.mjs';
 import { sleep, until } from './wait.mjs';
 import { app } from './workers.mjs';
@@ -61,6 +61,13 @@ export class Sandbox {
     fs.chmodSync(`${file}.new`, mode);
     fs.renameSync(`${file}.new`, file);
     return file;
+  }
+
+  /** Writes programs that find the packages of the tests. */
+  files(files) {
+    const packages = path.join(this.dir, 'node_modules');
+    if (!fs.existsSync(packages)) fs.symlinkSync(path.join(root, 'tests/node_modules'), packages);
+    for (const [name, content] of Object.entries(files)) this.file(name, content);
   }
 
   remove(name) {
@@ -143,11 +150,14 @@ export class Sandbox {
 export class Cluster extends Sandbox {
   /**
    * Starts `apps` (by default one echo with four workers) and waits until each worker is online.
-   * `daemon`: with `sundew start` instead of `sundew run`.
+   * `daemon`: with `sundew start` instead of `sundew run`. `files`: programs of the test's own, by name, that find the
+   * packages of the tests. `answers: false`: its ports do not speak plain HTTP.
    */
-  static async start({ apps = [app()], daemon = false } = {}) {
+  static async start({ apps = [app()], daemon = false, files = {}, answers = true } = {}) {
     const cluster = new Cluster();
     try {
+      cluster.answers = answers;
+      cluster.files(files);
       cluster.apps = [];
       for (const settings of apps) {
         const port = settings.env?.PORT ?? (await freePort());
@@ -175,7 +185,7 @@ export class Cluster extends Sandbox {
       return (await this.workers()).length === wanted;
     });
     if (this.child && this.child.exitCode !== null) throw new Error(`sundew run exited with ${this.child.exitCode}`);
-    for (const { env } of this.apps) {
+    for (const { env } of this.answers ? this.apps : []) {
       await until(5000, `an answer on port ${env.PORT}`, async () => (await fetch(`http://127.0.0.1:${env.PORT}/`)).ok);
     }
   }

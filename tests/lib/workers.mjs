@@ -25,6 +25,8 @@ const KINDS = {
   node: {
     program: 'node',
     script: nodeEcho,
+    // Another version of Node.js than the one that runs the tests.
+    interpreter: process.env.SUNDEW_TEST_NODE ?? process.execPath,
     alone: [process.execPath, [nodeEcho]],
     demo: 'examples/node-chat/pm2.json',
     file: 'worker.cjs',
@@ -49,6 +51,7 @@ export function use(name) {
 export const app = (settings = {}) => ({
   name: 'echo',
   script: worker.script,
+  interpreter: worker.interpreter,
   instances: 4,
   exec_mode: 'cluster',
   restart_delay: 100,

@@ -2,6 +2,7 @@
 //!
 //! One after another because they measure: two files at a time would see each other's load.
 
+use crate::setup;
 use crate::shell::{self, command};
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub(crate) fn run(wanted: &[String]) -> anyhow::Result<()> {
         let mut node = command("node");
         node.args(["--test", "--test-reporter=spec"]).arg(file);
         node.env("SUNDEW_BIN", shell::target().join("release")).env("SUNDEW_E2E_OUT", &output);
+        node.env("SUNDEW_TEST_PYTHON", setup::python());
         let child = node.spawn().context("cannot run node")?;
         if !passes(child)? {
             failed.push(name(file));

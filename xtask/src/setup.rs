@@ -19,11 +19,17 @@ pub(crate) enum Need {
     Tool { name: &'static str, version: &'static str },
     /// `npm ci` in this folder.
     Npm(&'static str),
+    /// The Python packages of this file, under `target/python`.
+    Python(&'static str),
 }
 
 pub(crate) const NODE: Need = Need::Package { program: "node", package: "nodejs" };
 pub(crate) const NPM: Need = Need::Package { program: "npm", package: "npm" };
 pub(crate) const CHROMIUM: Need = Need::Package { program: "chromium", package: "chromium" };
+pub(crate) const NGINX: Need = Need::Package { program: "nginx", package: "nginx" };
+pub(crate) const OPENSSL: Need = Need::Package { program: "openssl", package: "openssl" };
+pub(crate) const PYTHON: Need = Need::Package { program: "python3", package: "python3" };
+pub(crate) const PIP: Need = Need::Package { program: "pip3", package: "python3-pip" };
 pub(crate) const RUSTFMT: Need = Need::Component { program: "cargo-fmt", component: "rustfmt" };
 pub(crate) const CLIPPY: Need = Need::Component { program: "cargo-clippy", component: "clippy" };
 pub(crate) const DENY: Need = Need::Tool { name: "cargo-deny", version: "0.20.2" };
@@ -72,6 +78,7 @@ pub(crate) fn provide(needs: &[Need]) -> anyhow::Result<()> {
         match *need {
             Need::Tool { name, version } => install_tool(name, version)?,
             Need::Npm(folder) => npm_ci(folder)?,
+            Need::Python(file) => pip_install(file)?,
             Need::Package { .. } | Need::Component { .. } => {}
         }
     }
@@ -93,6 +100,27 @@ fn install_tool(name: &str, version: &str) -> anyhow::Result<()> {
     }
     let mut install = shell::cargo(&["install", "--locked", "--version", version, name, "--root"]);
     run(install.arg(tools()).env_remove("CARGO_TARGET_DIR"))
+}
+
+/// Where Python packages go. Nothing of the machine's own is touched.
+pub(crate) fn python() -> PathBuf {
+    shell::target().join("python")
+}
+
+/// Installs what the file names, unless that was done since the file was changed.
+fn pip_install(file: &str) -> anyhow::Result<()> {
+    let file = shell::root().join(file);
+    let stamp = python().join(".installed");
+    let modified = |path: &PathBuf| std::fs::metadata(path).and_then(|data| data.modified());
+    let wanted = modified(&file).with_context(|| format!("no {}", file.display()))?;
+    if modified(&stamp).is_ok_and(|installed| installed >= wanted) {
+        return Ok(());
+    }
+    let mut install = command("python3");
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"]);
+    run(install.arg(python()).arg("-r").arg(&file).env("PIP_ROOT_USER_ACTION", "ignore"))
+        .with_context(|| format!("Python packages of {}", file.display()))?;
+    std::fs::write(&stamp, "").with_context(|| format!("cannot write {}", stamp.display()))
 }
 
 /// `npm ci`, unless what is installed is what the lock file names.
@@ -121,5 +149,7 @@ fn check_node() -> anyhow::Result<()> {
 /// Looks a program up in `PATH`.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    // Servers are in a folder that only root has in its PATH.
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }

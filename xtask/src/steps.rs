@@ -1,7 +1,9 @@
 //! `cargo xtask test`: the steps in order, the first failure ends the run with its name, a summary at the end.
 
 use crate::e2e;
-use crate::setup::{self, CHROMIUM, CLIPPY, DENY, MACHETE, NODE, NPM, Need, RUSTFMT};
+use crate::setup::{
+    self, CHROMIUM, CLIPPY, DENY, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP, PYTHON, RUSTFMT,
+};
 use crate::shell::{self, cargo};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -72,7 +74,21 @@ impl Step {
             Self::Licences => &[DENY],
             Self::Unused => &[MACHETE],
             Self::Doc | Self::Unit | Self::Build => &[],
-            Self::E2e => &[NODE, NPM, CHROMIUM, Need::Npm("tests"), Need::Npm("examples/chat")],
+            Self::E2e => &[
+                NODE,
+                NPM,
+                CHROMIUM,
+                NGINX,
+                OPENSSL,
+                PYTHON,
+                PIP,
+                Need::Npm("tests"),
+                Need::Npm("tests/nodes"),
+                Need::Npm("examples/chat"),
+                Need::Npm("examples/node-chat"),
+                Need::Npm("examples/node-ports"),
+                Need::Python("tests/apps/requirements.txt"),
+            ],
         }
     }
 
