@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// Seconds measured per run
     #[arg(long, default_value_t = 3)]
     seconds: u64,
+    /// Seconds of each load before the first round, which do not count
+    #[arg(long, default_value_t = 6)]
+    warm_up: u64,
     /// Servers to measure (default: all). Without `sundew`, the workers run under Node's own cluster
     #[arg(long, value_delimiter = ',')]
     only: Vec<Front>,
@@ -140,6 +143,11 @@ async fn measure(
         print!(" {:>15}", target.name);
     }
     println!(" {:>6} {:>6} {:>7}", "load", "steal", "failed");
+    // Node compiles what is used often: until then each round would be faster than the one before, and workers that get
+    // half of the load slower than one that gets all of it.
+    for (_, target) in targets {
+        load.run(target, options.sessions, Duration::from_secs(options.warm_up)).await?;
+    }
     let mut rounds = Vec::with_capacity(options.rounds);
     for round in 0..options.rounds {
         let mut runs = Vec::with_capacity(targets.len());
