@@ -128,7 +128,7 @@ test('a program that binds by itself under the supervisor is told so', async (t)
   t.after(() => sandbox.close());
   const port = await freePort();
   const script = sandbox.file('binds', `#!${process.execPath}\nrequire('net').createServer().listen(${port});\n`, 0o755);
-  const config = sandbox.file('pm2.json', { apps: [app({ script, instances: 1, listen_timeout: 1500, max_restarts: 1 })] });
+  const config = sandbox.file('pm2.json', { apps: [app({ script, instances: 1, listen_timeout: 1500, max_restarts: 1, sundew: { kind: 'native' } })] });
   const result = await sandbox.sundew('start', config);
   assert.equal(result.code, 1, result.text);
   assert.match(result.text, /bind|listen|ready/i);

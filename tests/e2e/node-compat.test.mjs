@@ -113,6 +113,35 @@ describe('the process', () => {
     }
   });
 
+  test('npm start: node is started directly, with what the line says', async (t) => {
+    const files = {
+      'package.json': { name: 'packed', version: '1.2.3', scripts: { start: 'WHO=npm node --no-warnings app.cjs first' } },
+      'app.cjs': telling('{ worker: cluster.isWorker, who: process.env.WHO, args: process.argv.slice(2), flags: process.execArgv, version: process.env.npm_package_version }'),
+    };
+    const cluster = await Cluster.start({ files, apps: [app({ name: 'app', script: 'npm', args: 'start -- second', interpreter: undefined, instances: 2 })] });
+    t.after(() => cluster.close());
+    for (const { worker, who, args, flags, version } of Object.values(await everyone({ port: cluster.port }))) {
+      assert.deepEqual([worker, who, args, flags, version], [true, 'npm', ['first', 'second'], ['--no-warnings'], '1.2.3']);
+    }
+    assert.equal(cluster.pids().length, 3, 'the supervisor and two workers, no npm');
+  });
+
+  for (const [name, content] of Object.entries({
+    'ecosystem.config.js': (apps) => `const os = require('os');\nmodule.exports = { apps: ${apps} };`,
+    'ecosystem.config.cjs': (apps) => `module.exports = { apps: ${apps} };`,
+    'ecosystem.config.mjs': (apps) => `import os from 'node:os';\nexport default { apps: ${apps} };`,
+  })) {
+    test(`start ${name}`, async (t) => {
+      const cluster = new Cluster();
+      t.after(() => cluster.close());
+      const port = await freePort();
+      cluster.files({ 'app.cjs': telling('{ made: process.env.MADE }') });
+      cluster.file(name, content(`[{ name: 'app', script: 'app.cjs', instances: 1 + 1, env: { PORT: ${port}, MADE: [1, 2].map((n) => n * 2).join() } }]`));
+      await cluster.ok('start', name);
+      for (const { made } of Object.values(await everyone({ port }))) assert.equal(made, '2,4');
+    });
+  }
+
   test('messages: serialization "json" and process.send of anything', async (t) => {
     const source = telling('{ sent }', `
       let sent = 0;
