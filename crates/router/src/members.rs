@@ -203,7 +203,8 @@ impl Members {
     }
 
     pub(crate) fn lost(&self, id: BackendId) {
-        if let Some(member) = self.remove(id) {
+        if let Some(member) = self.find(id) {
+            self.remove(&member);
             member.end();
         }
     }
@@ -223,14 +224,13 @@ impl Members {
             }
         };
         let _ = tokio::time::timeout(timeout, quiet).await;
-        self.remove(id);
+        self.remove(&member);
         member.end();
     }
 
-    fn remove(&self, id: BackendId) -> Option<Arc<Member>> {
-        let mut list = self.list.write();
-        let index = list.iter().position(|member| member.id == id)?;
-        Some(list.remove(index))
+    /// This one, and not another of the same name: a worker that closed its server may have come back meanwhile.
+    fn remove(&self, gone: &Arc<Member>) {
+        self.list.write().retain(|member| !Arc::ptr_eq(member, gone));
     }
 
     /// Waits until a worker takes new sessions. `false` when the time is over.

@@ -180,3 +180,22 @@ async fn nothing_is_left_of_a_front_door_that_is_dropped() {
     // Its sweep task, the last that knows it, ends on its own.
     until("the worker is forgotten", || worker.strong_count() == 0).await;
 }
+
+#[tokio::test]
+async fn a_worker_that_listens_again_amid_its_last_requests_stays() {
+    let cluster = cluster(1, |_| {});
+    let id = BackendId { slot: 0, generation: 0 };
+    let mut peer = cluster.connect().await;
+    peer.write(b"POST /page HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nab").await.unwrap();
+    until("the request has begun", || cluster.workers[0].touches.load(Ordering::SeqCst) == 1).await;
+    let front = cluster.front.clone();
+    cluster.front.drain(id);
+    let retired = tokio::spawn(async move { front.retire(id, Duration::from_secs(20)).await });
+    tokio::task::yield_now().await;
+    cluster.front.add(cluster.workers[0].clone());
+    peer.write(b"cd").await.unwrap();
+    let (head, _) = peer.response(false).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    retired.await.unwrap();
+    assert_eq!(text(&cluster.get("/page").await.1), "0.0");
+}
