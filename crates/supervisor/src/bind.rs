@@ -108,6 +108,11 @@ fn socket(addr: SocketAddr, kind: SocketType, v6_only: bool) -> io::Result<std::
 pub(crate) fn bind_path(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            use std::os::unix::fs::FileTypeExt;
+            // A file that is no socket refuses connections just as one that was left behind: it is somebody's.
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(error);
+            }
             let refused = std::os::unix::net::UnixStream::connect(path);
             if !refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
                 return Err(error);
@@ -148,4 +153,25 @@ pub(crate) fn explain(addr: &Address, error: &io::Error, holder: Option<&str>) -
         _ => format!("cannot listen on {addr}: {error}"),
     };
     Refusal { errno: error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error()), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_left_at_a_path_is_removed_only_if_it_is_a_socket_nobody_listens_on() {
+        let folder = std::env::temp_dir().join(format!("sundew-bind-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("it");
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(bind_path(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        std::fs::remove_file(&path).unwrap();
+        let first = bind_path(&path).unwrap();
+        assert_eq!(bind_path(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        let _again = bind_path(&path).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -276,6 +276,10 @@ impl State {
                     self.start_again(name, index, Verdict::Restart(std::time::Duration::ZERO));
                 }
                 worker.phase.send_replace(Phase::Over(why));
+                // Stopped amid a reload, and the old one was the first to leave.
+                if let Some(app) = self.apps.get_mut(name) {
+                    app.close_if_stopped();
+                }
             }
             Role::Current(index) => self.current_exited(name, index, exit),
         }

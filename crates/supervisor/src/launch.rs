@@ -12,6 +12,7 @@ use crate::ecosystem::{AppConfig, Kind, LogFile, LogFormat};
 use crate::link::Link;
 use crate::logs::{self, DateFormat, Recent, Source};
 use crate::spawn::{self, Identity};
+use crate::state::Slot;
 use crate::worker::{self, Execution, Phase, Report, Stop, Worker, WorkerId};
 use crate::{Home, exit, node, port};
 
@@ -24,6 +25,7 @@ impl State {
             slot.status = Status::Launching;
             slot.reason = None;
         }
+        self.supersede(name, index, |slot| slot.current.take());
         let started = self.spawn(name, index, config);
         let Some(slot) = self.apps.get_mut(name).and_then(|app| app.slots.get_mut(&index)) else {
             return over("there is no such process");
@@ -57,6 +59,7 @@ impl State {
         index: u16,
         config: Arc<AppConfig>,
     ) -> watch::Receiver<Phase> {
+        self.supersede(name, index, |slot| slot.incoming.take());
         let started = self.spawn(name, index, config);
         let slot = self.apps.get_mut(name).and_then(|app| app.slots.get_mut(&index));
         match (started, slot) {
@@ -67,6 +70,16 @@ impl State {
             }
             (Err(reason), _) => over(&reason),
             (Ok(_), None) => over("there is no such process"),
+        }
+    }
+
+    /// A worker that came between two steps of an operation (a restart timer, a reload that was ended) makes room. It is
+    /// told to leave and seen to its end as any other: simply forgotten, it would stay known at the front door.
+    fn supersede(&mut self, name: &str, index: u16, take: impl FnOnce(&mut Slot) -> Option<Worker>) {
+        let inputs = self.inputs.clone();
+        let Some(app) = self.apps.get_mut(name) else { return };
+        if let Some(worker) = app.slots.get_mut(&index).and_then(take) {
+            app.leave(worker, Duration::ZERO, inputs);
         }
     }
 

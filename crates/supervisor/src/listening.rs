@@ -129,7 +129,7 @@ impl State {
             }),
         };
         let Some(worker) = self.apps.get_mut(&name).and_then(|app| app.worker_mut(id)) else { return };
-        if !worker.asked.contains(&key) {
+        if result.is_ok() && !worker.asked.contains(&key) {
             worker.asked.push(key.clone());
         }
         let Some(node) = worker.link.node() else { return };
@@ -152,8 +152,12 @@ impl State {
             let text = "a worker wants to listen on a descriptor it was given, which a cluster cannot do: use a port";
             return Err(Refusal::invalid(text));
         }
-        let (address, v6_only) = wanted(query)?;
+        let (mut address, v6_only) = wanted(query)?;
         let app = self.apps.get_mut(name).ok_or_else(|| Refusal::other("the app is gone"))?;
+        if let Address::Unix(path) = &mut address {
+            // The program means its own folder, not the daemon's.
+            *path = app.config.cwd.join(&*path);
+        }
         if let Some(at) = app.listening.iter().position(|here| here.asked == asked) {
             match &app.listening[at].addr {
                 // A worker removes the path before it listens, as everybody does: the socket of the others with it.

@@ -56,6 +56,15 @@ impl State {
     /// A worker closed one of its servers.
     fn closed(&mut self, name: &str, id: WorkerId, key: &str) {
         let Some(app) = self.apps.get_mut(name) else { return };
+        if let Some(worker) = app.worker_mut(id) {
+            worker.asked.retain(|asked| asked != key);
+        }
+        if app.datagrams.contains_key(key) {
+            if !app.workers().any(|worker| worker.asked.iter().any(|asked| asked == key)) {
+                app.datagrams.remove(key);
+            }
+            return;
+        }
         let Some(here) = app.listening.iter().find(|here| here.asked == key) else { return };
         let front = here.front.clone();
         let Some(worker) = app.worker_mut(id) else { return };

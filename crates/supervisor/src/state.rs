@@ -208,6 +208,9 @@ impl App {
             }
             keep
         });
+        let asked: Vec<&String> = self.workers().flat_map(|worker| &worker.asked).collect();
+        let idle: Vec<String> = self.datagrams.keys().filter(|key| !asked.contains(key)).cloned().collect();
+        idle.iter().for_each(|key| drop(self.datagrams.remove(key)));
     }
 
     pub(crate) fn close_listeners(&mut self) {

@@ -49,6 +49,10 @@ impl Hub {
     pub(crate) fn relay(&self, from: &Arc<Node>, envelope: Envelope) {
         let Envelope { uid, requester, frame } = envelope;
         let mut members = self.members.lock();
+        // What is left to read of a worker that is gone would make it a member for ever: the others know it is gone.
+        if from.is_gone() {
+            return;
+        }
         let index = match members.iter().position(|member| member.is(from)) {
             Some(index) => index,
             None => {

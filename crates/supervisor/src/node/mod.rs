@@ -256,6 +256,10 @@ impl Node {
         clients.into_iter().for_each(|client| self.reroute(Some(client)));
     }
 
+    pub(crate) fn is_gone(&self) -> bool {
+        self.open.lock().closed
+    }
+
     /// So many of the connections it took have ended.
     pub(crate) fn report_ended(&self, total: u64) {
         self.ended.store(total, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 
 use crate::api::{Event, Failure, FailureKind, ProcessInfo, Status, Step, Target};
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, State};
 use crate::ecosystem::AppConfig;
 use crate::state::Place;
 use crate::worker::Phase;
@@ -75,21 +75,30 @@ impl Gate {
 impl Operations {
     /// Waits for the app's gate. `interrupt` ends the operation that holds it.
     async fn enter(&self, app: &str, interrupt: bool) -> Result<Gate, Failure> {
-        let name = app.to_owned();
-        let (gate, interrupts) = self
-            .dispatcher
-            .run(move |state| {
-                let app = state.apps.get(&name)?;
-                if interrupt {
-                    app.interrupt.send_modify(|count| *count += 1);
-                }
-                // From here on, so that an interruption while waiting for the gate counts.
-                Some((app.gate.clone(), app.interrupt.subscribe()))
-            })
-            .await?
-            .ok_or_else(|| Failure::new(FailureKind::NotFound, format!("the app {app:?} is gone")))?;
-        let guard = gate.lock_owned().await;
-        Ok(Gate { _guard: guard, interrupt: interrupts })
+        loop {
+            let name = app.to_owned();
+            let (gate, interrupts) = self
+                .dispatcher
+                .run(move |state| {
+                    let app = state.apps.get(&name)?;
+                    if interrupt {
+                        app.interrupt.send_modify(|count| *count += 1);
+                    }
+                    // From here on, so that an interruption while waiting for the gate counts.
+                    Some((app.gate.clone(), app.interrupt.subscribe()))
+                })
+                .await?
+                .ok_or_else(|| Failure::new(FailureKind::NotFound, format!("the app {app:?} is gone")))?;
+            let guard = gate.clone().lock_owned().await;
+            // The app may have been deleted meanwhile, and made anew with a gate of its own.
+            let name = app.to_owned();
+            let is_same = move |state: &mut State| {
+                state.apps.get(&name).is_some_and(|app| Arc::ptr_eq(&app.gate, &gate))
+            };
+            if self.dispatcher.run(is_same).await? {
+                return Ok(Gate { _guard: guard, interrupt: interrupts });
+            }
+        }
     }
 
     pub(crate) async fn resolve(&self, target: Target) -> Result<Vec<Place>, Failure> {
