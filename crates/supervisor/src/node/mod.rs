@@ -133,6 +133,11 @@ impl Node {
         self.doors.lock().push(front);
     }
 
+    /// It is known at a front door.
+    pub(crate) fn serves(&self) -> bool {
+        !self.doors.lock().is_empty()
+    }
+
     pub(crate) fn not_at_door(&self, gone: &Front) {
         self.doors.lock().retain(|front| !front.is_same(gone));
     }

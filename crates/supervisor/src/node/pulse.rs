@@ -101,7 +101,9 @@ pub(crate) async fn watch(id: WorkerId, node: Arc<Node>, inputs: mpsc::Sender<In
                 if moved > 0 {
                     tracing::warn!(app = node.app(), worker = %node.id, moved, "connections that waited for it go elsewhere");
                 }
-                let left = pulse.restart_after.map(|limit| limit.saturating_sub(silent));
+                // One that still loads its program takes as long as that takes: `listen_timeout` is for it.
+                let restart_after = pulse.restart_after.filter(|_| node.serves());
+                let left = restart_after.map(|limit| limit.saturating_sub(silent));
                 if left.is_some_and(|left| left.is_zero()) {
                     let _ = inputs.send(Input::Report(id, Report::Hung(silent))).await;
                     return;
