@@ -2,6 +2,7 @@
 //! processes, taken in alternated pairs in one run, because machines are shared and noisy.
 
 mod burst;
+mod busy;
 mod client;
 mod cpu;
 mod handoff;

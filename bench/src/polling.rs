@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Args;
 
+use crate::busy::Busy;
 use crate::cpu::Cost;
 use crate::load::{Load, Target};
 use crate::ratio::Spread;
@@ -34,6 +35,9 @@ pub(crate) struct Options {
     /// What to measure (default: all)
     #[arg(long, value_delimiter = ',')]
     loads: Vec<Load>,
+    /// Keep every CPU awake with a process of idle priority: all servers get equally fast CPUs then
+    #[arg(long)]
+    busy: bool,
     /// Folder of the built program `sundew`
     #[arg(long, default_value = "target/release")]
     bin: PathBuf,
@@ -79,6 +83,7 @@ impl Front {
 
 pub(crate) async fn run(options: Options, scripts: &Path) -> anyhow::Result<()> {
     ensure!(options.rounds > 0, "--rounds must be at least 1");
+    let _busy = Busy::start(options.busy)?;
     let wanted = |front| options.only.is_empty() || options.only.contains(&front);
     let cluster = if wanted(Front::Sundew) {
         let bin = options.bin.canonicalize()?;
