@@ -41,6 +41,8 @@ pub(crate) enum Command {
     /// Stop processes and remove them from the list
     #[command(visible_alias = "del")]
     Delete(Targets),
+    /// Show the other hosts of the cluster, and the traffic between them
+    Nodes(Nodes),
     /// Stop everything and the daemon
     Kill,
     /// Say whether the daemon runs
@@ -240,6 +242,13 @@ impl Keys {
     pub(crate) fn first(&self) -> Option<&'static str> {
         self.set().first().map(|flag| flag.flag)
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod daemon;
 mod describe;
 mod format;
 mod logs;
+mod nodes;
 mod operate;
 mod progress;
 mod run;
@@ -56,6 +57,7 @@ fn command(command: &Command) -> Result {
             Command::Reload(args) => operate::reload(&session, args).await,
             Command::Scale(args) => operate::scale(&session, args).await,
             Command::Delete(targets) => operate::delete(&session, targets).await,
+            Command::Nodes(args) => nodes::nodes(&session, args).await,
             Command::Kill => operate::kill(&session).await,
             Command::Ping => operate::ping(&session).await,
             Command::Run(_) | Command::Daemon => Ok(()),

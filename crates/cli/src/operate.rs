@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sundew_supervisor::api::{IfPresent, ScaleRequest, StartRequest};
 use sundew_supervisor::client::ClientError;
-use sundew_supervisor::ecosystem::{self, Flags};
+use sundew_supervisor::ecosystem::{self, Ecosystem, Flags};
 
 use crate::args::{Choice, Reload, Restart, ScaleArgs, Targets};
 use crate::daemon;
@@ -82,11 +82,11 @@ async fn from_file(
     if_present: IfPresent,
     doing: &str,
 ) -> Result {
-    let apps = apps(file, choice, &Flags::default())?;
+    let Ecosystem { apps, cluster, .. } = apps(file, choice, &Flags::default())?;
     daemon::ensure(session).await?;
     let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
     let progress = Progress::new(format!("{doing} {}", names.join(", ")));
-    progress.follow(session.client.start(&StartRequest { apps, if_present }).await?).await?;
+    progress.follow(session.client.start(&StartRequest { apps, if_present, cluster }).await?).await?;
     Ok(())
 }
 

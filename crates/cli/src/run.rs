@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use sundew_supervisor::Home;
-use sundew_supervisor::ecosystem::Flags;
+use sundew_supervisor::ecosystem::{Ecosystem, Flags};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Run;
@@ -16,10 +16,10 @@ const LOG: &str = "SUNDEW_LOG";
 
 /// Runs the apps of a file until a signal comes.
 pub(crate) fn run(run: &Run) -> Result<ExitCode> {
-    let apps = apps(&run.file, &run.choice, &Flags::default())?;
+    let Ecosystem { apps, cluster, .. } = apps(&run.file, &run.choice, &Flags::default())?;
     let home = home()?;
     log();
-    runtime()?.block_on(sundew_supervisor::run(home, apps)).map(ExitCode::from).map_err(failed)
+    runtime()?.block_on(sundew_supervisor::run(home, apps, cluster)).map(ExitCode::from).map_err(failed)
 }
 
 /// The daemon: ends when it is told to.

@@ -5,7 +5,7 @@ use std::path::Path;
 use sundew_supervisor::Home;
 use sundew_supervisor::api::{ProcessInfo, Target};
 use sundew_supervisor::client::{Client, ClientError};
-use sundew_supervisor::ecosystem::{self, AppConfig, Context, Flags};
+use sundew_supervisor::ecosystem::{self, Context, Ecosystem, Flags};
 
 use crate::args::Choice;
 use crate::table;
@@ -58,13 +58,13 @@ pub(crate) fn context(env_name: Option<String>) -> Result<Context> {
     })
 }
 
-/// The apps of a file, with the warnings printed.
-pub(crate) fn apps(file: &str, choice: &Choice, flags: &Flags) -> Result<Vec<AppConfig>> {
+/// What is in a file, with the warnings printed.
+pub(crate) fn apps(file: &str, choice: &Choice, flags: &Flags) -> Result<Ecosystem> {
     let context = context(choice.env.clone())?;
     let flags = Flags { only: choice.only.clone(), ..flags.clone() };
     let ecosystem = ecosystem::load(Path::new(file), &context, &flags)?;
     ui::warn(&ecosystem.warnings);
-    Ok(ecosystem.apps)
+    Ok(ecosystem)
 }
 
 /// What words mean for a command on processes: a file stands for the names of its apps.
@@ -73,7 +73,7 @@ pub(crate) fn target(words: &[String]) -> Result<Target> {
     for word in words {
         if ecosystem::is_file(word) {
             let choice = Choice { env: None, only: Vec::new() };
-            names.extend(apps(word, &choice, &Flags::default())?.into_iter().map(|app| app.name));
+            names.extend(apps(word, &choice, &Flags::default())?.apps.into_iter().map(|app| app.name));
         } else {
             names.push(word.clone());
         }

@@ -1,7 +1,7 @@
 //! `start`: an ecosystem file, a program, or what is in the list already.
 
 use sundew_supervisor::api::{IfPresent, ProcessInfo, StartRequest, Target};
-use sundew_supervisor::ecosystem::{self, AppConfig};
+use sundew_supervisor::ecosystem::{self, Ecosystem};
 
 use crate::args::Start;
 use crate::progress::Progress;
@@ -21,7 +21,7 @@ const DEFAULT_FILES: &[&str] = &[
 
 /// What the words of a `start` mean.
 enum Meaning {
-    Apps(Vec<AppConfig>, IfPresent),
+    Apps(Box<Ecosystem>, IfPresent),
     Listed(Target),
 }
 
@@ -30,10 +30,11 @@ pub(crate) async fn start(session: &Session, start: &Start) -> Result {
     let meaning = meaning(session, start).await?;
     daemon::ensure(session).await?;
     match meaning {
-        Meaning::Apps(apps, if_present) => {
+        Meaning::Apps(ecosystem, if_present) => {
+            let Ecosystem { apps, cluster, .. } = *ecosystem;
             let names: Vec<_> = apps.iter().map(|app| app.name.as_str()).collect();
             let progress = Progress::new(format!("starting {}", names.join(", ")));
-            let request = StartRequest { apps, if_present };
+            let request = StartRequest { apps, if_present, cluster };
             progress.follow(session.client.start(&request).await?).await?;
         }
         Meaning::Listed(target) => {
@@ -53,10 +54,17 @@ async fn meaning(session: &Session, start: &Start) -> Result<Meaning> {
     };
     let files = words.iter().filter(|word| ecosystem::is_file(word)).count();
     if files == words.len() {
-        let mut all: Vec<AppConfig> = Vec::new();
+        let mut all = Ecosystem { apps: Vec::new(), cluster: None, warnings: Vec::new() };
         for file in &words {
-            for app in apps(file, &start.choice, &flags)? {
-                if all.iter().any(|other| other.name == app.name) {
+            let Ecosystem { apps, cluster, .. } = apps(file, &start.choice, &flags)?;
+            if all.cluster.is_some() && cluster.is_some() && all.cluster != cluster {
+                return Err(Error::new(
+                    "these files put the daemon into different clusters: it can be in one",
+                ));
+            }
+            all.cluster = all.cluster.or(cluster);
+            for app in apps {
+                if all.apps.iter().any(|other| other.name == app.name) {
                     let message = format!("two of these apps have the name `{}`", app.name);
                     let help = if flags.set.iter().any(|flag| flag.key == "name") {
                         "--name fits one app: choose it with --only"
@@ -65,10 +73,10 @@ async fn meaning(session: &Session, start: &Start) -> Result<Meaning> {
                     };
                     return Err(Error::new(message).help(help));
                 }
-                all.push(app);
+                all.apps.push(app);
             }
         }
-        return Ok(Meaning::Apps(all, force(IfPresent::Restart)));
+        return Ok(Meaning::Apps(Box::new(all), force(IfPresent::Restart)));
     }
     if files > 0 {
         return Err(
@@ -93,7 +101,7 @@ async fn meaning(session: &Session, start: &Start) -> Result<Meaning> {
             let context = context(start.choice.env.clone())?;
             let ecosystem = ecosystem::program(program, &context, &flags)?;
             ui::warn(&ecosystem.warnings);
-            Ok(Meaning::Apps(ecosystem.apps, force(IfPresent::Refuse)))
+            Ok(Meaning::Apps(Box::new(ecosystem), force(IfPresent::Refuse)))
         }
         ([unknown, ..], _) => {
             let message = format!("there is no process `{unknown}`");

@@ -53,6 +53,12 @@ impl Conn {
         Conn { stream: Stream::Unix(stream), peer: None, origin }
     }
 
+    /// The client's address, where it is known from elsewhere.
+    #[must_use]
+    pub fn with_peer(self, peer: Option<SocketAddr>) -> Conn {
+        Conn { peer: peer.or(self.peer), ..self }
+    }
+
     /// The client's address, if this connection has one client and it is known.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
 use crate::backend::Leg;
+use crate::client::Client;
 use crate::connection;
 use crate::front::Shared;
 use crate::raw;
@@ -134,7 +135,7 @@ fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Ser
         return;
     }
     match serve {
-        Serve::Http => drop(tokio::spawn(connection::serve(held, stream, peer, None, 0))),
+        Serve::Http => drop(tokio::spawn(connection::serve(held, Client::new(stream, peer), None, 0))),
         Serve::Raw => raw::serve(held, stream, peer),
     }
 }

@@ -35,12 +35,14 @@ pub struct HandOff {
     pub(crate) raw: bool,
     /// How often it came back from a worker.
     pub(crate) moves: u8,
+    /// Another node sent it, on behalf of its client.
+    pub(crate) of_node: bool,
 }
 
 impl HandOff {
     /// A connection with a request to be read.
     pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, places: bool) -> Self {
-        Self { socket, peer, places, raw: false, moves: 0 }
+        Self { socket, peer, places, raw: false, moves: 0, of_node: false }
     }
 }
 

@@ -24,16 +24,23 @@ pub(crate) struct Client {
     unread: bool,
     /// The client had ended its side when its request was read. It waits for the answer all the same.
     pub(crate) half_closed: bool,
+    /// It is another node, that sends on what its clients want.
+    pub(crate) is_node: bool,
 }
 
 impl Client {
     pub(crate) fn new(stream: Leg, peer: Option<SocketAddr>) -> Self {
-        Self { stream, peer, unread: false, half_closed: false }
+        Self { stream, peer, unread: false, half_closed: false, is_node: false }
     }
 
     /// One client, one address, whichever family the listening socket has.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+    }
+
+    /// Another node tells whose request this is.
+    pub(crate) fn set_peer(&mut self, peer: Option<SocketAddr>) {
+        self.peer = peer;
     }
 
     /// As the socket tells it.

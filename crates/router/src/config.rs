@@ -1,8 +1,11 @@
 //! What can be set on a front door. Every limit has a name and a default.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sundew_channel::tag::TagKey;
+
+use crate::nodes::Finder;
 
 /// How a session that exists is found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +48,8 @@ pub struct FrontConfig {
     pub node: u8,
     /// Paths of Socket.IO. Empty: any path; what makes a request Socket.IO is `EIO` and `transport` in its query.
     pub paths: Vec<String>,
+    /// Who is asked for the sessions that are nowhere here. None: there are no other nodes, or session ids name theirs.
+    pub finder: Option<Arc<dyn Finder>>,
     /// The limits.
     pub limits: Limits,
 }
@@ -59,6 +64,7 @@ impl FrontConfig {
             tag_key,
             node: 0,
             paths: Vec::new(),
+            finder: None,
             limits: Limits::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! One client connection: its requests one after the other, until one of them is handed over or it ends.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::http::chunked;
 use crate::http::request::Fault;
 use crate::leg::{Lease, send};
 use crate::members::{InFlight, Member, Relayed};
+use crate::nodes;
 use crate::proxy::{self, About, End, Exchange};
 use crate::raw::{self, Waiting};
 use crate::route::{self, Progress, Routed, Tries};
@@ -57,7 +59,7 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
     if connection.raw {
         return raw::reroute(held, connection, except);
     }
-    let HandOff { socket, peer, moves, .. } = connection;
+    let HandOff { socket, peer, moves, of_node, .. } = connection;
     // Gone already, or begun by the worker: there is nothing to route.
     let mut byte = [0; 1];
     if !matches!(
@@ -69,7 +71,17 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
     let peer = peer.map(|peer| as_told_by(&socket, peer));
     let Ok(stream) = Leg::from_fd(socket) else { return };
     shared.counters.rerouted.add();
-    tokio::spawn(serve(held, stream, peer, except, moves));
+    let mut client = Client::new(stream, peer);
+    client.is_node = of_node;
+    tokio::spawn(serve(held, client, except, moves));
+}
+
+/// Serves a connection of another node.
+pub(crate) fn serve_node(shared: &Arc<Shared>, socket: OwnedFd) -> io::Result<()> {
+    let mut client = Client::new(Leg::from_fd(socket)?, None);
+    client.is_node = true;
+    tokio::spawn(serve(Counted::new(shared), client, None, 0));
+    Ok(())
 }
 
 /// The client's address as the socket tells it: an IPv4 one can be written as IPv6.
@@ -84,15 +96,8 @@ fn as_told_by(socket: &OwnedFd, peer: SocketAddr) -> SocketAddr {
 }
 
 /// Serves a connection to its end. `refused`: not by this worker; `moves`: how often it came back.
-pub(crate) async fn serve(
-    held: Counted,
-    stream: Leg,
-    peer: Option<SocketAddr>,
-    refused: Option<BackendId>,
-    moves: u8,
-) {
-    let mut connection =
-        Connection { shared: &held.shared, client: Client::new(stream, peer), pinned: None, moves };
+pub(crate) async fn serve(held: Counted, client: Client, refused: Option<BackendId>, moves: u8) {
+    let mut connection = Connection { shared: &held.shared, client, pinned: None, moves };
     let mut tries = Tries::new(refused);
     loop {
         match connection.request(&mut tries).await {
@@ -170,7 +175,9 @@ impl<'a> Connection<'a> {
                     self.no_worker();
                     return After::Linger;
                 }
-                Routed::Incomplete | Routed::Ended | Routed::NoWorker => return After::Close,
+                Routed::Incomplete | Routed::Ended | Routed::NoWorker | Routed::Ask { .. } => {
+                    return After::Close;
+                }
             }
         }
     }
@@ -178,14 +185,14 @@ impl<'a> Connection<'a> {
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
     fn hand_over(self, member: &Member, sid: bool, session: Option<Arc<Session>>) -> Option<Self> {
         let Self { shared, client, pinned, moves } = self;
-        let (peer, raw_peer) = (client.peer(), client.raw_peer());
+        let (peer, raw_peer, of_node) = (client.peer(), client.raw_peer(), client.is_node);
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
         // connection itself, which lives on in the worker.
         let socket = client.into_fd().ok()?;
         if !sid {
             member.place();
         }
-        match member.hand_over(HandOff { moves, ..HandOff::new(socket, peer, !sid) }) {
+        match member.hand_over(HandOff { moves, of_node, ..HandOff::new(socket, peer, !sid) }) {
             Ok(()) => {
                 if let Some(session) = session {
                     session.upgrade(shared.now());
@@ -197,7 +204,8 @@ impl<'a> Connection<'a> {
                 if !sid {
                     member.unplace();
                 }
-                let client = Client::new(Leg::from_fd(back.socket).ok()?, raw_peer);
+                let mut client = Client::new(Leg::from_fd(back.socket).ok()?, raw_peer);
+                client.is_node = of_node;
                 Some(Self { shared, client, pinned, moves })
             }
         }
@@ -235,6 +243,11 @@ impl<'a> Connection<'a> {
                     self.client.left_unread(true);
                     continue;
                 }
+                Routed::Ask { sid } => {
+                    self.ask(&sid, tries).await;
+                    self.client.left_unread(true);
+                    continue;
+                }
                 routed => {
                     self.client.half_closed |= ended;
                     return routed;
@@ -257,6 +270,21 @@ impl<'a> Connection<'a> {
                 Err(_) => return Routed::Ended,
             }
         }
+    }
+
+    /// Asks the other nodes for a session, and remembers the answer.
+    async fn ask(&self, sid: &[u8], tries: &mut Tries) {
+        tries.asked = true;
+        let shared = self.shared;
+        let Some(finder) = &shared.config.finder else { return };
+        shared.counters.asked.add();
+        let node = finder.find(sid).await.and_then(|number| shared.nodes.of(number));
+        let Some(node) = node else { return };
+        shared.counters.found.add();
+        if !shared.sids.is_full() {
+            shared.sids.learn(sid, &node.owner, nodes::REMEMBERED, shared.now());
+        }
+        tries.found = Some(node);
     }
 
     /// Waits until there may be a worker. `false` when that takes too long, or too many wait.

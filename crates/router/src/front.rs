@@ -1,8 +1,9 @@
 //! The front door of one app, as the supervisor holds it.
 
 use std::io;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::accept::{self, ListenerHandle, Listening, Serve};
@@ -10,6 +11,7 @@ use crate::backend::{Backend, BackendId, HandOff};
 use crate::config::FrontConfig;
 use crate::connection;
 use crate::members::Members;
+use crate::nodes::{Node, Nodes};
 use crate::pick::Picker;
 use crate::sids::Sids;
 use crate::stats::{Counters, FrontStats};
@@ -32,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) waiting: AtomicUsize,
     pub(crate) sids: Sids,
+    pub(crate) nodes: Nodes,
     /// Seconds since the front door was made, as of the last tidying up.
     seconds: AtomicU32,
     sweeping: AtomicBool,
@@ -63,6 +66,7 @@ impl Shared {
                 shared.sids.sweep(now);
                 count = count.wrapping_add(1);
                 shared.members.sweep(idle, count.is_multiple_of(settle));
+                shared.nodes.sweep(idle);
             }
         });
     }
@@ -96,6 +100,7 @@ impl Front {
                 connections: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
                 sids,
+                nodes: Nodes::default(),
                 seconds: AtomicU32::new(0),
                 sweeping: AtomicBool::new(false),
             }),
@@ -162,6 +167,38 @@ impl Front {
         self.shared.let_go(id, batch, pause).await;
     }
 
+    /// The node of this number can be reached: it gets the requests for its sessions.
+    pub fn add_node(&self, number: u8, node: Arc<dyn Node>) {
+        self.shared.start_sweep();
+        self.shared.nodes.add(number, node);
+    }
+
+    /// The node of this number cannot be reached any more. Its pending requests are answered at once, its sessions are
+    /// unknown from now on.
+    pub fn lost_node(&self, number: u8) {
+        self.shared.nodes.lost(number);
+    }
+
+    /// Serves a connection of another node, which carries requests of its clients. The socket does not block.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    pub fn serve_node(&self, socket: OwnedFd) -> io::Result<()> {
+        connection::serve_node(&self.shared, socket)
+    }
+
+    /// Whether a worker here has this session.
+    pub fn has(&self, sid: &[u8]) -> bool {
+        let Shared { sids, picker, members, .. } = &*self.shared;
+        let learned = sids.find(sid).is_some_and(|session| !session.owner.id.is_node());
+        learned || picker.owner(members, sid).is_some()
+    }
+
+    /// A way to the front door that does not keep it.
+    pub fn downgrade(&self) -> WeakFront {
+        WeakFront { shared: Arc::downgrade(&self.shared) }
+    }
+
     /// Whether this is the same front door.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
@@ -171,6 +208,25 @@ impl Front {
     pub fn stats(&self) -> FrontStats {
         let connections = self.shared.connections.load(std::sync::atomic::Ordering::Relaxed);
         self.shared.counters.read(connections as u64)
+    }
+}
+
+/// A front door that may be gone.
+#[derive(Clone)]
+pub struct WeakFront {
+    shared: Weak<Shared>,
+}
+
+impl WeakFront {
+    /// The front door, if it is still there.
+    pub fn upgrade(&self) -> Option<Front> {
+        self.shared.upgrade().map(|shared| Front { shared })
+    }
+}
+
+impl std::fmt::Debug for WeakFront {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeakFront")
     }
 }
 

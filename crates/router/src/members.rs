@@ -31,7 +31,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    fn new(backend: Arc<dyn Backend>) -> Self {
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         Self {
             id: backend.id(),
             abilities: backend.abilities(),
@@ -100,7 +100,7 @@ impl Member {
     }
 
     /// Its process is gone, or it is retired.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.draining.store(true, Ordering::SeqCst);
         self.owner.is_gone_now();
         self.legs.close();

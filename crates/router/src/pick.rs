@@ -55,6 +55,11 @@ impl Picker {
         member.abilities.tells_sessions.then_some(member)
     }
 
+    /// The other node that this session id names.
+    pub(crate) fn node(&self, sid: &[u8]) -> Option<u8> {
+        Some(tag::decode(&self.key, sid)?.node).filter(|node| *node != self.node)
+    }
+
     /// A worker that takes new sessions; none of `except`.
     pub(crate) fn place(
         &self,

@@ -18,6 +18,7 @@ use crate::http::request::{self, Fault, Head, Upgrade};
 use crate::http::response::Asked;
 use crate::leg;
 use crate::members::{InFlight, Member, Placed};
+use crate::nodes;
 use crate::pick::Wanted;
 use crate::proxy::{About, Exchange, Pending, Sent};
 use crate::scratch::{self, Scratch};
@@ -37,6 +38,9 @@ pub(crate) struct Tries {
     pub(crate) deadline: Option<tokio::time::Instant>,
     /// This worker gave the connection back: it does not get it again.
     pub(crate) refused: Option<BackendId>,
+    /// The other nodes were asked for the session; this one has it.
+    pub(crate) asked: bool,
+    pub(crate) found: Option<Arc<Member>>,
 }
 
 impl Tries {
@@ -77,6 +81,8 @@ pub(crate) enum Routed<'a> {
     NoWorker,
     /// The only worker that could take it has refused it.
     Refused,
+    /// Its session is not known here: the other nodes are to be asked.
+    Ask { sid: Box<[u8]> },
 }
 
 /// Looks for a request and routes it.
@@ -163,6 +169,10 @@ struct Router<'a, 'b> {
 
 impl<'a> Router<'a, '_> {
     fn route(mut self, head: &Head<'_, '_>, rest: &[u8], pinned: &mut Option<BackendId>) -> Routed<'a> {
+        if self.client.is_node {
+            self.shared.counters.from_nodes.add();
+            self.client.set_peer(nodes::client_of(head));
+        }
         let (path, query) = query::split(head.target.as_bytes());
         let mut query = query::scan(query);
         let socket_io = query.is_socket_io() && self.is_socket_io_path(path);
@@ -181,14 +191,20 @@ impl<'a> Router<'a, '_> {
         let member = match self.pick(&asked, pinned) {
             Ok(Some(member)) => member,
             Ok(None) => return Routed::NoWorker,
-            Err(UnknownSid) => return self.no_owner(head, &query),
+            Err(UnknownSid) => match &query.sid {
+                Some(sid) if self.may_ask() => return Routed::Ask { sid: sid.as_ref().into() },
+                _ => return self.no_owner(head, &query),
+            },
         };
         // Another affinity may have sent it elsewhere.
         let session = session.filter(|session| Arc::ptr_eq(&session.owner, &member.owner));
         if query.sid.is_some() && self.tries.refused == Some(member.id) {
             return Routed::Refused;
         }
-        if websocket && member.abilities.takes_connections {
+        // A worker that has no other way to learn the client's address is not given another node's connection.
+        let takes =
+            member.abilities.takes_connections && (!self.client.is_node || member.abilities.tells_sessions);
+        if websocket && takes {
             return Routed::HandOver { member, sid: query.sid.is_some(), session };
         }
         let opens = socket_io && query.sid.is_none() && (websocket || head.method == "GET");
@@ -218,7 +234,8 @@ impl<'a> Router<'a, '_> {
         match (config.affinity, asked.sid) {
             (Affinity::Sid, Some(sid)) => {
                 let learned = asked.session.and_then(|session| members.find(session.owner.id));
-                learned.or_else(|| picker.owner(members, sid)).map(Some).ok_or(UnknownSid)
+                let here = learned.or_else(|| picker.owner(members, sid));
+                here.or_else(|| self.elsewhere(asked, sid)).map(Some).ok_or(UnknownSid)
             }
             (Affinity::Sid, None) => Ok(picker.place(members, wanted, client, except)),
             (Affinity::Ip, sid) => {
@@ -233,6 +250,24 @@ impl<'a> Router<'a, '_> {
                 Ok(member)
             }
         }
+    }
+
+    /// The other node that has the session. What another node sent here goes no further: it could go round for ever.
+    fn elsewhere(&self, asked: &What<'_>, sid: &[u8]) -> Option<Arc<Member>> {
+        let Shared { nodes, picker, config, .. } = self.shared;
+        if self.client.is_node || nodes.is_empty() {
+            return None;
+        }
+        let known = asked.session.and_then(|session| nodes.find(session.owner.id));
+        let found = known.or_else(|| self.tries.found.clone());
+        // Where session ids tell nothing, they may look as if they did.
+        let tells = config.finder.is_none();
+        found.or_else(|| nodes.of(picker.node(sid).filter(|_| tells)?))
+    }
+
+    fn may_ask(&self) -> bool {
+        let Shared { nodes, config, .. } = self.shared;
+        config.finder.is_some() && !self.client.is_node && !self.tries.asked && !nodes.is_empty()
     }
 
     /// Answers a request whose session is nowhere.
@@ -311,6 +346,10 @@ impl<'a> Router<'a, '_> {
             }
         };
         member.backend.touched();
+        if member.id.is_node() {
+            let counters = &self.shared.counters;
+            if websocket { &counters.relayed } else { &counters.forwarded }.add();
+        }
         let poll = query.sid.is_some() && get && !websocket;
         let pending = match (&session, poll) {
             (Some(session), true) => match Pending::new(session, lease.leg()) {

@@ -38,6 +38,16 @@ counters! {
     proxied,
     /// Upgrades other than Socket.IO's that run through a leg.
     tunnelled,
+    /// Requests sent to the node that has their session.
+    forwarded,
+    /// Websockets relayed to the node that has their session.
+    relayed,
+    /// Requests taken for other nodes.
+    from_nodes,
+    /// Searches for a session at the other nodes.
+    asked,
+    /// Those that found it.
+    found,
     /// Sessions learned from workers' answers.
     learned,
     /// Sessions let go of when their worker drained.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sundew_nodes::ClusterConfig;
 
 use crate::ecosystem::AppConfig;
 
@@ -267,6 +268,9 @@ pub struct StartRequest {
     pub apps: Vec<AppConfig>,
     /// For those that are there already.
     pub if_present: IfPresent,
+    /// The daemon's part in a cluster of several hosts.
+    #[serde(default)]
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// An operation on processes.

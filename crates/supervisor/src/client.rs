@@ -11,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sundew_nodes::NodesInfo;
 use tokio::net::UnixStream;
 
 use crate::Home;
@@ -82,6 +83,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn list(&self) -> Result<Vec<ProcessInfo>, ClientError> {
         self.get("/v1/processes").await
+    }
+
+    /// The other hosts; none if the daemon is in no cluster of several.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn nodes(&self) -> Result<Option<NodesInfo>, ClientError> {
+        self.get("/v1/nodes").await
     }
 
     /// Everything about some processes.

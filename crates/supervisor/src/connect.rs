@@ -19,9 +19,6 @@ use crate::port::Port;
 use crate::spawn::{CHANNEL_FD, Inheritance};
 use crate::state::App;
 
-/// This host's number in session ids.
-const NODE: u8 = 0;
-
 impl State {
     /// Makes the link of a process to be started.
     pub(crate) fn connect(
@@ -79,7 +76,7 @@ fn native(app: &mut App, id: BackendId, config: &AppConfig) -> Result<(Link, Inh
         app: config.name.clone(),
         slot: id.slot,
         generation: id.generation,
-        node: NODE,
+        node: app.front_config.node,
         tag_key: app.tag_key,
         drain_timeout_ms: config.sundew.drain_timeout,
         let_go: config.sundew.let_go,

@@ -49,6 +49,7 @@ pub(crate) async fn serve(listener: UnixListener, control: Control) {
         .route("/v1/reload", post(reload))
         .route("/v1/scale", post(scale))
         .route("/v1/delete", post(delete))
+        .route("/v1/nodes", get(nodes))
         .route("/v1/kill", post(kill))
         .route("/v1/logs", post(follow))
         .fallback(unknown)
@@ -70,6 +71,12 @@ async fn ping(State(control): State<Control>) -> Response {
 
 async fn processes(State(control): State<Control>) -> Response {
     answer(control.operations.dispatcher.run(|state| state.list()).await)
+}
+
+/// Null: the daemon is in no cluster.
+async fn nodes(State(control): State<Control>) -> Response {
+    let nodes = control.operations.dispatcher.run(|state| state.nodes.clone()).await;
+    answer(nodes.map(|nodes| nodes.map(|nodes| nodes.info())))
 }
 
 async fn describe(State(control): State<Control>, body: Bytes) -> Response {

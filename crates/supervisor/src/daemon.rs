@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sundew_nodes::ClusterConfig;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -108,10 +109,14 @@ pub async fn daemon(home: Home) -> Result<(), DaemonError> {
 ///
 /// # Errors
 /// See [`DaemonError`]. [`DaemonError::Start`] only if nothing could be started at all.
-pub async fn run(home: Home, apps: Vec<AppConfig>) -> Result<u8, DaemonError> {
+pub async fn run(
+    home: Home,
+    apps: Vec<AppConfig>,
+    cluster: Option<ClusterConfig>,
+) -> Result<u8, DaemonError> {
     let house = House::open(home, true).await?;
     let mut signals = Signals::catch()?;
-    let request = StartRequest { apps, if_present: IfPresent::Restart };
+    let request = StartRequest { apps, if_present: IfPresent::Restart, cluster };
     let starting = house.operations.start(request, &house.watcher);
     let started = tokio::select! {
         started = starting => started,
@@ -214,6 +219,9 @@ impl House {
     }
 
     async fn close(self) {
+        if let Ok(Some(nodes)) = self.operations.dispatcher.run(|state| state.nodes.take()).await {
+            nodes.leave().await;
+        }
         // Whoever asked for the end gets its answer out first.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let _ = std::fs::remove_file(self.home.socket());

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use sundew_nodes::Nodes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Failure, FailureKind, LastExit, Status};
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(crate) sampler: Sampler,
     pub(crate) records: Records,
     pub(crate) inputs: mpsc::Sender<Input>,
+    /// The other hosts, in a cluster of several.
+    pub(crate) nodes: Option<Nodes>,
     /// The script Node workers load first; none if it could not be written.
     pub(crate) preload: Option<String>,
     /// In the foreground: lines go to the standard output, and to files only if configured.
@@ -84,6 +87,7 @@ impl Dispatcher {
         let preload = preload.ok().and_then(|path| path.into_os_string().into_string().ok());
         let mut state = State {
             preload,
+            nodes: None,
             records: Records::new(home.processes()),
             home,
             apps: BTreeMap::new(),

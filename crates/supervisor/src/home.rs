@@ -121,6 +121,11 @@ impl Home {
         self.path.join("keys")
     }
 
+    /// What the daemon remembers of its cluster: who it is there.
+    pub fn cluster(&self) -> PathBuf {
+        self.path.join("cluster.json")
+    }
+
     /// The processes that run, to find those a killed daemon left behind.
     pub fn processes(&self) -> PathBuf {
         self.path.join("processes.json")

@@ -45,3 +45,4 @@ mod worker;
 pub use daemon::{DaemonError, daemon, run, runtime};
 pub use ensure::ensure;
 pub use home::{ENV as HOME_ENV, Home, HomeError};
+pub use sundew_nodes::{ClusterConfig, NodesInfo};

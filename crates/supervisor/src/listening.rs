@@ -181,13 +181,19 @@ impl State {
         let tls = query.ticket_keys.is_some() || query.data_given;
         // Where nobody says what a server speaks: the first one is taken to be the web server.
         let http = http.unwrap_or(!tls && app.listening.is_empty());
+        let finder = self.nodes.as_ref().map(|nodes| nodes.finder(name, &asked));
+        let app = self.apps.get_mut(name).ok_or_else(|| Refusal::other("the app is gone"))?;
         let config = FrontConfig {
+            finder,
             // What is encrypted cannot be routed by what it says: each client stays where its address leads.
             affinity: if tls { Affinity::Ip } else { app.front_config.affinity },
             balance: if http { app.front_config.balance } else { Balance::RoundRobin },
             ..app.front_config.clone()
         };
         let (front, ticket_keys) = (Front::new(config), query.ticket_keys.clone());
+        if let Some(nodes) = &self.nodes {
+            nodes.open(name, &asked, &front);
+        }
         let serve = if http { Serve::Http } else { Serve::Raw };
         let wish = Wish { asked, address, v6_only, serve, front, ticket_keys: ticket_keys.clone() };
         Ok((self.serve(name, wish)?, ticket_keys))
@@ -226,7 +232,11 @@ impl State {
         if !served {
             let port = worker.config.sticky_port();
             let addr = bind::everywhere(port);
-            let front = Front::new(app.front_config.clone());
+            let finder = self.nodes.as_ref().map(|nodes| nodes.finder(&name, STICKY));
+            let front = Front::new(FrontConfig { finder, ..app.front_config.clone() });
+            if let Some(nodes) = &self.nodes {
+                nodes.open(&name, STICKY, &front);
+            }
             let wish = Wish {
                 asked: STICKY.to_owned(),
                 address: Address::Tcp(addr),

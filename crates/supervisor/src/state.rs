@@ -47,6 +47,8 @@ pub(crate) struct App {
     pub(crate) datagrams: BTreeMap<String, std::net::UdpSocket>,
     pub(crate) mesh: Mesh,
     pub(crate) tag_key: TagKey,
+    /// It was made in a cluster of several hosts.
+    pub(crate) clustered: bool,
     /// Held by the operation under way: a second one waits.
     pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
     /// Changes when an operation ends the one under way.

@@ -131,6 +131,7 @@ fn connection(fd: OwnedFd, kind: ConnectionKind, peer: Option<SocketAddr>) -> io
         Ok(Conn::tcp(tokio::net::TcpStream::from_std(tcp)?, peer, origin))
     } else {
         let unix = UnixStream::from(OwnedFd::from(tcp));
-        Ok(Conn::unix(tokio::net::UnixStream::from_std(unix)?, origin))
+        // A client of another node's comes so, too.
+        Ok(Conn::unix(tokio::net::UnixStream::from_std(unix)?, origin).with_peer(peer))
     }
 }

@@ -4,6 +4,9 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use sundew_nodes::ClusterConfig;
+
+use super::cluster;
 use super::coerce::{Given, Reader};
 use super::config::AppConfig;
 use super::context::Context;
@@ -18,13 +21,15 @@ use super::settings::{Settings, unknown};
 const MAX_FILE: u64 = 1 << 20;
 
 /// What can stand at the top of a file.
-const TOP_LEVEL: &[&str] = &["apps", "pm2", "deploy", "static"];
+const TOP_LEVEL: &[&str] = &["apps", "pm2", "sundew", "deploy", "static"];
 
 /// What is in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ecosystem {
     /// The apps, in the file's order.
     pub apps: Vec<AppConfig>,
+    /// The daemon's part in a cluster of several hosts.
+    pub cluster: Option<ClusterConfig>,
     /// What the user should know and is no error.
     pub warnings: Vec<Diagnostic>,
 }
@@ -104,12 +109,12 @@ pub fn load(file: &Path, context: &Context, flags: &Flags) -> Result<Ecosystem, 
     let mut report = Report::default();
     match read(file, context) {
         Ok(source) => {
-            let apps = apps(&source, context, flags, &mut report);
-            finish(apps, report, context)
+            let (apps, cluster) = apps(&source, context, flags, &mut report);
+            finish(apps, cluster, report, context)
         }
         Err(diagnostic) => {
             report.error(*diagnostic);
-            finish(Vec::new(), report, context)
+            finish(Vec::new(), None, report, context)
         }
     }
 }
@@ -124,10 +129,15 @@ pub fn program(script: &str, context: &Context, flags: &Flags) -> Result<Ecosyst
     let mut settings = Settings { script: Some(script), ..Settings::default() };
     apply(&mut settings, flags, &mut report);
     let app = resolve(settings, None, 0, context, &mut Reader { source: None, report: &mut report });
-    finish(app.into_iter().collect(), report, context)
+    finish(app.into_iter().collect(), None, report, context)
 }
 
-fn finish(apps: Vec<AppConfig>, report: Report, context: &Context) -> Result<Ecosystem, Invalid> {
+fn finish(
+    apps: Vec<AppConfig>,
+    cluster: Option<ClusterConfig>,
+    report: Report,
+    context: &Context,
+) -> Result<Ecosystem, Invalid> {
     let Report { errors, mut warnings } = report;
     if !errors.is_empty() {
         return Err(Invalid { errors, warnings });
@@ -136,7 +146,7 @@ fn finish(apps: Vec<AppConfig>, report: Report, context: &Context) -> Result<Eco
         let message = format!("the variable {name} of your shell is not passed on: it is no UTF-8 text");
         warnings.push(Diagnostic::new(message));
     }
-    Ok(Ecosystem { apps, warnings })
+    Ok(Ecosystem { apps, cluster, warnings })
 }
 
 fn read(file: &Path, context: &Context) -> Result<Source, Box<Diagnostic>> {
@@ -184,16 +194,22 @@ fn read(file: &Path, context: &Context) -> Result<Source, Box<Diagnostic>> {
     }
 }
 
-fn apps(source: &Source, context: &Context, flags: &Flags, report: &mut Report) -> Vec<AppConfig> {
+fn apps(
+    source: &Source,
+    context: &Context,
+    flags: &Flags,
+    report: &mut Report,
+) -> (Vec<AppConfig>, Option<ClusterConfig>) {
     let root = match node::parse(source) {
         Ok(root) => root,
         Err(diagnostic) => {
             report.error(*diagnostic);
-            return Vec::new();
+            return (Vec::new(), None);
         }
     };
     let mut reader = Reader { source: Some(source), report };
-    let Some(entries) = entries(&root, &mut reader) else { return Vec::new() };
+    let Some(entries) = entries(&root, &mut reader) else { return (Vec::new(), None) };
+    let cluster = daemons_own(&root).and_then(|own| cluster::read(own, context, &mut reader));
     let mut apps: Vec<(AppConfig, Option<Span>)> = Vec::new();
     for entry in entries {
         let Value::Object(properties) = &entry.value else {
@@ -235,7 +251,15 @@ fn apps(source: &Source, context: &Context, flags: &Flags, report: &mut Report) 
             reader.report.error(Diagnostic::new(message).key("--only"));
         }
     }
-    apps.into_iter().map(|(app, _)| app).collect()
+    (apps.into_iter().map(|(app, _)| app).collect(), cluster)
+}
+
+/// What a file with `apps` says about the daemon. In a file that is one app, `sundew` is that app's.
+fn daemons_own(root: &Node) -> Option<&Node> {
+    let Value::Object(properties) = &root.value else { return None };
+    let named = |name| properties.iter().find(move |property| property.name == name);
+    named("apps").or_else(|| named("pm2"))?;
+    Some(&named("sundew").filter(|own| !matches!(own.node.value, Value::Null))?.node)
 }
 
 fn twice(name: &str, at: Option<Span>, first: Option<Span>, reader: &Reader<'_>) -> Diagnostic {
@@ -293,7 +317,7 @@ fn top_level(properties: &[Property], reader: &mut Reader<'_>) {
     let package = file.is_some_and(|name| name == "package.json");
     for property in properties {
         match property.name.as_str() {
-            "apps" | "pm2" => {}
+            "apps" | "pm2" | "sundew" => {}
             "deploy" | "static" => {
                 let message = format!("`{}` has no effect: this part of pm2 is not built", property.name);
                 let warning = reader.about(&property.name, property.name_at, message);

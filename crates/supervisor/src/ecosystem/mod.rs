@@ -9,6 +9,7 @@
 //! the daemon gets the [`AppConfig`] and never looks at the user's files.
 
 mod answer;
+mod cluster;
 mod coerce;
 mod config;
 mod context;

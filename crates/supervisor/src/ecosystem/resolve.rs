@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::cluster;
 use super::coerce::{Given, Instances, Reader};
 use super::config::{AppConfig, ExecMode, Kind, LogFile, LogFormat};
 use super::context::Context;
@@ -231,6 +232,8 @@ fn environment(
         Some(FilterEnv::All) => BTreeMap::new(),
         _ => context.env.clone(),
     };
+    // The daemon's, and nobody else's.
+    all.remove(cluster::SECRET);
     match filter {
         Some(FilterEnv::One(name)) => {
             all.remove(name);

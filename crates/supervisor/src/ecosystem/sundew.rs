@@ -192,14 +192,14 @@ fn paths(key: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>>
 }
 
 /// What was not readable has been reported and leaves the default.
-fn put<T>(place: &mut T, value: Option<T>) {
+pub(super) fn put<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
 }
 
 /// Calls `set` for each known key of an object, by its name here and its name there. Both spellings are known.
-fn each(
+pub(super) fn each(
     key: &str,
     node: &Node,
     known: &'static [&'static str],

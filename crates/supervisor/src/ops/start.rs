@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use sundew_nodes::{ClusterConfig, Nodes};
 use sundew_router::{Front, FrontConfig};
 use tokio::sync::watch;
 
 use super::{Operations, Watcher, first_failure};
 use crate::api::{Failure, FailureKind, IfPresent, ProcessInfo, StartRequest};
 use crate::dispatcher::State;
-use crate::ecosystem::AppConfig;
+use crate::ecosystem::{AppConfig, Kind};
 use crate::keys;
 use crate::mesh::Mesh;
 use crate::state::{App, Place, Slot};
@@ -25,6 +26,9 @@ impl Operations {
         request: StartRequest,
         watcher: &Watcher,
     ) -> Result<Vec<ProcessInfo>, Failure> {
+        if let Some(cluster) = request.cluster {
+            self.join_cluster(cluster).await?;
+        }
         let mut places = Vec::new();
         let mut failure = None;
         for config in request.apps {
@@ -53,7 +57,7 @@ impl Operations {
                     return Err(Failure::new(
                         FailureKind::Invalid,
                         format!(
-                            "{}: affinity, balance, paths or limits have changed, which a reload cannot do: `sundew start \
+                            "{}: affinity, balance, paths, limits or the cluster have changed, which a reload cannot do: `sundew start \
                              FILE` restarts the app with them",
                             config.name
                         ),
@@ -107,9 +111,34 @@ impl Operations {
     async fn front_changed(&self, config: &Arc<AppConfig>) -> Result<bool, Failure> {
         let new = config.clone();
         let changed = self.dispatcher.run(move |state| {
-            state.apps.get(&new.name).is_some_and(|app| !app.config.sundew.same_front(&new.sundew))
+            let nodes = state.nodes.is_some();
+            let changed = |app: &App| !app.config.sundew.same_front(&new.sundew) || app.clustered != nodes;
+            state.apps.get(&new.name).is_some_and(changed)
         });
         changed.await
+    }
+
+    /// Takes part in a cluster of several hosts, from the first time on that a file says so.
+    async fn join_cluster(&self, cluster: ClusterConfig) -> Result<(), Failure> {
+        let joined = self.dispatcher.run(|state| (state.nodes.clone(), state.home.clone(), state.ending));
+        let (nodes, home, ending) = joined.await?;
+        match nodes {
+            Some(nodes) if *nodes.config() == cluster => return Ok(()),
+            Some(_) => {
+                return Err(Failure::new(
+                    FailureKind::Invalid,
+                    "this daemon is in a cluster with other settings: `sundew kill` ends it, then start again",
+                ));
+            }
+            None if ending => return Ok(()),
+            None => {}
+        }
+        let nodes = Nodes::start(cluster, &home.cluster()).await;
+        let nodes = nodes.map_err(|trouble| Failure::new(FailureKind::Start, trouble))?;
+        let join = |state: &mut State| {
+            state.nodes.get_or_insert(nodes);
+        };
+        self.dispatcher.run(join).await
     }
 
     async fn launch_owned(&self, place: Place, watcher: &Watcher) -> Result<(), Failure> {
@@ -148,20 +177,33 @@ impl State {
             return Ok(true);
         }
         let internal = |message| Failure::new(FailureKind::Internal, message);
-        let tag_key = keys::of(&self.home, &config.name).map_err(internal)?;
+        let tag_key = match &self.nodes {
+            Some(nodes) => nodes.tag_key(&config.name),
+            None => keys::of(&self.home, &config.name).map_err(internal)?,
+        };
         let front = FrontConfig {
             affinity: config.sundew.affinity.into(),
             balance: config.sundew.balance.into(),
             paths: config.sundew.paths.clone(),
             limits: (&config.sundew.limits).into(),
+            node: self.nodes.as_ref().map_or(0, Nodes::number),
             ..FrontConfig::new(config.name.clone(), tag_key)
         };
+        // Session ids of native workers name their node; for other sessions the nodes are asked.
+        let asks = self.nodes.as_ref().filter(|_| config.kind == Kind::Port);
+        let finder = asks.map(|nodes| nodes.finder(&config.name, ""));
+        let own_front = Front::new(FrontConfig { finder, ..front.clone() });
+        if let Some(nodes) = self.nodes.as_ref().filter(|_| matches!(config.kind, Kind::Native | Kind::Port))
+        {
+            nodes.open(&config.name, "", &own_front);
+        }
         let app = App {
+            clustered: self.nodes.is_some(),
             config: config.clone(),
             slots: BTreeMap::new(),
             generations: BTreeMap::new(),
             leaving: Vec::new(),
-            front: Front::new(front.clone()),
+            front: own_front,
             front_config: front,
             listening: Vec::new(),
             hub: Arc::default(),

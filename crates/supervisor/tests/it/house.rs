@@ -87,7 +87,7 @@ impl House {
         app: AppConfig,
         if_present: IfPresent,
     ) -> Result<Vec<ProcessInfo>, ClientError> {
-        let request = StartRequest { apps: vec![app], if_present };
+        let request = StartRequest { apps: vec![app], if_present, cluster: None };
         self.client.start(&request).await?.finish(|_| {}).await
     }
 

@@ -20,7 +20,8 @@ fn process_daemon() {
 fn process_run() {
     let home = Home::from_env().unwrap();
     let apps = serde_json::from_str(&std::env::var("APPS").unwrap()).unwrap();
-    let code = sundew_supervisor::runtime().unwrap().block_on(sundew_supervisor::run(home, apps)).unwrap();
+    let code =
+        sundew_supervisor::runtime().unwrap().block_on(sundew_supervisor::run(home, apps, None)).unwrap();
     std::process::exit(code.into());
 }
 

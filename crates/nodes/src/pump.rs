@@ -1,0 +1,241 @@
+//! Carries bytes between a sealed connection and the plain socket pair whose other end is a front door's. No buffer is
+//! held while nothing moves.
+
+use std::cell::RefCell;
+use std::io;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use snow::TransportState;
+use tokio::io::{Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::seal::{self, PLAIN, SEALED, Sealed};
+
+/// Rounds in a row before others get their turn.
+const ROUNDS: u32 = 16;
+
+struct Scratch {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        input: vec![0; 4 * (2 + SEALED)],
+        output: Vec::with_capacity(2 + SEALED),
+        plain: vec![0; SEALED],
+    });
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    /// To be written first.
+    waiting: Vec<u8>,
+    /// Its source has ended.
+    ended: bool,
+    /// And that was passed on.
+    closed: bool,
+}
+
+struct Pump {
+    plain: UnixStream,
+    stream: TcpStream,
+    noise: TransportState,
+    out: Way,
+    back: Way,
+    /// The beginning of a record.
+    partial: Vec<u8>,
+}
+
+/// Carries until both sides have ended, or one has failed.
+pub(crate) async fn pump(plain: UnixStream, sealed: Sealed) {
+    let Sealed { stream, noise } = sealed;
+    let mut pump =
+        Pump { plain, stream, noise, out: Way::default(), back: Way::default(), partial: Vec::new() };
+    while !(pump.out.closed && pump.back.closed) {
+        let moved = SCRATCH.with_borrow_mut(|scratch| -> io::Result<bool> {
+            for _ in 0..ROUNDS {
+                let sent = pump.send(scratch)?;
+                let received = pump.receive(scratch)?;
+                if !sent && !received {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        });
+        match moved {
+            // Closing both tells both.
+            Err(_) => return,
+            Ok(true) => tokio::task::yield_now().await,
+            Ok(false) => pump.wait().await,
+        }
+    }
+}
+
+impl Pump {
+    /// From the front door to the other node. Whether anything moved.
+    fn send(&mut self, scratch: &mut Scratch) -> io::Result<bool> {
+        if !self.out.waiting.is_empty() {
+            return drain(&mut self.out.waiting, |bytes| write(&self.stream, bytes));
+        }
+        if self.out.ended {
+            self.out.closed = true;
+            return Ok(false);
+        }
+        let length = match read(&self.plain, &mut scratch.input[..PLAIN])? {
+            None => return Ok(false),
+            // Not one side only, but gone: so is the other.
+            Some(0) if hung_up(&self.plain) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(length) => length,
+        };
+        self.out.ended = length == 0;
+        scratch.output.clear();
+        seal::seal(&mut self.noise, &scratch.input[..length], &mut scratch.output)?;
+        let written = write(&self.stream, &scratch.output)?;
+        self.out.waiting.extend_from_slice(&scratch.output[written..]);
+        Ok(true)
+    }
+
+    /// From the other node to the front door.
+    fn receive(&mut self, scratch: &mut Scratch) -> io::Result<bool> {
+        if !self.back.waiting.is_empty() {
+            return drain(&mut self.back.waiting, |bytes| write(&self.plain, bytes));
+        }
+        if self.back.ended {
+            return Ok(false);
+        }
+        let room = scratch.input.len() - self.partial.len();
+        scratch.input[..self.partial.len()].copy_from_slice(&self.partial);
+        let held = self.partial.len();
+        let length = match read(&self.stream, &mut scratch.input[held..held + room])? {
+            None => return Ok(false),
+            // Without its last record: it was cut off.
+            Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(length) => held + length,
+        };
+        let mut rest = &scratch.input[..length];
+        while let Some((record, after)) = record(rest)? {
+            let opened = seal::open(&mut self.noise, record, &mut scratch.plain)?;
+            rest = after;
+            if opened == 0 {
+                self.back.ended = true;
+                break;
+            }
+            let plain = &scratch.plain[..opened];
+            let written = if self.back.waiting.is_empty() { write(&self.plain, plain)? } else { 0 };
+            self.back.waiting.extend_from_slice(&plain[written..]);
+        }
+        self.partial = rest.to_vec();
+        Ok(true)
+    }
+
+    async fn wait(&mut self) {
+        if self.back.ended && self.back.waiting.is_empty() && !self.back.closed {
+            self.back.closed = true;
+            let _ = rustix::net::shutdown(&self.plain, Shutdown::Write);
+            return;
+        }
+        let ours = interest(!self.out.ended && self.out.waiting.is_empty(), !self.back.waiting.is_empty());
+        // Also when nothing is expected of it any more: that it is gone has to show.
+        let theirs = interest(!self.back.ended && self.back.waiting.is_empty(), !self.out.waiting.is_empty());
+        let none = ours.is_none() && theirs.is_none();
+        tokio::select! {
+            _ = ready(ours, |interest| self.plain.ready(interest)), if ours.is_some() => {}
+            _ = ready(theirs, |interest| self.stream.ready(interest)), if theirs.is_some() => {}
+            () = std::future::ready(()), if none => {}
+        }
+    }
+}
+
+fn interest(read: bool, write: bool) -> Option<Interest> {
+    match (read, write) {
+        (true, true) => Some(Interest::READABLE.add(Interest::WRITABLE)),
+        (true, false) => Some(Interest::READABLE),
+        (false, true) => Some(Interest::WRITABLE),
+        (false, false) => None,
+    }
+}
+
+async fn ready<F: Future<Output = io::Result<Ready>>>(
+    interest: Option<Interest>,
+    wait: impl FnOnce(Interest) -> F,
+) {
+    if let Some(interest) = interest {
+        let _ = wait(interest).await;
+    }
+}
+
+/// The first record, and what is behind it.
+fn record(bytes: &[u8]) -> io::Result<Option<(&[u8], &[u8])>> {
+    let [high, low, rest @ ..] = bytes else { return Ok(None) };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    if length > SEALED {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(rest.split_at_checked(length))
+}
+
+fn drain(waiting: &mut Vec<u8>, write: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<bool> {
+    let written = write(waiting)?;
+    waiting.drain(..written);
+    if waiting.is_empty() {
+        *waiting = Vec::new();
+    }
+    Ok(written > 0)
+}
+
+/// A socket of the runtime.
+trait Socket: std::os::fd::AsFd {
+    fn try_io<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T>;
+}
+
+impl Socket for TcpStream {
+    fn try_io<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        TcpStream::try_io(self, interest, io)
+    }
+}
+
+impl Socket for UnixStream {
+    fn try_io<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        UnixStream::try_io(self, interest, io)
+    }
+}
+
+/// Reads what is there; none is nothing so far, 0 the end.
+fn read(socket: &impl Socket, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let result = socket.try_io(Interest::READABLE, || {
+        let (_, length) = rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT)?;
+        Ok(length)
+    });
+    match result {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes what can be written now; how much that is.
+fn write(socket: &impl Socket, bytes: &[u8]) -> io::Result<usize> {
+    let send = || -> io::Result<usize> {
+        loop {
+            match rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Err(rustix::io::Errno::INTR) => {}
+                done => return Ok(done?),
+            }
+        }
+    };
+    match socket.try_io(Interest::WRITABLE, send) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        done => done,
+    }
+}
+
+/// Both of its sides have ended.
+fn hung_up(socket: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let polled = rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
+    polled.is_ok() && fds[0].revents().contains(PollFlags::HUP)
+}
