@@ -72,8 +72,10 @@ fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
     if own.kind != "none" {
         let sessions = own.sessions;
         let kinds = format!("{} polling, {} websocket", sessions.polling, sessions.websocket);
+        rows.extend([("listens on", words(&own.listening))]);
+        rows.extend(own.direct.clone().map(|addr| ("own port", addr)));
+        rows.extend(config.sundew.advertise().map(|told| ("told at", told.path)));
         rows.extend([
-            ("listens on", words(&own.listening)),
             ("slot, generation", format!("{}, {}", own.slot, own.generation)),
             ("sessions", format!("{} ({kinds})", sessions.total)),
             ("affinity", name_of(&config.sundew.affinity)),

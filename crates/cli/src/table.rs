@@ -120,7 +120,8 @@ fn remarks(processes: &[&ProcessInfo]) -> Vec<String> {
         let addresses = (process.name.as_str(), process.sundew.listening.as_slice());
         if !addresses.1.is_empty() && !named.contains(&addresses) {
             named.push(addresses);
-            lines.push(format!("{} listens on {}", addresses.0, addresses.1.join(", ")));
+            let own = own_ports(processes, addresses.0);
+            lines.push(format!("{} listens on {}{own}", addresses.0, addresses.1.join(", ")));
         }
     }
     for process in processes {
@@ -149,6 +150,23 @@ fn remarks(processes: &[&ProcessInfo]) -> Vec<String> {
         lines.push(format!("{} [{}] {status}: {why}{next}", process.name, process.pm_id));
     }
     lines
+}
+
+/// Where each worker of an app is reached alone, if it is.
+fn own_ports(processes: &[&ProcessInfo], app: &str) -> String {
+    let own = |process: &&&ProcessInfo| process.name == app && process.sundew.direct.is_some();
+    let mut workers: Vec<_> = processes.iter().filter(own).map(|process| &process.sundew).collect();
+    workers.sort_by_key(|worker| worker.slot);
+    match workers.as_slice() {
+        [] => String::new(),
+        [one] => format!("; worker {} also on {}", one.slot, one.direct.as_deref().unwrap_or_default()),
+        [first, .., last] => {
+            let (from, to) =
+                (first.direct.as_deref().unwrap_or_default(), last.direct.as_deref().unwrap_or_default());
+            let port = to.rsplit(':').next().unwrap_or(to);
+            format!("; workers {} to {} also on {from} to {port}", first.slot, last.slot)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +235,18 @@ mod tests {
         assert!(text.contains("a listens on 0.0.0.0:8080\n"), "{text}");
         assert!(text.ends_with("b [0] errored: exited with code 1 after 5 ms\n"), "{text}");
         assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn ports_of_single_workers_are_named() {
+        let mut all: Vec<_> = (0..3).map(|id| process("a", id, Status::Online)).collect();
+        for (slot, process) in (0u16..).zip(&mut all) {
+            process.sundew.slot = slot;
+            process.sundew.direct = Some(format!("[::]:{}", 3131 + slot));
+        }
+        let text = list(&all, Look::plain(false), None, 6_400_000);
+        let wanted = "a listens on 0.0.0.0:8080; workers 0 to 2 also on [::]:3131 to 3133\n";
+        assert!(text.ends_with(wanted), "{text}");
     }
 
     #[test]

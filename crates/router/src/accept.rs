@@ -77,7 +77,12 @@ impl Listener {
     }
 }
 
-pub(crate) fn listen(shared: &Arc<Shared>, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
+pub(crate) fn listen(
+    shared: &Arc<Shared>,
+    listening: Listening,
+    serve: Serve,
+    slot: Option<u16>,
+) -> io::Result<ListenerHandle> {
     let (listener, local) = match listening {
         Listening::Tcp(listener) => {
             listener.set_nonblocking(true)?;
@@ -95,17 +100,17 @@ pub(crate) fn listen(shared: &Arc<Shared>, listening: Listening, serve: Serve) -
         }
     };
     shared.start_sweep();
-    let task = tokio::spawn(accept(shared.clone(), listener, serve));
+    let task = tokio::spawn(accept(shared.clone(), listener, serve, slot));
     Ok(ListenerHandle { task, local })
 }
 
-async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve) {
+async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve, slot: Option<u16>) {
     let mut exhausted = false;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 exhausted = false;
-                begin(&shared, stream, peer, serve);
+                begin(&shared, stream, peer, serve, slot);
             }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -124,9 +129,10 @@ async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve) {
     }
 }
 
-fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Serve) {
+fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Serve, slot: Option<u16>) {
     shared.counters.accepted.add();
-    let held = Counted::new(shared);
+    let mut held = Counted::new(shared);
+    held.slot = slot;
     if held.is_too_many {
         shared.counters.rejected_connections.add();
         if serve == Serve::Http {
@@ -145,13 +151,15 @@ pub(crate) struct Counted {
     pub(crate) shared: Arc<Shared>,
     /// There were as many as there may be.
     is_too_many: bool,
+    /// The slot whose own door it came to.
+    pub(crate) slot: Option<u16>,
 }
 
 impl Counted {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         let before = shared.connections.fetch_add(1, Ordering::Relaxed);
         let is_too_many = before >= shared.config.limits.max_connections;
-        Self { shared: shared.clone(), is_too_many }
+        Self { shared: shared.clone(), is_too_many, slot: None }
     }
 }
 

@@ -33,6 +33,8 @@ pub struct HandOff {
     pub places: bool,
     /// Nothing was looked at ([`Serve::Raw`](crate::Serve)): it is routed again as it is, too.
     pub(crate) raw: bool,
+    /// The slot whose own door it came to.
+    pub(crate) slot: Option<u16>,
     /// How often it came back from a worker.
     pub(crate) moves: u8,
     /// Another node sent it, on behalf of its client.
@@ -42,7 +44,7 @@ pub struct HandOff {
 impl HandOff {
     /// A connection with a request to be read.
     pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, places: bool) -> Self {
-        Self { socket, peer, places, raw: false, moves: 0, of_node: false }
+        Self { socket, peer, places, raw: false, slot: None, moves: 0, of_node: false }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Client {
     /// The same kinds of socket as a leg.
     stream: Leg,
     peer: Option<SocketAddr>,
+    /// The slot whose own door it came to.
+    pub(crate) slot: Option<u16>,
     /// There may be bytes that no event will tell of.
     unread: bool,
     /// The client had ended its side when its request was read. It waits for the answer all the same.
@@ -30,7 +32,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(stream: Leg, peer: Option<SocketAddr>) -> Self {
-        Self { stream, peer, unread: false, half_closed: false, is_node: false }
+        Self { stream, peer, slot: None, unread: false, half_closed: false, is_node: false }
+    }
+
+    /// It came to this slot's own door.
+    pub(crate) fn at(mut self, slot: Option<u16>) -> Self {
+        self.slot = slot;
+        self
     }
 
     /// One client, one address, whichever family the listening socket has.

@@ -50,8 +50,42 @@ pub struct FrontConfig {
     pub paths: Vec<String>,
     /// Who is asked for the sessions that are nowhere here. None: there are no other nodes, or session ids name theirs.
     pub finder: Option<Arc<dyn Finder>>,
+    /// Tell clients which worker to connect to. None: no path means that.
+    pub advertise: Option<Advertise>,
     /// The limits.
     pub limits: Limits,
+}
+
+/// Where clients are told that the workers are: each at a port of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertise {
+    /// The path that is asked.
+    pub path: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// The host that is told. None: the one the request was sent to.
+    pub host: Option<String>,
+    /// The port of slot 0; each further slot has the next one.
+    pub base_port: u16,
+    /// Origins whose pages may ask, besides the front door's own. `*` is any.
+    pub origins: Vec<String>,
+}
+
+impl Advertise {
+    /// The port of a slot.
+    pub fn port(&self, slot: u16) -> u16 {
+        self.base_port.saturating_add(slot)
+    }
+
+    /// Whether text can be told as a host: a name or an address as it stands in a URL.
+    pub fn is_host(text: &str) -> bool {
+        crate::advertise::is_host(text)
+    }
+
+    /// The host of a `Host` header, without its port. None: there is none that could be told.
+    pub fn host_of(header: &[u8]) -> Option<&str> {
+        crate::advertise::host_of(header)
+    }
 }
 
 impl FrontConfig {
@@ -65,6 +99,7 @@ impl FrontConfig {
             node: 0,
             paths: Vec::new(),
             finder: None,
+            advertise: None,
             limits: Limits::default(),
         }
     }

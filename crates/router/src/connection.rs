@@ -47,7 +47,8 @@ pub(crate) fn refuse(stream: &Leg) {
 
 /// Serves a connection that came back from a worker that did not take it.
 pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Option<BackendId>) {
-    let held = Counted::new(shared);
+    let mut held = Counted::new(shared);
+    held.slot = connection.slot;
     connection.moves += 1;
     if connection.moves > MAX_MOVES {
         shared.counters.rejected_no_worker.add();
@@ -97,6 +98,7 @@ fn as_told_by(socket: &OwnedFd, peer: SocketAddr) -> SocketAddr {
 
 /// Serves a connection to its end. `refused`: not by this worker; `moves`: how often it came back.
 pub(crate) async fn serve(held: Counted, client: Client, refused: Option<BackendId>, moves: u8) {
+    let client = client.at(held.slot);
     let mut connection = Connection { shared: &held.shared, client, pinned: None, moves };
     let mut tries = Tries::new(refused);
     loop {
@@ -185,14 +187,15 @@ impl<'a> Connection<'a> {
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
     fn hand_over(self, member: &Member, sid: bool, session: Option<Arc<Session>>) -> Option<Self> {
         let Self { shared, client, pinned, moves } = self;
-        let (peer, raw_peer, of_node) = (client.peer(), client.raw_peer(), client.is_node);
+        let (peer, raw_peer, slot) = (client.peer(), client.raw_peer(), client.slot);
+        let of_node = client.is_node;
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
         // connection itself, which lives on in the worker.
         let socket = client.into_fd().ok()?;
         if !sid {
             member.place();
         }
-        match member.hand_over(HandOff { moves, of_node, ..HandOff::new(socket, peer, !sid) }) {
+        match member.hand_over(HandOff { moves, slot, of_node, ..HandOff::new(socket, peer, !sid) }) {
             Ok(()) => {
                 if let Some(session) = session {
                     session.upgrade(shared.now());
@@ -204,7 +207,7 @@ impl<'a> Connection<'a> {
                 if !sid {
                     member.unplace();
                 }
-                let mut client = Client::new(Leg::from_fd(back.socket).ok()?, raw_peer);
+                let mut client = Client::new(Leg::from_fd(back.socket).ok()?, raw_peer).at(slot);
                 client.is_node = of_node;
                 Some(Self { shared, client, pinned, moves })
             }

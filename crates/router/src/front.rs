@@ -1,6 +1,7 @@
 //! The front door of one app, as the supervisor holds it.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,9 +11,10 @@ use crate::accept::{self, ListenerHandle, Listening, Serve};
 use crate::backend::{Backend, BackendId, HandOff};
 use crate::config::FrontConfig;
 use crate::connection;
+use crate::direct;
 use crate::members::Members;
 use crate::nodes::{Node, Nodes};
-use crate::pick::Picker;
+use crate::pick::{Picker, Wanted};
 use crate::sids::Sids;
 use crate::stats::{Counters, FrontStats};
 
@@ -65,6 +67,9 @@ impl Shared {
                 shared.seconds.store(now, Ordering::Relaxed);
                 shared.sids.sweep(now);
                 count = count.wrapping_add(1);
+                if count.is_multiple_of(direct::PERIOD) && shared.config.advertise.is_some() {
+                    shared.members.age_promises();
+                }
                 shared.members.sweep(idle, count.is_multiple_of(settle));
                 shared.nodes.sweep(idle);
             }
@@ -112,7 +117,25 @@ impl Front {
     /// # Errors
     /// When the runtime cannot watch the socket.
     pub fn listen(&self, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
-        accept::listen(&self.shared, listening, serve)
+        accept::listen(&self.shared, listening, serve, None)
+    }
+
+    /// Serves the connections of a socket that is the door of one slot: what is new there goes to that slot's worker, if
+    /// it has one that answers. Sessions that exist are found from here as from everywhere.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    pub fn listen_for(&self, slot: u16, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
+        accept::listen(&self.shared, listening, serve, Some(slot))
+    }
+
+    /// Picks the worker for a session that will come to that worker's own door. It counts as one there until it comes, or
+    /// for some seconds. None: no worker takes new sessions.
+    pub fn promise(&self, client: Option<IpAddr>) -> Option<BackendId> {
+        let Shared { picker, members, .. } = &*self.shared;
+        let member = picker.place(members, Wanted::Session, client, &[])?;
+        member.promised.make();
+        Some(member.id)
     }
 
     /// A worker is up and takes sessions from now on.

@@ -10,10 +10,12 @@
 //! `rendezvous`) are pure.
 
 mod accept;
+mod advertise;
 mod backend;
 mod client;
 mod config;
 mod connection;
+mod direct;
 mod front;
 mod http;
 mod learn;
@@ -32,7 +34,7 @@ mod stats;
 
 pub use accept::{ListenerHandle, Listening, Serve};
 pub use backend::{Abilities, Backend, BackendId, HandOff, Leg};
-pub use config::{Affinity, Balance, FrontConfig, Limits};
+pub use config::{Advertise, Affinity, Balance, FrontConfig, Limits};
 pub use front::{Front, MemberLoad, WeakFront};
 pub use nodes::{Finder, Finding, Node};
 pub use stats::FrontStats;

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::backend::{Abilities, Backend, BackendId, HandOff};
+use crate::direct::Promises;
 use crate::leg::Legs;
 use crate::sids::Owner;
 
@@ -26,6 +27,8 @@ pub(crate) struct Member {
     settled: AtomicU64,
     /// Socket.IO websockets that run through a leg.
     relayed: AtomicU32,
+    /// Clients that were told to come to its own door.
+    pub(crate) promised: Promises,
     in_flight: AtomicUsize,
     quiet: Notify,
 }
@@ -37,6 +40,7 @@ impl Member {
             abilities: backend.abilities(),
             owner: Arc::new(Owner::new(backend.id())),
             relayed: AtomicU32::new(0),
+            promised: Promises::default(),
             placed: AtomicU64::new(backend.placements_seen()),
             settled: AtomicU64::new(u64::MAX),
             backend,
@@ -58,7 +62,7 @@ impl Member {
         // The report may be ahead of us for a moment.
         let unseen = placed.saturating_sub(self.backend.placements_seen());
         let known = u64::from(self.owner.polling()) + u64::from(self.relayed());
-        u64::from(self.backend.sessions()) + known + unseen
+        u64::from(self.backend.sessions()) + known + unseen + self.promised.count()
     }
 
     /// Forgets sessions that were sent there and never arrived (their client left too early), once none has been sent for
@@ -247,6 +251,11 @@ impl Members {
             }
         };
         tokio::time::timeout_at(deadline, arrived).await.is_ok()
+    }
+
+    /// A period of promises is over.
+    pub(crate) fn age_promises(&self) {
+        self.with(|list| list.iter().for_each(|member| member.promised.age()));
     }
 
     /// Closes idle legs. `settle`: at most as often as workers report their load.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::accept::Counted;
 use crate::backend::{BackendId, HandOff, Leg};
 use crate::config::Affinity;
+use crate::direct;
 use crate::front::Shared;
 use crate::pick::Wanted;
 
@@ -22,7 +23,8 @@ pub(crate) fn serve(held: Counted, stream: Leg, peer: Option<SocketAddr>) {
     // Out of the runtime, and so out of its epoll, at once: the connection lives on in the worker.
     let Ok(socket) = stream.into_fd() else { return };
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    place(held, HandOff { raw: true, ..HandOff::new(socket, peer, true) }, None);
+    let slot = held.slot;
+    place(held, HandOff { raw: true, slot, ..HandOff::new(socket, peer, true) }, None);
 }
 
 /// Hands a connection over that a worker gave back.
@@ -55,8 +57,9 @@ fn place(held: Counted, connection: HandOff, except: Option<BackendId>) {
 fn try_all(shared: &Shared, mut connection: HandOff, tried: &mut Vec<BackendId>) -> Option<HandOff> {
     let ip = connection.peer.map(|peer| peer.ip());
     loop {
-        let member = match shared.config.affinity {
-            Affinity::Ip => shared.picker.by_address(&shared.members, ip, tried, false),
+        let member = match (connection.slot, shared.config.affinity) {
+            (Some(slot), _) => direct::place(shared, slot, Wanted::Session, ip, tried),
+            (None, Affinity::Ip) => shared.picker.by_address(&shared.members, ip, tried, false),
             _ => shared.picker.place(&shared.members, Wanted::Session, ip, tried),
         };
         let Some(member) = member else { return Some(connection) };

@@ -4,9 +4,11 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::advertise;
 use crate::backend::BackendId;
 use crate::client::Client;
-use crate::config::Affinity;
+use crate::config::{Advertise, Affinity};
+use crate::direct;
 use crate::front::Shared;
 use crate::http::MAX_HEADERS;
 use crate::http::answer::{self, Answer, Manner};
@@ -174,6 +176,11 @@ impl<'a> Router<'a, '_> {
             self.client.set_peer(nodes::client_of(head));
         }
         let (path, query) = query::split(head.target.as_bytes());
+        if let Some(advertise) = &self.shared.config.advertise
+            && path == advertise.path.as_bytes()
+        {
+            return self.tell_route(advertise, head);
+        }
         let mut query = query::scan(query);
         let socket_io = query.is_socket_io() && self.is_socket_io_path(path);
         if !socket_io {
@@ -231,13 +238,18 @@ impl<'a> Router<'a, '_> {
         let Shared { members, picker, config, .. } = self.shared;
         let (client, except) = (self.client.ip(), &self.tries.except[..]);
         let wanted = if asked.socket_io && asked.sid.is_none() { Wanted::Session } else { Wanted::Request };
-        match (config.affinity, asked.sid) {
+        // At a worker's own door the session is all that counts: there is no other way to know where it is.
+        let affinity = if self.client.slot.is_some() { Affinity::Sid } else { config.affinity };
+        match (affinity, asked.sid) {
             (Affinity::Sid, Some(sid)) => {
                 let learned = asked.session.and_then(|session| members.find(session.owner.id));
                 let here = learned.or_else(|| picker.owner(members, sid));
                 here.or_else(|| self.elsewhere(asked, sid)).map(Some).ok_or(UnknownSid)
             }
-            (Affinity::Sid, None) => Ok(picker.place(members, wanted, client, except)),
+            (Affinity::Sid, None) => Ok(match self.client.slot {
+                Some(slot) => direct::place(self.shared, slot, wanted, client, except),
+                None => picker.place(members, wanted, client, except),
+            }),
             (Affinity::Ip, sid) => {
                 // What follows a handshake by polling will hash to the same worker.
                 let anew = !asked.socket_io || (asked.websocket && sid.is_none());
@@ -268,6 +280,34 @@ impl<'a> Router<'a, '_> {
     fn may_ask(&self) -> bool {
         let Shared { nodes, config, .. } = self.shared;
         config.finder.is_some() && !self.client.is_node && !self.tries.asked && !nodes.is_empty()
+    }
+
+    /// Tells a client which worker to connect to.
+    fn tell_route(&mut self, advertise: &Advertise, head: &Head<'_, '_>) -> Routed<'a> {
+        let asked = advertise::asked(advertise, head);
+        let told = match &asked {
+            advertise::Asked::Where(host) => {
+                let Shared { picker, members, .. } = self.shared;
+                let Some(member) = picker.place(members, Wanted::Session, self.client.ip(), &[]) else {
+                    return Routed::NoWorker;
+                };
+                member.promised.make();
+                let (scheme, port) = (&advertise.scheme, advertise.port(member.id.slot));
+                format!(r#"{{"url":"{scheme}://{host}:{port}","host":"{host}","port":{port}}}"#)
+            }
+            _ => String::new(),
+        };
+        let keep_alive = advertise::keeps_alive(head);
+        if keep_alive {
+            if self.client.discard(head.length, &mut self.scratch.leg).is_err() {
+                return Routed::Ended;
+            }
+            self.client.left_unread(self.seen > head.length);
+        }
+        let mut out = Vec::with_capacity(512);
+        advertise::write(&mut out, advertise, head, &asked, &told);
+        let whole = self.client.write(&out).is_ok_and(|written| written == out.len());
+        Routed::Answered { keep_alive: keep_alive && whole }
     }
 
     /// Answers a request whose session is nowhere.

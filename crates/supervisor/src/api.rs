@@ -165,6 +165,9 @@ pub struct SundewInfo {
     pub kind: String,
     /// Addresses the app is served on.
     pub listening: Vec<String>,
+    /// The address that is this worker's alone (`direct`).
+    #[serde(default)]
+    pub direct: Option<String>,
     /// Sessions, as the worker last reported them.
     pub sessions: Sessions,
     /// A replaced worker of this place that still keeps its sessions.

@@ -31,6 +31,7 @@ impl State {
             // The address first: nobody could reach the program without.
             let port = config.port.ok_or("kind \"port\" needs a `port`: the one this app is served on")?;
             self.bound(name, format!("port {port}"), bind::everywhere(port))?;
+            self.open_door_of(name, id.slot)?;
         }
         let preload = config.sundew.preload.then(|| self.preload.clone()).flatten();
         let app = self.apps.get_mut(name).ok_or("there is no such app")?;

@@ -289,6 +289,7 @@ impl State {
         }
         if let Some(app) = self.apps.get_mut(name) {
             app.close_unused();
+            app.close_spare_doors();
         }
     }
 

@@ -150,6 +150,7 @@ fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
             Kind::None => "none".to_owned(),
         },
         listening: app.listening.iter().map(|listening| listening.addr.to_string()).collect(),
+        direct: app.doors.get(&index).map(|door| door.addr.to_string()),
         sessions: worker.map(sessions).unwrap_or_default(),
         draining: app.leaving.iter().find(|leaving| leaving.worker.slot == index).map(|leaving| Draining {
             pid: leaving.worker.pid,

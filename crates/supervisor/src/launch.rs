@@ -257,6 +257,7 @@ impl State {
             let timeout = Duration::from_millis(worker.config.sundew.drain_timeout);
             app.leave(worker, timeout, inputs.clone());
         }
+        app.close_spare_doors();
         waits
     }
 

@@ -14,6 +14,7 @@ pub mod client;
 mod connect;
 mod control;
 mod daemon;
+mod direct;
 mod dispatcher;
 pub mod ecosystem;
 mod ensure;

@@ -10,7 +10,7 @@ use sundew_router::{Affinity, Balance, Front, FrontConfig, Listening as Socket, 
 
 use crate::bind::{self, Address, Refusal};
 use crate::dispatcher::State;
-use crate::state::{App, Listening, STICKY};
+use crate::state::{Listening, STICKY};
 use crate::worker::{Stop, WorkerId};
 
 /// Addresses an app may be served on.
@@ -36,7 +36,8 @@ impl State {
         addr: Result<SocketAddr, String>,
     ) {
         let Some(name) = self.owners.get(&id).cloned() else { return };
-        let result = addr.and_then(|addr| self.bound(&name, asked, addr));
+        let bound = addr.and_then(|addr| self.bound(&name, asked, addr));
+        let result = bound.and_then(|bound| self.open_own_door(&name, id).map(|()| bound));
         let Some(worker) = self.apps.get_mut(&name).and_then(|app| app.worker_mut(id)) else { return };
         let result = match result {
             Ok((asked, addr)) => {
@@ -93,11 +94,8 @@ impl State {
             );
             return Err(Refusal::other(text));
         }
-        let explain = |error: std::io::Error| {
-            let holds = |app: &App| app.listening.iter().any(|here| here.addr.is_same_place(&wish.address));
-            let holder = self.apps.iter().find(|(other, app)| *other != name && holds(app));
-            bind::explain(&wish.address, &error, holder.map(|(name, _)| name.as_str()))
-        };
+        let explain =
+            |error: std::io::Error| bind::explain(&wish.address, &error, self.holder(name, &wish.address));
         let (socket, address) = match &wish.address {
             Address::Tcp(addr) => {
                 let listener = bind::bind(*addr, wish.v6_only).map_err(explain)?;
@@ -111,8 +109,8 @@ impl State {
         let handle = wish.front.listen(socket, wish.serve).map_err(explain)?;
         tracing::info!(app = name, addr = %address, "listening");
         if let Some(app) = self.apps.get_mut(name) {
-            let Wish { asked, front, ticket_keys, .. } = wish;
-            app.listening.push(Listening { asked, addr: address.clone(), handle, front, ticket_keys });
+            let Wish { asked, front, serve, ticket_keys, .. } = wish;
+            app.listening.push(Listening { asked, addr: address.clone(), handle, front, serve, ticket_keys });
         }
         Ok(address)
     }

@@ -45,6 +45,11 @@ impl State {
         if worker.listens.contains(&asked) {
             return;
         }
+        if let Err(reason) = self.open_own_door(name, id) {
+            return self.refuse_for_good(name, id, reason);
+        }
+        let Some(app) = self.apps.get_mut(name) else { return };
+        let Some(worker) = app.worker_mut(id) else { return };
         worker.listens.push(asked.clone());
         let serves = matches!(app.role(id), Some(Role::Current(_)));
         match app.worker(id) {

@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
 use sundew_channel::tag::TagKey;
-use sundew_router::{BackendId, Front, FrontConfig, ListenerHandle};
+use sundew_router::{BackendId, Front, FrontConfig, ListenerHandle, Serve};
 use tokio::sync::watch;
 
 use crate::api::{LastExit, Status};
 use crate::bind::Address;
+use crate::direct::OwnDoor;
 use crate::ecosystem::AppConfig;
 use crate::link::Link;
 use crate::mesh::Mesh;
@@ -40,6 +41,8 @@ pub(crate) struct App {
     pub(crate) front: Front,
     pub(crate) front_config: FrontConfig,
     pub(crate) listening: Vec<Listening>,
+    /// The ports of single slots.
+    pub(crate) doors: BTreeMap<u16, OwnDoor>,
     /// Of Node workers: what carries their broadcasts, and who gets which number.
     pub(crate) hub: Arc<Hub>,
     pub(crate) next_unique_id: u64,
@@ -94,6 +97,7 @@ pub(crate) struct Listening {
     pub(crate) handle: ListenerHandle,
     /// Where its connections go.
     pub(crate) front: Front,
+    pub(crate) serve: Serve,
     /// Whoever resumes a TLS session may do so at any worker: all use the first one's keys.
     pub(crate) ticket_keys: Option<String>,
 }
@@ -210,6 +214,7 @@ impl App {
             }
             keep
         });
+        self.move_doors();
         let asked: Vec<&String> = self.workers().flat_map(|worker| &worker.asked).collect();
         let idle: Vec<String> = self.datagrams.keys().filter(|key| !asked.contains(key)).cloned().collect();
         idle.iter().for_each(|key| drop(self.datagrams.remove(key)));
@@ -219,6 +224,7 @@ impl App {
         for listening in self.listening.drain(..) {
             listening.close();
         }
+        self.close_doors();
         self.datagrams.clear();
     }
 

@@ -200,7 +200,13 @@ fn origin_form<'b>(target: &'b str, host: Option<&[u8]>) -> Result<(&'b str, Opt
     }
 }
 
-impl Head<'_, '_> {
+impl<'b> Head<'_, 'b> {
+    /// Whom it was sent to, if it says so.
+    pub(crate) fn host(&self) -> Option<&'b [u8]> {
+        let header = || self.headers.iter().find(|header| header.name.eq_ignore_ascii_case("host"));
+        self.authority.map(str::as_bytes).or_else(|| header().map(|header| header.value))
+    }
+
     /// Repeating the request changes nothing (RFC 9110 §9.2.1).
     pub(crate) fn is_safe(&self) -> bool {
         matches!(self.method, "GET" | "HEAD" | "OPTIONS")

@@ -14,6 +14,7 @@ mod coerce;
 mod config;
 mod context;
 mod diagnostic;
+mod direct;
 mod evaluate;
 mod keys;
 mod kind;

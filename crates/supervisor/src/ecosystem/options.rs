@@ -1,5 +1,6 @@
 //! What pm2 has no key for: the `sundew` object of an app, resolved. Defaults are the router's and the channel's own.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,50 @@ pub enum Serialization {
     Json,
 }
 
+/// `direct`: worker 0 is reachable on `base_port` too, worker 1 on the next one, and so on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Direct {
+    /// `basePort`.
+    pub base_port: u16,
+    /// `host`: the address they listen on. None: the app's.
+    pub host: Option<IpAddr>,
+}
+
+impl Direct {
+    /// The port of a worker. None: there are no more.
+    pub fn port(&self, slot: u16) -> Option<u16> {
+        self.base_port.checked_add(slot)
+    }
+}
+
+/// `route`: where and how clients are told which worker to connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Route {
+    /// `path`: what they ask for.
+    pub path: String,
+    /// `scheme`: `http` or `https`.
+    pub scheme: String,
+    /// `host`: what they are told. None: the host they asked.
+    pub host: Option<String>,
+    /// `basePort`: the port they are told for worker 0. None: the one of `direct`.
+    pub base_port: Option<u16>,
+    /// `origins`: whose pages may ask, besides the app's own.
+    pub origins: Vec<String>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            path: "/.sundew/route".to_owned(),
+            scheme: "http".to_owned(),
+            host: None,
+            base_port: None,
+            origins: Vec::new(),
+        }
+    }
+}
+
 /// The `sundew` object of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -81,6 +126,10 @@ pub struct SundewOptions {
     pub let_go: LetGo,
     /// `paths`: where Socket.IO is. Empty: any path.
     pub paths: Vec<String>,
+    /// `direct`: each worker has a port of its own besides the app's.
+    pub direct: Option<Direct>,
+    /// `route`: the front door tells clients which of those ports to connect to.
+    pub route: Option<Route>,
     /// `preload`: a Node.js worker loads a module that gives its program the clients' addresses.
     pub preload: bool,
     /// `serialization`: of a Node.js worker's channel.
@@ -105,6 +154,8 @@ impl Default for SundewOptions {
             drain_timeout: 30_000,
             let_go: LetGo::default(),
             paths: Vec::new(),
+            direct: None,
+            route: None,
             preload: true,
             serialization: Serialization::default(),
             port: None,
@@ -116,11 +167,26 @@ impl Default for SundewOptions {
 }
 
 impl SundewOptions {
+    /// What the front door tells clients of its workers' ports.
+    pub fn advertise(&self) -> Option<sundew_router::Advertise> {
+        let (direct, route) = (self.direct.as_ref()?, self.route.clone()?);
+        Some(sundew_router::Advertise {
+            path: route.path,
+            scheme: route.scheme,
+            host: route.host,
+            base_port: route.base_port.unwrap_or(direct.base_port),
+            origins: route.origins,
+        })
+    }
+
     /// Whether both ask for the same front door.
     pub fn same_front(&self, other: &Self) -> bool {
         let front = |options: &Self| {
             let limits = sundew_router::Limits::from(&options.limits);
-            (options.affinity, options.balance, options.paths.clone(), Limits::from(&limits))
+            (
+                (options.affinity, options.balance, options.paths.clone(), Limits::from(&limits)),
+                (options.direct.clone(), options.route.clone()),
+            )
         };
         front(self) == front(other)
     }

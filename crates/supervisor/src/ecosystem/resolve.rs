@@ -8,6 +8,7 @@ use super::coerce::{Given, Instances, Reader};
 use super::config::{AppConfig, ExecMode, Kind, LogFile, LogFormat};
 use super::context::Context;
 use super::diagnostic::Span;
+use super::direct;
 use super::kind::{self, About, Cannot};
 use super::runtime;
 use super::settings::{FilterEnv, Settings};
@@ -65,6 +66,9 @@ pub(super) fn resolve(
     };
     unused(&settings, kind, &program.interpreter, reader);
     let instances = instances(settings.instances.as_ref(), context, reader)?;
+    if !direct::fits(&settings, kind != Kind::None, instances, reader) {
+        return None;
+    }
     let mut env =
         environment(&settings.env, &settings.env_named, settings.filter_env.as_ref(), settings.port, context);
     env.extend(own_env);

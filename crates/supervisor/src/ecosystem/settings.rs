@@ -60,6 +60,9 @@ pub(super) struct Settings {
     pub(super) time: Option<bool>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) kind: Option<Given<Kind>>,
+    /// That `sundew.direct` and `sundew.route` were given, and where.
+    pub(super) direct: Option<Given<()>>,
+    pub(super) route: Option<Given<()>>,
     /// What was written and is about Node.js workers only.
     pub(super) node_only: Vec<Given<()>>,
     pub(super) sundew: SundewOptions,

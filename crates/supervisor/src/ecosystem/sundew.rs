@@ -2,6 +2,7 @@
 
 use super::coerce::{Given, Reader};
 use super::config::Kind;
+use super::direct;
 use super::keys;
 use super::node::{Node, Property, Value};
 use super::options::{Affinity, Balance, Limits, Serialization};
@@ -14,6 +15,8 @@ const KEYS: &[&str] = &[
     "drainTimeout",
     "letGo",
     "paths",
+    "direct",
+    "route",
     "preload",
     "serialization",
     "port",
@@ -70,6 +73,7 @@ pub(super) fn read(key: &str, node: &Node, settings: &mut Settings, reader: &mut
         one(known, written, node, settings, &mut node_only, reader);
     });
     settings.node_only.append(&mut node_only);
+    direct::check(settings, reader);
     let own = &settings.sundew;
     if own.hung_restart != 0 && own.hung_restart < own.hung_after {
         let message = format!(
@@ -145,6 +149,8 @@ fn one(
                 _ => put(&mut let_go.pause_ms, reader.time(written, node, 0)),
             }
         }),
+        "direct" => direct::direct(written, node, settings, reader),
+        "route" => direct::route(written, node, settings, reader),
         "paths" => put(&mut settings.sundew.paths, paths(written, node, reader)),
         _ => {
             let limits = &mut settings.sundew.limits;

@@ -57,7 +57,7 @@ impl Operations {
                     return Err(Failure::new(
                         FailureKind::Invalid,
                         format!(
-                            "{}: affinity, balance, paths, limits or the cluster have changed, which a reload cannot do: `sundew start \
+                            "{}: affinity, balance, paths, direct, route, limits or the cluster have changed, which a reload cannot do: `sundew start \
                              FILE` restarts the app with them",
                             config.name
                         ),
@@ -185,6 +185,7 @@ impl State {
             affinity: config.sundew.affinity.into(),
             balance: config.sundew.balance.into(),
             paths: config.sundew.paths.clone(),
+            advertise: config.sundew.advertise(),
             limits: (&config.sundew.limits).into(),
             node: self.nodes.as_ref().map_or(0, Nodes::number),
             ..FrontConfig::new(config.name.clone(), tag_key)
@@ -206,6 +207,7 @@ impl State {
             front: own_front,
             front_config: front,
             listening: Vec::new(),
+            doors: BTreeMap::new(),
             hub: Arc::default(),
             next_unique_id: 1,
             datagrams: BTreeMap::new(),

@@ -259,6 +259,55 @@ fn the_sundew_object() {
 }
 
 #[test]
+fn ports_of_single_workers_and_how_clients_are_told() {
+    let sandbox = Sandbox::new();
+    let app = sandbox.app("instances: 4, sundew: { direct: 3131 }");
+    let direct = app.sundew.direct.clone().unwrap();
+    assert_eq!((direct.base_port, direct.host, direct.port(3)), (3131, None, Some(3134)));
+    assert_eq!(app.sundew.advertise(), None);
+    let app = sandbox
+        .app("instances: 2, sundew: { direct: { basePort: '0xc3b', host: '127.0.0.1' }, route: true }");
+    assert_eq!(app.sundew.direct.as_ref().unwrap().host, Some([127, 0, 0, 1].into()));
+    let told = app.sundew.advertise().unwrap();
+    assert_eq!((told.path.as_str(), told.scheme.as_str(), told.port(1)), ("/.sundew/route", "http", 3132));
+    let app = sandbox.app(
+        "instances: 2, sundew: { direct: 3131, route: { path: '/where', scheme: 'https', host: 'a.example', basePort: 443, \
+         origins: ['https://a.example', 'http://localhost:5173'] } }",
+    );
+    let told = app.sundew.advertise().unwrap();
+    assert_eq!((told.path.as_str(), told.scheme.as_str(), told.port(0)), ("/where", "https", 443));
+    assert_eq!((told.host.as_deref(), told.origins.len()), (Some("a.example"), 2));
+    assert_eq!(sandbox.app("instances: 2, sundew: { route: false }").sundew.route, None);
+    for (keys, wanted) in [
+        ("instances: 2, sundew: { route: true }", "`sundew.route` needs `direct`"),
+        ("instances: 2, sundew: { direct: {} }", "`sundew.direct` needs a `basePort`"),
+        (
+            "sundew: { direct: { basePort: 0 } }",
+            "`sundew.direct.basePort` must be a whole number from 1 to 65535",
+        ),
+        (
+            "instances: 2, sundew: { direct: { basePort: 1, host: 'x' } }",
+            "must be an address of this host, not \"x\"",
+        ),
+        ("instances: 8, sundew: { direct: 65530 }", "worker 7 would have port 65537"),
+        ("exec_mode: 'fork', sundew: { direct: 3131 }", "for apps in cluster mode"),
+        ("instances: 2, sundew: { direct: 1, route: { host: 'a:1' } }", "without scheme and port"),
+        ("instances: 2, sundew: { direct: 1, route: { scheme: 'ws' } }", "\"http\", \"https\""),
+        (
+            "instances: 2, sundew: { direct: 1, route: { path: 'x' } }",
+            "must be a path such as \"/.sundew/route\"",
+        ),
+        (
+            "sundew: { direct: 1, route: { origins: ['https://a/'] } }",
+            "\"https://a/\" in `sundew.route.origins`",
+        ),
+    ] {
+        let says = sandbox.says(&format!("[{{ script: './bin', {keys} }}]"));
+        assert!(says.contains(wanted), "{keys}: {says}");
+    }
+}
+
+#[test]
 fn flags_go_before_the_file() {
     let sandbox = Sandbox::new();
     let set = vec![
