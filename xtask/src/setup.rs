@@ -27,6 +27,7 @@ pub(crate) const NODE: Need = Need::Package { program: "node", package: "nodejs"
 pub(crate) const NPM: Need = Need::Package { program: "npm", package: "npm" };
 pub(crate) const CHROMIUM: Need = Need::Package { program: "chromium", package: "chromium" };
 pub(crate) const NGINX: Need = Need::Package { program: "nginx", package: "nginx" };
+pub(crate) const HAPROXY: Need = Need::Package { program: "haproxy", package: "haproxy" };
 pub(crate) const OPENSSL: Need = Need::Package { program: "openssl", package: "openssl" };
 pub(crate) const PYTHON: Need = Need::Package { program: "python3", package: "python3" };
 pub(crate) const PIP: Need = Need::Package { program: "pip3", package: "python3-pip" };

@@ -2,7 +2,7 @@
 
 use crate::e2e;
 use crate::setup::{
-    self, CHROMIUM, CLIPPY, DENY, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP, PYTHON, RUSTFMT,
+    self, CHROMIUM, CLIPPY, DENY, HAPROXY, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP, PYTHON, RUSTFMT,
 };
 use crate::shell::{self, cargo};
 use anyhow::bail;
@@ -79,6 +79,7 @@ impl Step {
                 NPM,
                 CHROMIUM,
                 NGINX,
+                HAPROXY,
                 OPENSSL,
                 PYTHON,
                 PIP,

@@ -416,10 +416,10 @@ async fn connections_without_a_key_reach_workers_of_the_sticky_package() {
             let door = Door::open();
             let (mut early, fd) = door.connect();
             early.ask("/early");
-            worker.send(ToWorker::Connection(Handed { key: None, seq: 5, leg: false, fd }));
+            worker.send(ToWorker::Connection(Handed { key: None, seq: 5, leg: false, client: None, fd }));
             worker.expect(FromWorker::HandleAck { seq: Some(5) }).await;
             let (mut late, fd) = door.connect();
-            worker.send(ToWorker::Connection(Handed { key: None, seq: 6, leg: false, fd }));
+            worker.send(ToWorker::Connection(Handed { key: None, seq: 6, leg: false, client: None, fd }));
             worker.expect(FromWorker::HandleAck { seq: Some(6) }).await;
             late.ask("/late");
             let expected =
@@ -459,6 +459,7 @@ async fn a_preload_hears_us_and_is_heard() {
             key: Some(key.clone()),
             seq: 1,
             leg: true,
+            client: None,
             fd: far.into(),
         }));
         let (_client, fd) = Door::open().connect();
@@ -501,7 +502,8 @@ async fn a_stuck_worker_holds_few_connections_and_the_rest_can_be_taken_back() {
     }
     assert!(worker.channel.unanswered_since().is_some());
     let (_client, fd) = door.connect();
-    let one_more = ToWorker::Connection(Handed { key: Some(key.clone()), seq: 28, leg: false, fd });
+    let one_more =
+        ToWorker::Connection(Handed { key: Some(key.clone()), seq: 28, leg: false, client: None, fd });
     let refused = worker.channel.send(one_more).unwrap_err();
     assert_eq!(refused.why, WhyNot::QueuedHandles);
     assert!(matches!(*refused.message, ToWorker::Connection(Handed { seq: 28, .. })));

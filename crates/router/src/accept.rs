@@ -1,7 +1,7 @@
 //! Accepts connections: one loop per listening socket. What becomes of them is decided elsewhere.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,11 +10,14 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
+use crate::announced::{self, ProxyProtocol};
 use crate::backend::Leg;
 use crate::client::Client;
 use crate::connection;
 use crate::front::Shared;
+use crate::http::answer::Answer;
 use crate::raw;
+use crate::rendezvous::AddressKey;
 
 /// How long to wait when there are no descriptors left: accepting at once would fail again, and spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -133,16 +136,23 @@ fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Ser
     shared.counters.accepted.add();
     let mut held = Counted::new(shared);
     held.slot = slot;
-    if held.is_too_many {
-        shared.counters.rejected_connections.add();
-        if serve == Serve::Http {
-            connection::refuse(&stream);
+    let mut client = Client::new(stream, peer);
+    let announced = shared.config.proxy_protocol != ProxyProtocol::Off;
+    let refused = match () {
+        () if held.is_too_many => Some(Answer::Full),
+        () if !announced && !held.count_client(client.ip()) => Some(Answer::TooManyOfClient),
+        () => None,
+    };
+    match (refused, serve) {
+        (Some(why), _) => {
+            shared.counters.rejected_connections.add();
+            if serve == Serve::Http {
+                connection::refuse(&mut client, why);
+            }
         }
-        return;
-    }
-    match serve {
-        Serve::Http => drop(tokio::spawn(connection::serve(held, Client::new(stream, peer), None, 0))),
-        Serve::Raw => raw::serve(held, stream, peer),
+        _ if announced => drop(tokio::spawn(announced::serve(held, client, serve))),
+        (None, Serve::Http) => drop(tokio::spawn(connection::serve(held, client, None, 0))),
+        (None, Serve::Raw) => raw::serve(held, client),
     }
 }
 
@@ -153,18 +163,34 @@ pub(crate) struct Counted {
     is_too_many: bool,
     /// The slot whose own door it came to.
     pub(crate) slot: Option<u16>,
+    /// Whose connections it counts among, where those are limited.
+    client: Option<AddressKey>,
 }
 
 impl Counted {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         let before = shared.connections.fetch_add(1, Ordering::Relaxed);
         let is_too_many = before >= shared.config.limits.max_connections;
-        Self { shared: shared.clone(), is_too_many, slot: None }
+        Self { shared: shared.clone(), is_too_many, slot: None, client: None }
+    }
+
+    /// Counts it as this client's. `false`: that one has as many as it may. A proxy has those of many.
+    pub(crate) fn count_client(&mut self, client: Option<IpAddr>) -> bool {
+        let config = &self.shared.config;
+        let (limit, Some(ip)) = (config.limits.connections_per_ip, client) else { return true };
+        if limit == 0 || config.trusted_proxies.contains(client) {
+            return true;
+        }
+        self.client = self.shared.crowds.enter(ip, limit);
+        self.client.is_some()
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = self.client {
+            self.shared.crowds.leave(client);
+        }
     }
 }

@@ -29,6 +29,8 @@ pub struct HandOff {
     pub socket: OwnedFd,
     /// The client, an IPv4 one as such whatever the socket's family. None behind a unix socket.
     pub peer: Option<SocketAddr>,
+    /// Where a proxy said that the client is somebody else than the socket tells: the client, as the socket would tell it.
+    pub told: Option<SocketAddr>,
     /// It opens a new session: the worker counts it in its placements.
     pub places: bool,
     /// Nothing was looked at ([`Serve::Raw`](crate::Serve)): it is routed again as it is, too.
@@ -44,7 +46,7 @@ pub struct HandOff {
 impl HandOff {
     /// A connection with a request to be read.
     pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, places: bool) -> Self {
-        Self { socket, peer, places, raw: false, slot: None, moves: 0, of_node: false }
+        Self { socket, peer, told: None, places, raw: false, slot: None, moves: 0, of_node: false }
     }
 }
 

@@ -6,20 +6,37 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{AddressFamily, RecvFlags, Shutdown};
 use tokio::io::{Interest, Ready};
 
 use crate::backend::Leg;
 use crate::leg::send;
 use crate::scratch;
 
+/// Who a connection is from: the client, or the last of the proxies in between.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    /// None: it came through a unix socket.
+    pub(crate) address: Option<SocketAddr>,
+    /// That is the word of the proxy at its other end.
+    announced: bool,
+}
+
+impl From<Option<SocketAddr>> for Peer {
+    fn from(address: Option<SocketAddr>) -> Self {
+        Self { address, announced: false }
+    }
+}
+
 pub(crate) struct Client {
     /// The same kinds of socket as a leg.
     stream: Leg,
-    peer: Option<SocketAddr>,
+    peer: Peer,
+    /// Whose request it is, where a proxy in between says so.
+    told: Option<SocketAddr>,
     /// The slot whose own door it came to.
     pub(crate) slot: Option<u16>,
     /// There may be bytes that no event will tell of.
@@ -31,8 +48,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(stream: Leg, peer: Option<SocketAddr>) -> Self {
-        Self { stream, peer, slot: None, unread: false, half_closed: false, is_node: false }
+    pub(crate) fn new(stream: Leg, peer: impl Into<Peer>) -> Self {
+        let peer = peer.into();
+        Self { stream, peer, told: None, slot: None, unread: false, half_closed: false, is_node: false }
     }
 
     /// It came to this slot's own door.
@@ -41,23 +59,48 @@ impl Client {
         self
     }
 
+    /// The connection comes from this client, by the word of the proxy at its other end.
+    pub(crate) fn announced(&mut self, client: SocketAddr) {
+        self.peer = Peer { address: Some(as_told_by(&self.stream, client)), announced: true };
+    }
+
+    /// The next request is this client's, by the word of proxies. None: it is the peer's.
+    pub(crate) fn told(&mut self, client: Option<SocketAddr>) {
+        self.told = client.map(|client| match (client.ip(), self.peer.address) {
+            (IpAddr::V4(ip), Some(SocketAddr::V6(_))) => {
+                SocketAddr::new(ip.to_ipv6_mapped().into(), client.port())
+            }
+            _ => client,
+        });
+    }
+
     /// One client, one address, whichever family the listening socket has.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()))
+        self.raw_peer().map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()))
     }
 
     /// Another node tells whose request this is.
     pub(crate) fn set_peer(&mut self, peer: Option<SocketAddr>) {
-        self.peer = peer;
+        self.peer = Peer { address: peer, announced: true };
     }
 
-    /// As the socket tells it.
+    /// The client as the socket tells it, or would tell it.
     pub(crate) fn raw_peer(&self) -> Option<SocketAddr> {
+        self.told.or(self.peer.address)
+    }
+
+    /// The same, if it is not what the socket tells.
+    pub(crate) fn other_than_socket(&self) -> Option<SocketAddr> {
+        self.told.or(self.peer.address.filter(|_| self.peer.announced))
+    }
+
+    /// Who the connection is from, whoever its requests are.
+    pub(crate) fn connection_peer(&self) -> Peer {
         self.peer
     }
 
     pub(crate) fn ip(&self) -> Option<IpAddr> {
-        self.peer.map(|peer| peer.ip().to_canonical())
+        self.raw_peer().map(|peer| peer.ip().to_canonical())
     }
 
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
@@ -184,5 +227,16 @@ impl Client {
             }
         };
         let _ = tokio::time::timeout(timeout, drain).await;
+    }
+}
+
+/// The client's address as the socket tells it: an IPv4 one can be written as IPv6.
+pub(crate) fn as_told_by(socket: impl AsFd, peer: SocketAddr) -> SocketAddr {
+    let domain = rustix::net::sockopt::socket_domain(socket);
+    match peer.ip() {
+        IpAddr::V4(ip) if domain == Ok(AddressFamily::INET6) => {
+            SocketAddr::new(ip.to_ipv6_mapped().into(), peer.port())
+        }
+        _ => peer,
     }
 }

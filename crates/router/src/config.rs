@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use sundew_channel::tag::TagKey;
 
+use crate::announced::ProxyProtocol;
+use crate::http::forwarded::ForwardedHeader;
 use crate::nodes::Finder;
+use crate::trusted::TrustedProxies;
 
 /// How a session that exists is found again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +55,12 @@ pub struct FrontConfig {
     pub finder: Option<Arc<dyn Finder>>,
     /// Tell clients which worker to connect to. None: no path means that.
     pub advertise: Option<Advertise>,
+    /// Peers whose word about the client's address counts.
+    pub trusted_proxies: TrustedProxies,
+    /// In which header they say it.
+    pub forwarded_header: ForwardedHeader,
+    /// Whether they say it before the first request, too.
+    pub proxy_protocol: ProxyProtocol,
     /// The limits.
     pub limits: Limits,
 }
@@ -100,6 +109,9 @@ impl FrontConfig {
             paths: Vec::new(),
             finder: None,
             advertise: None,
+            trusted_proxies: TrustedProxies::default(),
+            forwarded_header: ForwardedHeader::default(),
+            proxy_protocol: ProxyProtocol::default(),
             limits: Limits::default(),
         }
     }
@@ -118,6 +130,9 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// Connections at once, those handed over not counted (503).
     pub max_connections: usize,
+    /// Connections at once from one client's address (of IPv6, its /64), those handed over and those of trusted proxies
+    /// not counted (429). 0: as many as it likes.
+    pub connections_per_ip: u32,
     /// How long a request waits for a worker while none is up (503).
     pub no_worker_wait: Duration,
     /// How many requests wait so at once (503 for more).
@@ -144,6 +159,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(60),
             max_connections: 16_384,
+            connections_per_ip: 0,
             no_worker_wait: Duration::from_secs(5),
             max_waiting: 1024,
             idle_legs: 1024,

@@ -1,7 +1,6 @@
 //! One client connection: its requests one after the other, until one of them is handed over or it ends.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +8,16 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::time::Instant;
 
-use rustix::net::{AddressFamily, RecvFlags};
+use rustix::net::RecvFlags;
 
 use crate::accept::Counted;
 use crate::backend::{BackendId, HandOff, Leg};
-use crate::client::Client;
+use crate::client::{Client, as_told_by};
 use crate::front::Shared;
 use crate::http::answer::{Answer, Manner};
 use crate::http::chunked;
 use crate::http::request::Fault;
-use crate::leg::{Lease, send};
+use crate::leg::Lease;
 use crate::members::{InFlight, Member, Relayed};
 use crate::nodes;
 use crate::proxy::{self, About, End, Exchange};
@@ -36,13 +35,11 @@ const REPEAT_WITHIN: Duration = Duration::from_secs(1);
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Answers a connection that is one too many.
-pub(crate) fn refuse(stream: &Leg) {
-    let mut out = Vec::new();
-    Answer::Full.write(&mut out, Manner::CLOSE);
-    let _ = send(stream, &out);
+pub(crate) fn refuse(client: &mut Client, why: Answer) {
+    route::answer(client, why, Manner::CLOSE);
     // What it has sent so far, or closing would reset the connection and take the answer with it. To wait for the rest
     // would be to hold it after all.
-    let _ = rustix::net::recv(stream, &mut [0u8; 4096][..], rustix::net::RecvFlags::DONTWAIT);
+    let _ = client.discard(4096, &mut [0; 4096]);
 }
 
 /// Serves a connection that came back from a worker that did not take it.
@@ -60,7 +57,7 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
     if connection.raw {
         return raw::reroute(held, connection, except);
     }
-    let HandOff { socket, peer, moves, of_node, .. } = connection;
+    let HandOff { socket, peer, told, moves, of_node, .. } = connection;
     // Gone already, or begun by the worker: there is nothing to route.
     let mut byte = [0; 1];
     if !matches!(
@@ -74,6 +71,9 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
     shared.counters.rerouted.add();
     let mut client = Client::new(stream, peer);
     client.is_node = of_node;
+    if let Some(told) = told {
+        client.announced(told);
+    }
     tokio::spawn(serve(held, client, except, moves));
 }
 
@@ -83,17 +83,6 @@ pub(crate) fn serve_node(shared: &Arc<Shared>, socket: OwnedFd) -> io::Result<()
     client.is_node = true;
     tokio::spawn(serve(Counted::new(shared), client, None, 0));
     Ok(())
-}
-
-/// The client's address as the socket tells it: an IPv4 one can be written as IPv6.
-fn as_told_by(socket: &OwnedFd, peer: SocketAddr) -> SocketAddr {
-    let domain = rustix::net::sockopt::socket_domain(socket);
-    match peer.ip() {
-        IpAddr::V4(ip) if domain == Ok(AddressFamily::INET6) => {
-            SocketAddr::new(ip.to_ipv6_mapped().into(), peer.port())
-        }
-        _ => peer,
-    }
 }
 
 /// Serves a connection to its end. `refused`: not by this worker; `moves`: how often it came back.
@@ -187,7 +176,9 @@ impl<'a> Connection<'a> {
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
     fn hand_over(self, member: &Member, sid: bool, session: Option<Arc<Session>>) -> Option<Self> {
         let Self { shared, client, pinned, moves } = self;
-        let (peer, raw_peer, slot) = (client.peer(), client.raw_peer(), client.slot);
+        let (peer, told, of_connection) =
+            (client.peer(), client.other_than_socket(), client.connection_peer());
+        let slot = client.slot;
         let of_node = client.is_node;
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
         // connection itself, which lives on in the worker.
@@ -195,7 +186,7 @@ impl<'a> Connection<'a> {
         if !sid {
             member.place();
         }
-        match member.hand_over(HandOff { moves, slot, of_node, ..HandOff::new(socket, peer, !sid) }) {
+        match member.hand_over(HandOff { moves, told, slot, of_node, ..HandOff::new(socket, peer, !sid) }) {
             Ok(()) => {
                 if let Some(session) = session {
                     session.upgrade(shared.now());
@@ -207,7 +198,7 @@ impl<'a> Connection<'a> {
                 if !sid {
                     member.unplace();
                 }
-                let mut client = Client::new(Leg::from_fd(back.socket).ok()?, raw_peer).at(slot);
+                let mut client = Client::new(Leg::from_fd(back.socket).ok()?, of_connection).at(slot);
                 client.is_node = of_node;
                 Some(Self { shared, client, pinned, moves })
             }

@@ -11,6 +11,7 @@ use crate::accept::{self, ListenerHandle, Listening, Serve};
 use crate::backend::{Backend, BackendId, HandOff};
 use crate::config::FrontConfig;
 use crate::connection;
+use crate::crowds::Crowds;
 use crate::direct;
 use crate::members::Members;
 use crate::nodes::{Node, Nodes};
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) connections: AtomicUsize,
     pub(crate) waiting: AtomicUsize,
+    pub(crate) crowds: Crowds,
     pub(crate) sids: Sids,
     pub(crate) nodes: Nodes,
     /// Seconds since the front door was made, as of the last tidying up.
@@ -104,6 +106,7 @@ impl Front {
                 counters: Counters::default(),
                 connections: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
+                crowds: Crowds::default(),
                 sids,
                 nodes: Nodes::default(),
                 seconds: AtomicU32::new(0),

@@ -5,6 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod chunked;
 pub(crate) mod forward;
+pub(crate) mod forwarded;
 pub(crate) mod query;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -11,10 +11,12 @@
 
 mod accept;
 mod advertise;
+mod announced;
 mod backend;
 mod client;
 mod config;
 mod connection;
+mod crowds;
 mod direct;
 mod front;
 mod http;
@@ -31,10 +33,14 @@ mod route;
 mod scratch;
 mod sids;
 mod stats;
+mod trusted;
 
 pub use accept::{ListenerHandle, Listening, Serve};
+pub use announced::ProxyProtocol;
 pub use backend::{Abilities, Backend, BackendId, HandOff, Leg};
 pub use config::{Advertise, Affinity, Balance, FrontConfig, Limits};
 pub use front::{Front, MemberLoad, WeakFront};
+pub use http::forwarded::ForwardedHeader;
 pub use nodes::{Finder, Finding, Node};
 pub use stats::FrontStats;
+pub use trusted::{BadProxy, TrustedProxies};

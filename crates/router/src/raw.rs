@@ -1,7 +1,6 @@
 //! Connections that are handed over whole, without a byte of them being looked at: TLS that ends in the worker, and what
 //! is no HTTP at all. Who speaks first does not matter here.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::accept::Counted;
-use crate::backend::{BackendId, HandOff, Leg};
+use crate::backend::{BackendId, HandOff};
+use crate::client::Client;
 use crate::config::Affinity;
 use crate::direct;
 use crate::front::Shared;
@@ -19,12 +19,12 @@ use crate::pick::Wanted;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Hands a connection over.
-pub(crate) fn serve(held: Counted, stream: Leg, peer: Option<SocketAddr>) {
+pub(crate) fn serve(held: Counted, client: Client) {
+    let (peer, told) = (client.peer(), client.other_than_socket());
     // Out of the runtime, and so out of its epoll, at once: the connection lives on in the worker.
-    let Ok(socket) = stream.into_fd() else { return };
-    let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let Ok(socket) = client.into_fd() else { return };
     let slot = held.slot;
-    place(held, HandOff { raw: true, slot, ..HandOff::new(socket, peer, true) }, None);
+    place(held, HandOff { raw: true, told, slot, ..HandOff::new(socket, peer, true) }, None);
 }
 
 /// Hands a connection over that a worker gave back.

@@ -15,6 +15,7 @@ use crate::http::answer::{self, Answer, Manner};
 use crate::http::body::Body;
 use crate::http::chunked;
 use crate::http::forward;
+use crate::http::forwarded;
 use crate::http::query::{self, Query};
 use crate::http::request::{self, Fault, Head, Upgrade};
 use crate::http::response::Asked;
@@ -171,9 +172,15 @@ struct Router<'a, 'b> {
 
 impl<'a> Router<'a, '_> {
     fn route(mut self, head: &Head<'_, '_>, rest: &[u8], pinned: &mut Option<BackendId>) -> Routed<'a> {
+        let config = &self.shared.config;
         if self.client.is_node {
             self.shared.counters.from_nodes.add();
             self.client.set_peer(nodes::client_of(head));
+        } else if !config.trusted_proxies.is_empty() {
+            let peer = self.client.connection_peer().address;
+            let told =
+                forwarded::client(head.headers, config.forwarded_header, &config.trusted_proxies, peer);
+            self.client.told(told);
         }
         let (path, query) = query::split(head.target.as_bytes());
         if let Some(advertise) = &self.shared.config.advertise
@@ -345,15 +352,18 @@ impl<'a> Router<'a, '_> {
         let Purpose { opens, websocket, session } = purpose;
         let abilities = member.abilities;
         let learns = opens && !websocket && !abilities.tells_sessions;
-        let (peer, manner) = if abilities.transparent {
-            (self.client.raw_peer(), forward::Manner::Transparent)
+        let manner = if abilities.transparent {
+            forward::Manner::Transparent
         } else {
-            let native = abilities.tells_sessions;
-            (self.client.raw_peer(), forward::Manner::Forwarded { native, place: opens })
+            forward::Manner::Forwarded { native: abilities.tells_sessions, place: opens }
+        };
+        let peers = forward::Peers {
+            client: self.client.raw_peer(),
+            last_hop: self.client.connection_peer().address,
         };
         let mut body: Body = head.body;
         let out = &mut self.scratch.out;
-        head.write(out, peer, manner, learns);
+        head.write(out, peers, manner, learns);
         let taken = match body.feed(rest, |_| {}) {
             Ok(taken) => taken,
             Err(_) => return refuse_fault(self.shared, self.client, Fault::Malformed(chunked::MALFORMED)),

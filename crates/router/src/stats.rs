@@ -56,8 +56,10 @@ counters! {
     legs_opened,
     /// Requests sent once more because a leg was stale or a worker gone.
     retried,
-    /// Connections refused because there are too many (503).
+    /// Connections refused because there are too many (503, or 429 if they are of one address).
     rejected_connections,
+    /// Connections without the PROXY header they must begin with, with a malformed one, or not from a trusted proxy.
+    rejected_unannounced,
     /// Requests that are no HTTP, or are ambiguous (400, 501, 505).
     rejected_malformed,
     /// Request heads that are too long (431).

@@ -24,7 +24,7 @@ impl<'a> Value<'a> {
     }
 
     /// Wraps a message that a descriptor travels with. `mark` is for our preload; Node overlooks it.
-    fn with_handle(self, kind: &'static str, mark: Option<&'static str>) -> Self {
+    fn with_handle(self, kind: &'static str, mark: Option<&'a str>) -> Self {
         let mut fields = vec![("cmd", Text("NODE_HANDLE")), ("type", Text(kind)), ("msg", self)];
         if let Some(mark) = mark {
             fields.push(("sundew", Text(mark)));
@@ -66,7 +66,13 @@ impl<'a> Value<'a> {
     }
 
     pub(super) fn connection(handed: &'a Handed) -> Self {
-        let mark = Some(if handed.leg { "leg" } else { "client" });
+        let mark = match (handed.leg, &handed.client) {
+            (true, _) => "leg",
+            (false, None) => "client",
+            // An address cannot be mistaken for one of these words.
+            (false, Some(client)) => client,
+        };
+        let mark = Some(mark);
         match &handed.key {
             Some(key) => {
                 let message = vec![("act", Text("newconn")), ("key", Text(key)), ("seq", number(handed.seq))];

@@ -244,6 +244,7 @@ fn what_we_spell_we_can_read() {
         key: key.map(str::to_owned),
         seq: 1 << 40,
         leg: true,
+        client: None,
         fd: std::fs::File::open("/dev/null").unwrap().into(),
     };
     for serialization in [Serialization::Advanced, Serialization::Json] {

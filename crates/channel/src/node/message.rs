@@ -103,6 +103,8 @@ pub struct Handed {
     pub seq: u64,
     /// Our own leg and not a client's connection: the preload treats it otherwise.
     pub leg: bool,
+    /// Where a proxy stands between: the client's address, as its socket would tell it. Only with our preload.
+    pub client: Option<String>,
     /// Closed here once it is written. Keep a duplicate until it is accepted, if another worker should get it when it
     /// is not. Must be nonblocking: Node does not set it, and a blocking one stops its whole event loop.
     pub fd: OwnedFd,

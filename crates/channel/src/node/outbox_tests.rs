@@ -18,7 +18,7 @@ fn fd() -> OwnedFd {
 
 fn handed(seq: u64) -> Handed {
     // Long, so that the end of a read often falls into it.
-    Handed { key: Some("k".repeat(3000)), seq, leg: false, fd: fd() }
+    Handed { key: Some("k".repeat(3000)), seq, leg: false, client: None, fd: fd() }
 }
 
 fn outbox() -> Outbox {

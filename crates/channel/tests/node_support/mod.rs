@@ -138,7 +138,13 @@ impl Worker {
     }
 
     pub(crate) fn hand(&self, key: &str, seq: u64, fd: OwnedFd) {
-        self.send(ToWorker::Connection(Handed { key: Some(key.to_owned()), seq, leg: false, fd }));
+        self.send(ToWorker::Connection(Handed {
+            key: Some(key.to_owned()),
+            seq,
+            leg: false,
+            client: None,
+            fd,
+        }));
     }
 }
 

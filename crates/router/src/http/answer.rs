@@ -26,6 +26,8 @@ pub(crate) enum Answer {
     NoWorker,
     /// 503.
     Full,
+    /// 429: its address has as many connections as it may.
+    TooManyOfClient,
     /// 503: as many sessions as there may be.
     TooManySessions,
 }
@@ -64,7 +66,7 @@ impl Answer {
             push_line(out, b"access-control-allow-origin", origin);
             out.extend_from_slice(b"access-control-allow-credentials: true\r\nvary: origin\r\n");
         }
-        if matches!(self, Self::NoWorker | Self::Full | Self::TooManySessions) {
+        if matches!(self, Self::NoWorker | Self::Full | Self::TooManyOfClient | Self::TooManySessions) {
             out.extend_from_slice(b"retry-after: 1\r\n");
         }
         match (manner.keep_alive, manner.is_1_1) {
@@ -117,6 +119,9 @@ impl Answer {
             }
             Self::TooManySessions => {
                 ("503 Service Unavailable", "too many sessions: raise limits.learnedSids".to_owned())
+            }
+            Self::TooManyOfClient => {
+                ("429 Too Many Requests", "too many connections from this address: use fewer".to_owned())
             }
             Self::Full => ("503 Service Unavailable", "too many connections: try again".to_owned()),
         };
@@ -190,6 +195,7 @@ mod tests {
             Answer::WorkerInvalid,
             Answer::NoWorker,
             Answer::Full,
+            Answer::TooManyOfClient,
             Answer::TooManySessions,
             Answer::UnknownSid,
         ] {

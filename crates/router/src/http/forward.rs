@@ -17,29 +17,31 @@ pub(crate) enum Manner {
     Transparent,
 }
 
+/// Whose addresses the worker is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peers {
+    /// Who asks. None: nobody knows, it came through a unix socket.
+    pub(crate) client: Option<SocketAddr>,
+    /// Who the connection is from: the client, or a proxy.
+    pub(crate) last_hop: Option<SocketAddr>,
+}
+
 impl Head<'_, '_> {
     /// Writes the head as a leg carries it: without what concerns the client's connection only, and with the client's
     /// address. `plain`: the answer is to be read on its way, and must not be compressed.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, peer: Option<SocketAddr>, manner: Manner, plain: bool) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, peers: Peers, manner: Manner, plain: bool) {
         out.extend_from_slice(self.method.as_bytes());
         out.push(b' ');
         out.extend_from_slice(self.target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
         match manner {
-            Manner::Forwarded { native, place } => self.write_forwarded(out, peer, native, place, plain),
-            Manner::Transparent => self.write_transparent(out, peer, plain),
+            Manner::Forwarded { native, place } => self.write_forwarded(out, peers, native, place, plain),
+            Manner::Transparent => self.write_transparent(out, peers.client, plain),
         }
         out.extend_from_slice(b"\r\n");
     }
 
-    fn write_forwarded(
-        &self,
-        out: &mut Vec<u8>,
-        peer: Option<SocketAddr>,
-        native: bool,
-        place: bool,
-        plain: bool,
-    ) {
+    fn write_forwarded(&self, out: &mut Vec<u8>, peers: Peers, native: bool, place: bool, plain: bool) {
         let (mut host, mut proto, mut forwarded_host) = (None, false, false);
         let mut forwarded = false;
         if let Some(authority) = self.authority {
@@ -96,21 +98,33 @@ impl Head<'_, '_> {
         if let Some(host) = host.filter(|_| !forwarded_host) {
             push_line(out, b"x-forwarded-host", host);
         }
-        let Some(peer) = peer else { return };
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        out.extend_from_slice(b"x-forwarded-for: ");
-        if forwarded {
+        if forwarded || peers.last_hop.is_some() {
             let given =
                 self.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("x-forwarded-for"));
+            let mut before: &[u8] = b"x-forwarded-for: ";
             for header in given {
+                out.extend_from_slice(before);
                 out.extend_from_slice(header.value);
-                out.extend_from_slice(b", ");
+                before = b", ";
             }
+            if let Some(hop) = peers.last_hop {
+                out.extend_from_slice(before);
+                // Writing to a Vec cannot fail.
+                let _ = write!(out, "{}", hop.ip().to_canonical());
+            }
+            out.extend_from_slice(b"\r\n");
         }
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}\r\n", peer.ip());
-        if native {
-            let _ = write!(out, "x-sundew-peer: {peer}{}\r\n", if place { "; place" } else { "" });
+        let place = if place { "; place" } else { "" };
+        match peers.client {
+            _ if !native => {}
+            Some(client) => {
+                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+                let _ = write!(out, "x-sundew-peer: {client}{place}\r\n");
+            }
+            None if place.is_empty() => {}
+            None => {
+                let _ = write!(out, "x-sundew-peer: unix{place}\r\n");
+            }
         }
     }
 

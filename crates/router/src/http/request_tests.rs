@@ -1,11 +1,17 @@
 //! What heads are accepted, what they mean, and how they are written for a leg.
 
 use super::*;
-use crate::http::forward::Manner;
+use crate::http::forward::{Manner, Peers};
 
 fn with<T>(text: &str, look: impl FnOnce(Result<Head<'_, '_>, Fault>) -> T) -> T {
     let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     look(parse(text.as_bytes(), &mut storage))
+}
+
+/// The client is at the other end of the connection.
+fn direct(peer: Option<&str>) -> Peers {
+    let peer = peer.map(|peer| peer.parse().unwrap());
+    Peers { client: peer, last_hop: peer }
 }
 
 fn fault(text: &str) -> Option<Fault> {
@@ -15,12 +21,7 @@ fn fault(text: &str) -> Option<Fault> {
 fn written(text: &str, peer: &str, place: bool) -> String {
     with(text, |head| {
         let mut out = Vec::new();
-        head.unwrap().write(
-            &mut out,
-            Some(peer.parse().unwrap()),
-            Manner::Forwarded { native: true, place },
-            false,
-        );
+        head.unwrap().write(&mut out, direct(Some(peer)), Manner::Forwarded { native: true, place }, false);
         String::from_utf8(out).unwrap()
     })
 }
@@ -133,8 +134,8 @@ fn who_is_no_native_worker_is_told_only_what_proxies_tell() {
         let mut out = Vec::new();
         let manner = Manner::Forwarded { native: false, place: true };
         // As a socket that listens on both families tells it.
-        let peer = "[::ffff:10.0.0.1]:5".parse().unwrap();
-        with(text, |head| head.unwrap().write(&mut out, Some(peer), manner, plain));
+        let peer = direct(Some("[::ffff:10.0.0.1]:5"));
+        with(text, |head| head.unwrap().write(&mut out, peer, manner, plain));
         String::from_utf8(out).unwrap()
     };
     assert!(write(true).ends_with("x-forwarded-host: x\r\nx-forwarded-for: 10.0.0.1\r\n\r\n"));
@@ -145,8 +146,8 @@ fn who_is_no_native_worker_is_told_only_what_proxies_tell() {
 fn a_transparent_leg_carries_the_clients_own_words() {
     let write = |text: &str, plain| {
         let mut out = Vec::new();
-        let peer = "[::ffff:10.0.0.1]:5".parse().unwrap();
-        with(text, |head| head.unwrap().write(&mut out, Some(peer), Manner::Transparent, plain));
+        let peer = direct(Some("[::ffff:10.0.0.1]:5"));
+        with(text, |head| head.unwrap().write(&mut out, peer, Manner::Transparent, plain));
         String::from_utf8(out).unwrap()
     };
     assert_eq!(
@@ -171,6 +172,30 @@ fn a_transparent_leg_carries_the_clients_own_words() {
 }
 
 #[test]
+fn behind_a_proxy_the_client_and_the_hop_are_two() {
+    let write = |text: &str, client: Option<&str>, last_hop: Option<&str>| {
+        let address = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        let peers = Peers { client: address(client), last_hop: address(last_hop) };
+        let mut out = Vec::new();
+        let manner = Manner::Forwarded { native: true, place: true };
+        with(text, |head| head.unwrap().write(&mut out, peers, manner, false));
+        let text = String::from_utf8(out).unwrap();
+        text.split_once("x-forwarded-host: a\r\n").unwrap().1.trim_end().to_owned()
+    };
+    let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n";
+    assert_eq!(
+        write(text, Some("1.1.1.1:0"), Some("10.0.0.1:5")),
+        "x-forwarded-for: 6.6.6.6, 1.1.1.1, 10.0.0.1\r\nx-sundew-peer: 1.1.1.1:0; place"
+    );
+    // A proxy at the other end of a unix socket has no address, and what it says is not lost.
+    assert_eq!(
+        write(text, Some("1.1.1.1:0"), None),
+        "x-forwarded-for: 6.6.6.6, 1.1.1.1\r\nx-sundew-peer: 1.1.1.1:0; place"
+    );
+    assert_eq!(write("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, None), "x-sundew-peer: unix; place");
+}
+
+#[test]
 fn no_input_panics() {
     // A small deterministic fuzz: mutations of a real head, cut anywhere.
     let seed = b"POST /socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, upgrade\r\n\
@@ -191,8 +216,13 @@ fn no_input_panics() {
         if let Some(end) = find_end(&input, next(input.len())) {
             let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
             if let Ok(head) = parse(&input[..end], &mut storage) {
-                head.write(&mut Vec::new(), None, Manner::Transparent, true);
-                head.write(&mut Vec::new(), None, Manner::Forwarded { native: true, place: true }, true);
+                head.write(&mut Vec::new(), direct(None), Manner::Transparent, true);
+                head.write(
+                    &mut Vec::new(),
+                    direct(None),
+                    Manner::Forwarded { native: true, place: true },
+                    true,
+                );
                 super::super::query::scan(super::super::query::split(head.target.as_bytes()).1);
             }
         }

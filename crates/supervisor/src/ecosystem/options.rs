@@ -36,6 +36,52 @@ pub enum Balance {
     Random,
 }
 
+/// In which header trusted proxies tell the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded`.
+    Forwarded,
+    /// In none.
+    None,
+}
+
+/// Whether trusted proxies announce connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyProtocol {
+    /// They do not.
+    #[default]
+    Off,
+    /// They may.
+    Accept,
+    /// They do, and nobody else connects.
+    Require,
+}
+
+impl From<ForwardedHeader> for sundew_router::ForwardedHeader {
+    fn from(header: ForwardedHeader) -> Self {
+        match header {
+            ForwardedHeader::XForwardedFor => Self::XForwardedFor,
+            ForwardedHeader::Forwarded => Self::Forwarded,
+            ForwardedHeader::None => Self::None,
+        }
+    }
+}
+
+impl From<ProxyProtocol> for sundew_router::ProxyProtocol {
+    fn from(protocol: ProxyProtocol) -> Self {
+        match protocol {
+            ProxyProtocol::Off => Self::Off,
+            ProxyProtocol::Accept => Self::Accept,
+            ProxyProtocol::Require => Self::Require,
+        }
+    }
+}
+
 impl From<Affinity> for sundew_router::Affinity {
     fn from(affinity: Affinity) -> Self {
         match affinity {
@@ -130,6 +176,12 @@ pub struct SundewOptions {
     pub direct: Option<Direct>,
     /// `route`: the front door tells clients which of those ports to connect to.
     pub route: Option<Route>,
+    /// `trustedProxies`: addresses, networks, and words for some, whose word about the client's address counts.
+    pub trusted_proxies: Vec<String>,
+    /// `forwardedHeader`: where they say it.
+    pub forwarded_header: ForwardedHeader,
+    /// `proxyProtocol`: whether they say it at the beginning of a connection.
+    pub proxy_protocol: ProxyProtocol,
     /// `preload`: a Node.js worker loads a module that gives its program the clients' addresses.
     pub preload: bool,
     /// `serialization`: of a Node.js worker's channel.
@@ -156,6 +208,9 @@ impl Default for SundewOptions {
             paths: Vec::new(),
             direct: None,
             route: None,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            proxy_protocol: ProxyProtocol::default(),
             preload: true,
             serialization: Serialization::default(),
             port: None,
@@ -186,6 +241,7 @@ impl SundewOptions {
             (
                 (options.affinity, options.balance, options.paths.clone(), Limits::from(&limits)),
                 (options.direct.clone(), options.route.clone()),
+                (options.trusted_proxies.clone(), options.forwarded_header, options.proxy_protocol),
             )
         };
         front(self) == front(other)
@@ -206,6 +262,8 @@ pub struct Limits {
     pub stall_timeout: Milliseconds,
     /// `maxConnections`.
     pub max_connections: u64,
+    /// `connectionsPerIp`: 0 is no limit.
+    pub connections_per_ip: u32,
     /// `noWorkerWait`.
     pub no_worker_wait: Milliseconds,
     /// `maxWaiting`.
@@ -244,6 +302,7 @@ impl From<&sundew_router::Limits> for Limits {
             idle_timeout: ms(limits.idle_timeout),
             stall_timeout: ms(limits.stall_timeout),
             max_connections: count(limits.max_connections),
+            connections_per_ip: limits.connections_per_ip,
             no_worker_wait: ms(limits.no_worker_wait),
             max_waiting: count(limits.max_waiting),
             idle_legs: count(limits.idle_legs),
@@ -267,6 +326,7 @@ impl From<&Limits> for sundew_router::Limits {
             idle_timeout: Duration::from_millis(limits.idle_timeout),
             stall_timeout: Duration::from_millis(limits.stall_timeout),
             max_connections: count(limits.max_connections),
+            connections_per_ip: limits.connections_per_ip,
             no_worker_wait: Duration::from_millis(limits.no_worker_wait),
             max_waiting: count(limits.max_waiting),
             idle_legs: count(limits.idle_legs),

@@ -5,8 +5,9 @@ use super::config::Kind;
 use super::direct;
 use super::keys;
 use super::node::{Node, Property, Value};
-use super::options::{Affinity, Balance, Limits, Serialization};
+use super::options::{Affinity, Balance, ForwardedHeader, Limits, ProxyProtocol, Serialization};
 use super::settings::{Settings, unknown};
+use sundew_router::{BadProxy, TrustedProxies};
 
 const KEYS: &[&str] = &[
     "kind",
@@ -17,6 +18,9 @@ const KEYS: &[&str] = &[
     "paths",
     "direct",
     "route",
+    "trustedProxies",
+    "forwardedHeader",
+    "proxyProtocol",
     "preload",
     "serialization",
     "port",
@@ -41,6 +45,7 @@ const LIMITS: &[&str] = &[
     "idleTimeout",
     "stallTimeout",
     "maxConnections",
+    "connectionsPerIp",
     "noWorkerWait",
     "maxWaiting",
     "idleLegs",
@@ -81,6 +86,12 @@ pub(super) fn read(key: &str, node: &Node, settings: &mut Settings, reader: &mut
             own.hung_restart, own.hung_after
         );
         let diagnostic = reader.about(key, node.at, message);
+        reader.report.error(diagnostic);
+    }
+    if own.proxy_protocol != ProxyProtocol::Off && own.trusted_proxies.is_empty() {
+        let message = "`proxyProtocol` needs `trustedProxies`: anybody could claim to be anybody else";
+        let hint = "name the balancer there; \"0.0.0.0/0\" and \"::/0\" if nobody else can reach the port";
+        let diagnostic = reader.about(key, node.at, message).hint(hint);
         reader.report.error(diagnostic);
     }
     if own.limits.ipc_queue_bytes < own.limits.ipc_message_bytes {
@@ -152,6 +163,23 @@ fn one(
         "direct" => direct::direct(written, node, settings, reader),
         "route" => direct::route(written, node, settings, reader),
         "paths" => put(&mut settings.sundew.paths, paths(written, node, reader)),
+        "trustedProxies" => put(&mut settings.sundew.trusted_proxies, proxies(written, node, reader)),
+        "forwardedHeader" => {
+            let words = [
+                ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+                ("forwarded", ForwardedHeader::Forwarded),
+                ("none", ForwardedHeader::None),
+            ];
+            put(&mut settings.sundew.forwarded_header, reader.word(written, node, &words, &[]));
+        }
+        "proxyProtocol" => {
+            let words = [
+                ("off", ProxyProtocol::Off),
+                ("accept", ProxyProtocol::Accept),
+                ("require", ProxyProtocol::Require),
+            ];
+            put(&mut settings.sundew.proxy_protocol, reader.word(written, node, &words, &[]));
+        }
         _ => {
             let limits = &mut settings.sundew.limits;
             each(written, node, LIMITS, reader, |known, written, node, reader| {
@@ -170,6 +198,10 @@ fn limit(limits: &mut Limits, key: &str, written: &str, node: &Node, reader: &mu
         "idleTimeout" => put(&mut limits.idle_timeout, reader.time(written, node, 1)),
         "stallTimeout" => put(&mut limits.stall_timeout, reader.time(written, node, 1)),
         "maxConnections" => put(&mut limits.max_connections, count(reader, 1)),
+        "connectionsPerIp" => {
+            let count = reader.count(written, node, 0, u64::from(u32::MAX));
+            put(&mut limits.connections_per_ip, count.and_then(|count| u32::try_from(count).ok()));
+        }
         "noWorkerWait" => put(&mut limits.no_worker_wait, reader.time(written, node, 0)),
         "maxWaiting" => put(&mut limits.max_waiting, count(reader, 0)),
         "idleLegs" => put(&mut limits.idle_legs, count(reader, 0)),
@@ -193,6 +225,17 @@ fn paths(key: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>>
     let Some(wrong) = wrong else { return Some(paths) };
     let message = format!("{wrong:?} in `{key}` is not a path: it must start with / and have no query");
     let diagnostic = reader.about(key, node.at, message);
+    reader.report.error(diagnostic);
+    None
+}
+
+fn proxies(key: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let entries = reader.list(key, node)?;
+    let wrong = TrustedProxies::parse(&entries).err();
+    let Some(BadProxy(wrong)) = wrong else { return Some(entries) };
+    let message = format!("{wrong:?} in `{key}` is neither an address nor a network");
+    let hint = "write 10.0.0.1, 10.0.0.0/8, 2001:db8::/32, loopback, private or unix";
+    let diagnostic = reader.about(key, node.at, message).hint(hint);
     reader.report.error(diagnostic);
     None
 }

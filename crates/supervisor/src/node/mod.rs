@@ -176,7 +176,8 @@ impl Node {
         // Kept until it is taken: what a dying worker never looked at is routed again.
         let Ok(fd) = connection.socket.try_clone() else { return Err(connection) };
         let seq = self.next_seq();
-        let handed = Handed { key: key.map(Into::into), seq, leg: false, fd };
+        let client = connection.told.map(|client| client.to_string());
+        let handed = Handed { key: key.map(Into::into), seq, leg: false, client, fd };
         if self.channel.send(ToWorker::Connection(handed)).is_err() {
             return Err(connection);
         }
@@ -190,7 +191,8 @@ impl Node {
     fn hand_leg(&self, key: Option<&str>, fd: OwnedFd) -> Result<(), SendError> {
         let mut open = self.open.lock();
         let seq = self.next_seq();
-        self.channel.send(ToWorker::Connection(Handed { key: key.map(Into::into), seq, leg: true, fd }))?;
+        let handed = Handed { key: key.map(Into::into), seq, leg: true, client: None, fd };
+        self.channel.send(ToWorker::Connection(handed))?;
         self.watch_if_first(&open);
         open.legs.push_back((seq, Instant::now()));
         Ok(())

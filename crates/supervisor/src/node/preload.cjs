@@ -66,10 +66,21 @@
 
   const onInternal = (message, handle) => {
     if (message?.cmd === 'NODE_HANDLE') {
-      if (handle && message.sundew) kinds.set(handle, message.sundew);
+      if (handle && message.sundew) kinds.set(handle, arrived(handle, message.sundew));
     } else if (message?.cmd === COMMAND && message.act === 'letgo') {
       letGo(message.batch, message.pause);
     }
+  };
+
+  // Where a proxy stands between, a client's connection comes with the client's address instead of that word. TLS on top
+  // of it asks the same handle.
+  const arrived = (handle, kind) => {
+    if (kind === 'leg' || kind === 'client') return kind;
+    handle.getpeername = (out) => {
+      Object.assign(out, { address: address(kind), port: port(kind), family: family(kind) });
+      return 0;
+    };
+    return 'client';
   };
 
   const onConnection = (socket) => {

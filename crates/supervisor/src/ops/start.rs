@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use sundew_nodes::{ClusterConfig, Nodes};
-use sundew_router::{Front, FrontConfig};
+use sundew_router::{Front, FrontConfig, TrustedProxies};
 use tokio::sync::watch;
 
 use super::{Operations, Watcher, first_failure};
@@ -186,6 +186,10 @@ impl State {
             balance: config.sundew.balance.into(),
             paths: config.sundew.paths.clone(),
             advertise: config.sundew.advertise(),
+            trusted_proxies: TrustedProxies::parse(&config.sundew.trusted_proxies)
+                .map_err(|error| internal(error.to_string()))?,
+            forwarded_header: config.sundew.forwarded_header.into(),
+            proxy_protocol: config.sundew.proxy_protocol.into(),
             limits: (&config.sundew.limits).into(),
             node: self.nodes.as_ref().map_or(0, Nodes::number),
             ..FrontConfig::new(config.name.clone(), tag_key)
