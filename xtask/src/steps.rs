@@ -2,7 +2,8 @@
 
 use crate::e2e;
 use crate::setup::{
-    self, CHROMIUM, CLIPPY, DENY, HAPROXY, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP, PYTHON, RUSTFMT,
+    self, CHROMIUM, CLIPPY, DENY, HAPROXY, IPROUTE, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP, PYTHON,
+    REDIS, RUSTFMT,
 };
 use crate::shell::{self, cargo};
 use anyhow::bail;
@@ -80,6 +81,8 @@ impl Step {
                 CHROMIUM,
                 NGINX,
                 HAPROXY,
+                REDIS,
+                IPROUTE,
                 OPENSSL,
                 PYTHON,
                 PIP,

@@ -81,7 +81,7 @@ impl Asking {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        let links = self.table.links();
+        let (links, all) = self.table.links();
         let (answer, mut answers) = mpsc::channel(links.len().max(1));
         for (_, link) in &links {
             let (Name { app, door }, sid) = key.clone();
@@ -100,12 +100,12 @@ impl Asking {
         };
         match tokio::time::timeout(self.timeout, first_yes).await {
             Ok(Some(node)) => Some(node),
-            Ok(None) => {
+            Ok(None) if all => {
                 self.not_found.lock().now.insert(key);
                 None
             }
-            // Somebody may have it and be slow: the next request asks again.
-            Err(_) => None,
+            // Somebody may have it and be slow, or be back soon: the next request asks again.
+            Ok(None) | Err(_) => None,
         }
     }
 }

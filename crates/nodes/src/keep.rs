@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -16,14 +16,6 @@ use crate::wire::{Hello, Identity, Reply, Request};
 /// Questions that wait for a node. One more counts as not answered.
 const QUESTIONS: usize = 1024;
 
-/// How a link ended.
-enum Ended {
-    /// The connection was cut: at once, somebody is there or not.
-    Cut,
-    /// Nothing came for too long.
-    Silent,
-}
-
 /// A link while it is up.
 struct Up {
     number: u8,
@@ -35,17 +27,23 @@ struct Up {
 pub(crate) async fn keep(core: Arc<Core>, addr: String) {
     let mut up: Option<Up> = None;
     let mut told = String::new();
+    let limits = core.config.limits.clone();
+    // A node that is known gets little time to answer once more: who waits for it has waited long.
+    let patience = |up: &Option<Up>| match up {
+        Some(_) => limits.connect_timeout().min(limits.heartbeat()),
+        None => limits.connect_timeout(),
+    };
     loop {
-        let again = match meet(&core, &addr).await {
+        let again = match meet(&core, &addr, patience(&up)).await {
             Ok((sealed, identity)) => match known(&core, &addr, &identity, &mut up) {
                 Ok(None) => return,
                 Ok(Some(asked)) => {
                     told.clear();
                     let number = up.as_ref().map_or(0, |up| up.number);
                     let since = Instant::now();
-                    let ended = converse(&core, sealed, number, asked).await;
+                    converse(&core, sealed, number, asked).await;
                     // One that is cut as soon as it is there would be made anew without end.
-                    matches!(ended, Ended::Cut) && since.elapsed() > core.config.limits.heartbeat()
+                    since.elapsed() > limits.heartbeat()
                 }
                 Err(trouble) => {
                     tell(&mut told, &trouble, |trouble| tracing::error!(addr, "{trouble}"));
@@ -74,7 +72,7 @@ pub(crate) async fn keep(core: Arc<Core>, addr: String) {
         if !core.is_wanted(&addr) {
             return;
         }
-        tokio::time::sleep(core.config.limits.heartbeat()).await;
+        tokio::time::sleep(limits.heartbeat()).await;
     }
 }
 
@@ -95,11 +93,14 @@ fn down(core: &Core, addr: &str, up: Option<Up>) {
 }
 
 /// Connects, and finds out who is there.
-pub(crate) async fn meet(core: &Core, addr: &str) -> Result<(Sealed, Identity), SealError> {
-    let limits = &core.config.limits;
-    let mut sealed = seal::connect(addr, &core.link_key, limits.connect_timeout(), limits.expiry()).await?;
+pub(crate) async fn meet(
+    core: &Core,
+    addr: &str,
+    patience: Duration,
+) -> Result<(Sealed, Identity), SealError> {
+    let mut sealed = seal::connect(addr, &core.link_key, patience, core.config.limits.expiry()).await?;
     sealed.say(&Hello::Control(core.me())).await?;
-    let welcome = timeout(limits.connect_timeout(), sealed.hear()).await;
+    let welcome = timeout(patience, sealed.hear()).await;
     match welcome.map_err(|_| SealError::Timeout)?? {
         Reply::Welcome(identity) => Ok((sealed, identity)),
         _ => Err(io::Error::from(io::ErrorKind::InvalidData).into()),
@@ -149,8 +150,8 @@ fn known(
     Ok(Some(asked))
 }
 
-/// Asks what is to be asked, and for a sign of life in between.
-async fn converse(core: &Core, mut sealed: Sealed, number: u8, mut asked: mpsc::Receiver<Asked>) -> Ended {
+/// Asks what is to be asked, and for a sign of life in between, until the connection is cut or there is none for too long.
+async fn converse(core: &Core, mut sealed: Sealed, number: u8, mut asked: mpsc::Receiver<Asked>) {
     let limits = &core.config.limits;
     let mut beat = interval(limits.heartbeat());
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -170,11 +171,10 @@ async fn converse(core: &Core, mut sealed: Sealed, number: u8, mut asked: mpsc::
                     }
                     continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ended::Silent,
-                Err(_) => return Ended::Cut,
+                Err(_) => return,
             },
             question = asked.recv() => {
-                let Some(Asked { request, answer }) = question else { return Ended::Cut };
+                let Some(Asked { request, answer }) = question else { return };
                 if let Request::Has { ask, .. } = &request {
                     open.insert(*ask, (answer, Instant::now()));
                 }
@@ -182,17 +182,15 @@ async fn converse(core: &Core, mut sealed: Sealed, number: u8, mut asked: mpsc::
             }
             _ = beat.tick() => {
                 if heard.elapsed() > limits.expiry() {
-                    return Ended::Silent;
+                    return;
                 }
                 let patience = limits.ask_timeout();
                 open.retain(|_, (_, since)| since.elapsed() < patience);
                 timeout(limits.expiry(), sealed.say(&Request::Ping)).await
             }
         };
-        match said {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => return Ended::Cut,
-            _ => return Ended::Silent,
+        if !matches!(said, Ok(Ok(()))) {
+            return;
         }
     }
 }

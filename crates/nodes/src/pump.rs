@@ -239,3 +239,83 @@ fn hung_up(socket: &UnixStream) -> bool {
     let polled = rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }));
     polled.is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::seal::{SealError, accept, connect};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn sealed(
+        key: [u8; 32],
+        other: [u8; 32],
+    ) -> (Result<Sealed, SealError>, Result<Sealed, SealError>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let accepting = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            accept(stream, &other, SECOND, SECOND).await
+        };
+        tokio::join!(connect(&addr, &key, SECOND, SECOND), accepting)
+    }
+
+    /// Two ends of a leg, and what is between them.
+    async fn leg() -> (UnixStream, UnixStream) {
+        let (near, far) = sealed([7; 32], [7; 32]).await;
+        let ((one, one_end), (other, other_end)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        tokio::spawn(pump(one_end, near.unwrap()));
+        tokio::spawn(pump(other_end, far.unwrap()));
+        (one, other)
+    }
+
+    #[tokio::test]
+    async fn who_does_not_know_the_secret_stays_out() {
+        let (near, far) = sealed([7; 32], [8; 32]).await;
+        assert!(matches!(near, Err(SealError::Stranger)));
+        assert!(matches!(far, Err(SealError::Stranger)));
+    }
+
+    #[tokio::test]
+    async fn bytes_go_both_ways_at_once_and_neither_side_waits_for_the_other() {
+        let (one, other) = leg().await;
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|at| (at % 251) as u8).collect();
+        let (mut read_one, mut write_one) = one.into_split();
+        let (mut read_other, mut write_other) = other.into_split();
+        let (there, back) = (bytes.clone(), bytes.clone());
+        let sending = async {
+            tokio::join!(async { write_one.write_all(&there).await.unwrap() }, async {
+                write_other.write_all(&back).await.unwrap()
+            });
+            // One side ends; what the other still says arrives.
+            write_one.shutdown().await.unwrap();
+            write_other.write_all(b"last").await.unwrap();
+            write_other.shutdown().await.unwrap();
+        };
+        let (mut got_one, mut got_other) = (Vec::new(), Vec::new());
+        let (_, one, other) =
+            tokio::join!(sending, read_one.read_to_end(&mut got_one), read_other.read_to_end(&mut got_other));
+        one.unwrap();
+        other.unwrap();
+        assert!(got_other == bytes);
+        assert!(got_one == [&bytes[..], b"last"].concat());
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_takes_the_other_side_along() {
+        let (one, mut other) = leg().await;
+        drop(one);
+        assert_eq!(other.read(&mut [0; 8]).await.unwrap(), 0);
+        // Not one side only: writing fails too, once that is known.
+        let deadline = tokio::time::Instant::now() + 5 * SECOND;
+        while other.write_all(b"x").await.is_ok() {
+            assert!(tokio::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

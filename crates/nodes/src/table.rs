@@ -88,9 +88,13 @@ impl Table {
         self.known.lock().retain(|_, node| node.identity.addr != addr || node.link.is_some());
     }
 
-    /// The links of all nodes that can be reached.
-    pub(crate) fn links(&self) -> Vec<(u8, mpsc::Sender<Asked>)> {
-        self.known.lock().iter().filter_map(|(number, node)| Some((*number, node.link.clone()?))).collect()
+    /// The links of all nodes that can be reached, and whether those are all nodes.
+    pub(crate) fn links(&self) -> (Vec<(u8, mpsc::Sender<Asked>)>, bool) {
+        let known = self.known.lock();
+        let links: Vec<_> =
+            known.iter().filter_map(|(number, node)| Some((*number, node.link.clone()?))).collect();
+        let all = links.len() == known.len();
+        (links, all)
     }
 
     pub(crate) fn infos(&self) -> Vec<NodeInfo> {
@@ -125,7 +129,7 @@ mod tests {
         assert_eq!(table.met(1, &identity("b", "b:1"), link()), Met::Taken("a:1".to_owned()));
         assert!(table.lost(1, &first));
         assert_eq!(table.met(1, &identity("b", "b:1"), link()), Met::Up);
-        assert_eq!(table.links().len(), 1);
+        assert_eq!(table.links().0.len(), 1);
     }
 
     #[test]

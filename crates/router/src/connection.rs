@@ -276,7 +276,7 @@ impl<'a> Connection<'a> {
         let Some(node) = node else { return };
         shared.counters.found.add();
         if !shared.sids.is_full() {
-            shared.sids.learn(sid, &node.owner, nodes::REMEMBERED, shared.now());
+            shared.sids.remember(sid, &node.owner, nodes::REMEMBERED, shared.now());
         }
         tries.found = Some(node);
     }

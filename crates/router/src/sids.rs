@@ -158,6 +158,16 @@ impl Session {
 /// A session in the table, found by the bytes of its id.
 struct Entry(Arc<Session>);
 
+impl Entry {
+    /// It counts as polling from now on.
+    fn new(sid: &[u8], owner: &Arc<Owner>, ttl: u32, now: u32) -> Self {
+        let state =
+            State { expires: now.saturating_add(ttl), upgraded: None, over: false, away: false, poll: None };
+        owner.polling.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(Session { sid: sid.into(), owner: owner.clone(), ttl, state: Mutex::new(state) }))
+    }
+}
+
 impl Borrow<[u8]> for Entry {
     fn borrow(&self) -> &[u8] {
         &self.0.sid
@@ -212,11 +222,25 @@ impl Sids {
 
     /// Remembers a session. One of the same name is forgotten.
     pub(crate) fn learn(&self, sid: &[u8], owner: &Arc<Owner>, ttl: u32, now: u32) {
-        let state =
-            State { expires: now.saturating_add(ttl), upgraded: None, over: false, away: false, poll: None };
-        let session = Session { sid: sid.into(), owner: owner.clone(), ttl, state: Mutex::new(state) };
-        owner.polling.fetch_add(1, Ordering::Relaxed);
-        let before = self.shard(sid).lock().replace(Entry(Arc::new(session)));
+        let session = Entry::new(sid, owner, ttl, now);
+        let before = self.shard(sid).lock().replace(session);
+        self.entered(before);
+    }
+
+    /// Remembers another node's session. Two requests may have asked for it at once: who comes second changes nothing, or
+    /// it would end what the first one holds.
+    pub(crate) fn remember(&self, sid: &[u8], owner: &Arc<Owner>, ttl: u32, now: u32) {
+        // The lock is held from the look to the entry.
+        let mut shard = self.shard(sid).lock();
+        if shard.get(sid).is_some_and(|Entry(session)| Arc::ptr_eq(&session.owner, owner)) {
+            return;
+        }
+        let before = shard.replace(Entry::new(sid, owner, ttl, now));
+        drop(shard);
+        self.entered(before);
+    }
+
+    fn entered(&self, before: Option<Entry>) {
         match before {
             Some(Entry(before)) => before.end(false),
             None => drop(self.count.fetch_add(1, Ordering::Relaxed)),

@@ -157,3 +157,16 @@ async fn who_is_let_go_sees_its_leg_end_and_a_leg_given_back_is_left_alone() {
         assert_eq!(worker.polling(), 0);
     }
 }
+
+#[test]
+fn two_who_asked_at_once_for_another_nodes_session_share_it() {
+    let (sids, node) = (Sids::new(8), Arc::new(Owner::new(BackendId { slot: 257, generation: 0 })));
+    sids.remember(b"a", &node, 120, 0);
+    let first = sids.find(b"a").unwrap();
+    sids.remember(b"a", &node, 120, 0);
+    assert!(!first.is_over() && Arc::ptr_eq(&first, &sids.find(b"a").unwrap()));
+    // The node came back: what was known of it before is not.
+    let again = Arc::new(Owner::new(BackendId { slot: 257, generation: 0 }));
+    sids.remember(b"a", &again, 120, 0);
+    assert!(first.is_over() && Arc::ptr_eq(&sids.find(b"a").unwrap().owner, &again));
+}

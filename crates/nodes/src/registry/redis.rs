@@ -234,6 +234,6 @@ async fn choose(core: &Arc<Core>, there: &Beat, before: Option<u8>) -> Result<(u
 
 /// Whether the node of an entry is alive, and still that one.
 async fn answers(core: &Arc<Core>, entry: &Entry) -> bool {
-    let met = keep::meet(core, &entry.addr).await;
+    let met = keep::meet(core, &entry.addr, core.config.limits.connect_timeout()).await;
     met.is_ok_and(|(_, identity)| identity.id == entry.id && identity.run != core.me().run)
 }
