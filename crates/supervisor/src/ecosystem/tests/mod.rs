@@ -1,5 +1,6 @@
 //! The parser against real files in a folder of its own, with a shell that is made up.
 
+mod cluster;
 mod diagnostics;
 mod evaluated;
 mod keys;
