@@ -147,7 +147,7 @@ export class Hosts {
       hosts.all = Array.from({ length: count }, (_, index) => new Host(hosts, index));
       hosts.all.forEach((host) => host.run());
       await hosts.joined();
-      await hosts.balance();
+      hosts.url = await hosts.balance();
       return hosts;
     } catch (error) {
       const output = hosts.all?.map((host) => host.child?.output).join('\n---\n');
@@ -177,14 +177,14 @@ export class Hosts {
     }
   }
 
-  /** HAProxy: one connection to each host in turn. */
-  async balance() {
+  /** HAProxy: one connection to each host in turn; or, by `source`, each client to one host. Gives its URL. */
+  async balance(way = 'roundrobin') {
     const port = await freePort();
     const servers = this.all.map((host) => `  server n${host.index} ${host.address}:${PORT} check inter 200ms fall 1 rise 1`);
-    const config = this.others.file('haproxy.cfg', [
+    const config = this.others.file(`${way}.cfg`, [
       'global',
       '  maxconn 8000',
-      `  stats socket ${path.join(this.others.dir, 'haproxy.sock')}`,
+      `  stats socket ${path.join(this.others.dir, `${way}.sock`)}`,
       'defaults',
       '  mode tcp',
       '  timeout connect 2s',
@@ -192,21 +192,23 @@ export class Hosts {
       '  timeout server 60s',
       'listen sundew',
       `  bind 127.0.0.1:${port}`,
-      '  balance roundrobin',
+      `  balance ${way}`,
+      '  hash-type consistent',
       '  option redispatch 1',
       ...servers,
       '',
     ].join('\n'));
-    this.url = `http://127.0.0.1:${port}`;
-    this.balancer = this.others.spawn('haproxy', ['-db', '-f', config]);
-    await until(5000, 'haproxy', async () => (await fetch(this.url)).ok);
+    const url = `http://127.0.0.1:${port}`;
+    this.others.spawn('haproxy', ['-db', '-f', config]);
+    await until(5000, 'haproxy', async () => (await fetch(url)).ok);
+    return url;
   }
 
   /** By which host each of the balancer's connections goes, by the client's port. */
   async through() {
     const table = await new Promise((resolve, reject) => {
       let text = '';
-      const socket = net.connect(path.join(this.others.dir, 'haproxy.sock'), () => socket.end('show sess all\n'));
+      const socket = net.connect(path.join(this.others.dir, 'roundrobin.sock'), () => socket.end('show sess all\n'));
       socket.setEncoding('utf8').on('data', (part) => (text += part));
       socket.on('end', () => resolve(text)).on('error', reject);
     });

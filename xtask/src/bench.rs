@@ -1,8 +1,8 @@
 //! `cargo xtask bench`: builds what is measured as it ships, then runs the program of `bench/` with the arguments given.
 //!
-//! `bench pm2` is no measurement but a comparison: the Node example under stock pm2 and under Sundew.
+//! `bench nodes` measures the hop between nodes. `bench pm2` is no measurement but a comparison: the Node example under stock pm2 and under Sundew.
 
-use crate::setup::{self, NODE, NPM, Need};
+use crate::setup::{self, HAPROXY, IPROUTE, NODE, NPM, Need, REDIS};
 use crate::shell::{self, cargo, command, release};
 use clap::Args;
 
@@ -16,6 +16,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     match options.arguments.split_first() {
         Some((first, rest)) if first == "pm2" => return compare(rest),
+        Some((first, rest)) if first == "nodes" => return nodes(rest),
         Some((first, _)) if ["node", "polling", "burst"].contains(&first.as_str()) => {
             setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?;
         }
@@ -37,6 +38,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             .args(&options.arguments)
             .arg("--bin")
             .arg(shell::target().join("release")),
+    )
+}
+
+/// The hop from the wrong node to the right one, on several hosts that are network namespaces.
+fn nodes(arguments: &[String]) -> anyhow::Result<()> {
+    setup::provide(&[NODE, NPM, HAPROXY, REDIS, IPROUTE, Need::Npm("tests")])?;
+    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli", "-p", "echo"]))?;
+    shell::run(
+        command("node")
+            .arg("tests/compare/nodes.mjs")
+            .args(arguments)
+            .env("SUNDEW_BIN", shell::target().join("release")),
     )
 }
 
