@@ -36,9 +36,9 @@ fn shown(info: &NodesInfo, look: Look) -> String {
     }
     let mut apps = table(look, &["app", "forwarded", "relayed", "taken for others", "asked", "found"]);
     for app in &info.apps {
-        let name = if app.door.is_empty() { app.app.clone() } else { format!("{} {}", app.app, app.door) };
+        let name = format!("{} {}", app.app, place(&app.door));
         apps.add_row([
-            Cell::new(name),
+            Cell::new(name.trim_end()),
             right(app.forwarded),
             right(app.relayed),
             right(app.from_nodes),
@@ -75,6 +75,29 @@ fn table(look: Look, heads: &[&str]) -> Table {
     table
 }
 
+/// Where a server of a Node.js worker listens, from the name Node has for it: address, port, and three more.
+fn place(door: &str) -> String {
+    let place = door.rsplitn(4, ':').nth(3).unwrap_or(door);
+    place.strip_prefix("null:").map_or_else(|| place.to_owned(), |port| format!("port {port}"))
+}
+
 fn ago(ms: u64) -> String {
     if ms < 10_000 { format!("{:.1} s ago", ms as f64 / 1000.0) } else { format!("{} s ago", ms / 1000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doors_are_shown_by_their_place() {
+        for (door, shown) in [
+            ("null:8080:4:null:0", "port 8080"),
+            ("::1:80:6:null:1", "::1:80"),
+            ("sticky", "sticky"),
+            ("", ""),
+        ] {
+            assert_eq!(place(door), shown);
+        }
+    }
 }
