@@ -151,13 +151,14 @@ export class Cluster extends Sandbox {
   /**
    * Starts `apps` (by default one echo with four workers) and waits until each worker is online.
    * `daemon`: with `sundew start` instead of `sundew run`. `files`: programs of the test's own, by name, that find the
-   * packages of the tests. `answers: false`: its ports do not speak plain HTTP.
+   * packages of the tests. `answers: false`: its ports do not speak plain HTTP. `prepare`: is given the sandbox first.
    */
-  static async start({ apps = [app()], daemon = false, files = {}, answers = true } = {}) {
+  static async start({ apps = [app()], daemon = false, files = {}, answers = true, prepare } = {}) {
     const cluster = new Cluster();
     try {
       cluster.answers = answers;
       cluster.files(files);
+      prepare?.(cluster);
       cluster.apps = [];
       for (const settings of apps) {
         const port = settings.env?.PORT ?? (await freePort());

@@ -31,6 +31,7 @@ pub(crate) const HAPROXY: Need = Need::Package { program: "haproxy", package: "h
 pub(crate) const REDIS: Need = Need::Package { program: "redis-server", package: "redis-server" };
 pub(crate) const IPROUTE: Need = Need::Package { program: "ip", package: "iproute2" };
 pub(crate) const OPENSSL: Need = Need::Package { program: "openssl", package: "openssl" };
+pub(crate) const CURL: Need = Need::Package { program: "curl", package: "curl" };
 pub(crate) const PYTHON: Need = Need::Package { program: "python3", package: "python3" };
 pub(crate) const PIP: Need = Need::Package { program: "pip3", package: "python3-pip" };
 pub(crate) const RUSTFMT: Need = Need::Component { program: "cargo-fmt", component: "rustfmt" };

@@ -2,8 +2,8 @@
 
 use crate::e2e;
 use crate::setup::{
-    self, CHROMIUM, CLIPPY, DENY, HAPROXY, IPROUTE, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP, PYTHON,
-    REDIS, RUSTFMT,
+    self, CHROMIUM, CLIPPY, CURL, DENY, HAPROXY, IPROUTE, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP,
+    PYTHON, REDIS, RUSTFMT,
 };
 use crate::shell::{self, cargo};
 use anyhow::bail;
@@ -84,6 +84,7 @@ impl Step {
                 REDIS,
                 IPROUTE,
                 OPENSSL,
+                CURL,
                 PYTHON,
                 PIP,
                 Need::Npm("tests"),

@@ -75,6 +75,13 @@ fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
         rows.extend([("listens on", words(&own.listening))]);
         rows.extend(own.direct.clone().map(|addr| ("own port", addr)));
         rows.extend(config.sundew.advertise().map(|told| ("told at", told.path)));
+        rows.extend(own.tls.as_ref().map(|tls| ("TLS on", words(&tls.listening))));
+        rows.extend(
+            own.tls
+                .as_ref()
+                .and_then(|tls| tls.error.as_ref())
+                .map(|error| ("new certificates", format!("not used: {error}"))),
+        );
         rows.extend([
             ("slot, generation", format!("{}, {}", own.slot, own.generation)),
             ("sessions", format!("{} ({kinds})", sessions.total)),

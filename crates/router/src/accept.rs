@@ -18,6 +18,7 @@ use crate::front::Shared;
 use crate::http::answer::Answer;
 use crate::raw;
 use crate::rendezvous::AddressKey;
+use crate::tls::{self, Tls};
 
 /// How long to wait when there are no descriptors left: accepting at once would fail again, and spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -34,7 +35,7 @@ pub enum Listening {
 }
 
 /// What is done with the connections of a listening socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Serve {
     /// Each request is routed.
     #[default]
@@ -42,6 +43,8 @@ pub enum Serve {
     /// Each connection is handed over at once, unread: for what is no HTTP, or encrypted. Placed by the client's address
     /// with [`Affinity::Ip`](crate::Affinity), otherwise as a new session is.
     Raw,
+    /// TLS ends here; what it carries is served as with [`Http`](Self::Http), and as HTTP/2.
+    Tls(Tls),
 }
 
 /// A listening socket being served. Dropped, it goes on being served.
@@ -113,7 +116,7 @@ async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve, slot: Opt
         match listener.accept().await {
             Ok((stream, peer)) => {
                 exhausted = false;
-                begin(&shared, stream, peer, serve, slot);
+                begin(&shared, stream, peer, &serve, slot);
             }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -132,7 +135,7 @@ async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve, slot: Opt
     }
 }
 
-fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Serve, slot: Option<u16>) {
+fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: &Serve, slot: Option<u16>) {
     shared.counters.accepted.add();
     let mut held = Counted::new(shared);
     held.slot = slot;
@@ -146,13 +149,14 @@ fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Ser
     match (refused, serve) {
         (Some(why), _) => {
             shared.counters.rejected_connections.add();
-            if serve == Serve::Http {
+            if *serve == Serve::Http {
                 connection::refuse(&mut client, why);
             }
         }
-        _ if announced => drop(tokio::spawn(announced::serve(held, client, serve))),
+        _ if announced => drop(tokio::spawn(announced::serve(held, client, serve.clone()))),
         (None, Serve::Http) => drop(tokio::spawn(connection::serve(held, client, None, 0))),
         (None, Serve::Raw) => raw::serve(held, client),
+        (None, Serve::Tls(tls)) => drop(tokio::spawn(tls::serve(held, client, tls.clone()))),
     }
 }
 
@@ -160,7 +164,7 @@ fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: Ser
 pub(crate) struct Counted {
     pub(crate) shared: Arc<Shared>,
     /// There were as many as there may be.
-    is_too_many: bool,
+    pub(crate) is_too_many: bool,
     /// The slot whose own door it came to.
     pub(crate) slot: Option<u16>,
     /// Whose connections it counts among, where those are limited.

@@ -16,6 +16,7 @@ use crate::http::request::Fault;
 use crate::raw;
 use crate::route;
 use crate::scratch;
+use crate::tls;
 
 /// Whether connections begin with a PROXY protocol header (versions 1 and 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,6 +109,7 @@ pub(crate) async fn serve(mut held: Counted, mut client: Client, serve: Serve) {
     match serve {
         Serve::Http => connection::serve(held, client, None, 0).await,
         Serve::Raw => raw::serve(held, client),
+        Serve::Tls(tls) => tls::serve(held, client, tls).await,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct HandOff {
     pub told: Option<SocketAddr>,
     /// It opens a new session: the worker counts it in its placements.
     pub places: bool,
+    /// The client came by TLS, which ends here: the socket is one end of a pair, and tells nothing of the client.
+    pub secure: bool,
     /// Nothing was looked at ([`Serve::Raw`](crate::Serve)): it is routed again as it is, too.
     pub(crate) raw: bool,
     /// The slot whose own door it came to.
@@ -46,7 +48,8 @@ pub struct HandOff {
 impl HandOff {
     /// A connection with a request to be read.
     pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, places: bool) -> Self {
-        Self { socket, peer, told: None, places, raw: false, slot: None, moves: 0, of_node: false }
+        let (raw, moves, slot) = (false, 0, None);
+        Self { socket, peer, told: None, places, secure: false, raw, slot, moves, of_node: false }
     }
 }
 
@@ -98,6 +101,18 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// When the worker cannot take one now.
     fn open_leg(&self) -> io::Result<Leg>;
+
+    /// Makes a pair of connected sockets for a client's connection that is relayed: our end, and the one to be handed over.
+    /// Neither blocks.
+    ///
+    /// # Errors
+    /// When the system has no descriptors left.
+    fn pair(&self) -> io::Result<(Leg, OwnedFd)> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        Ok((Leg::Unix(tokio::net::UnixStream::from_std(ours)?), theirs.into()))
+    }
 
     /// The sessions the worker reported last.
     fn sessions(&self) -> u32;

@@ -13,8 +13,10 @@ use rustix::net::{AddressFamily, RecvFlags, Shutdown};
 use tokio::io::{Interest, Ready};
 
 use crate::backend::Leg;
+use crate::http::forward::Peers;
 use crate::leg::send;
 use crate::scratch;
+use crate::tls::Session;
 
 /// Who a connection is from: the client, or the last of the proxies in between.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,10 @@ pub(crate) struct Client {
     told: Option<SocketAddr>,
     /// The slot whose own door it came to.
     pub(crate) slot: Option<u16>,
+    /// What it says is encrypted.
+    tls: Option<Box<Session>>,
+    /// It came by TLS, whether or not that ends here.
+    pub(crate) secure: bool,
     /// There may be bytes that no event will tell of.
     unread: bool,
     /// The client had ended its side when its request was read. It waits for the answer all the same.
@@ -50,7 +56,17 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(stream: Leg, peer: impl Into<Peer>) -> Self {
         let peer = peer.into();
-        Self { stream, peer, told: None, slot: None, unread: false, half_closed: false, is_node: false }
+        Self {
+            stream,
+            peer,
+            told: None,
+            slot: None,
+            tls: None,
+            secure: false,
+            unread: false,
+            half_closed: false,
+            is_node: false,
+        }
     }
 
     /// It came to this slot's own door.
@@ -74,6 +90,23 @@ impl Client {
         });
     }
 
+    /// After the handshake.
+    pub(crate) fn encrypted(stream: Leg, peer: Peer, tls: Session) -> Self {
+        Self { tls: Some(Box::new(tls)), secure: true, ..Self::new(stream, peer) }
+    }
+
+    /// Its socket cannot be handed over: what comes out of it is not what the client says.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Puts `head` in the place of the `length` bytes of one that were looked at. For encrypted connections.
+    pub(crate) fn replace_head(&mut self, length: usize, head: &[u8]) {
+        if let Some(tls) = &self.tls {
+            tls.replace(length, head);
+        }
+    }
+
     /// One client, one address, whichever family the listening socket has.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.raw_peer().map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()))
@@ -91,12 +124,17 @@ impl Client {
 
     /// The same, if it is not what the socket tells.
     pub(crate) fn other_than_socket(&self) -> Option<SocketAddr> {
-        self.told.or(self.peer.address.filter(|_| self.peer.announced))
+        self.told.or(self.peer.address.filter(|_| self.peer.announced || self.secure))
     }
 
     /// Who the connection is from, whoever its requests are.
     pub(crate) fn connection_peer(&self) -> Peer {
         self.peer
+    }
+
+    /// As workers are told.
+    pub(crate) fn peers(&self) -> Peers {
+        Peers { client: self.raw_peer(), last_hop: self.peer.address, secure: self.secure }
     }
 
     pub(crate) fn ip(&self) -> Option<IpAddr> {
@@ -105,6 +143,28 @@ impl Client {
 
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         self.stream.into_fd()
+    }
+
+    /// The socket as it is, and who is at its other end.
+    pub(crate) fn into_tcp(self) -> io::Result<(tokio::net::TcpStream, Peer)> {
+        let Leg::Tcp(stream) = self.stream else { return Err(io::ErrorKind::Unsupported.into()) };
+        // Watched anew: what is there already would be news to nobody else.
+        let stream = match self.unread {
+            false => stream,
+            true => tokio::net::TcpStream::from_std(stream.into_std()?)?,
+        };
+        Ok((stream, self.peer))
+    }
+
+    /// Takes what was looked at, of an encrypted connection.
+    pub(crate) fn take_seen(&mut self) -> Vec<u8> {
+        self.tls.as_ref().map(|tls| tls.take_seen()).unwrap_or_default()
+    }
+
+    /// Came by TLS, which ended elsewhere.
+    pub(crate) fn secured(mut self, secure: bool) -> Self {
+        self.secure = secure;
+        self
     }
 
     /// Tells that bytes are left that were seen.
@@ -118,17 +178,26 @@ impl Client {
     }
 
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        self.stream.ready(interest).await
+        match &self.tls {
+            None => self.stream.ready(interest).await,
+            Some(tls) => tls.ready(&self.stream, interest).await,
+        }
     }
 
     /// Looks at what is there, without taking it. 0 is the end.
     pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.recv(buffer, RecvFlags::PEEK)
+        match &self.tls {
+            None => self.recv(buffer, RecvFlags::PEEK),
+            Some(tls) => tls.peek(&self.stream, &mut self.unread, buffer),
+        }
     }
 
     /// Takes what is there. 0 is the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.recv(buffer, RecvFlags::empty())
+        match &self.tls {
+            None => self.recv(buffer, RecvFlags::empty()),
+            Some(tls) => tls.read(&self.stream, &mut self.unread, buffer),
+        }
     }
 
     fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
@@ -162,6 +231,9 @@ impl Client {
 
     /// Takes `count` bytes that were looked at before and throws them away. `spare` is overwritten.
     pub(crate) fn discard(&mut self, mut count: usize, spare: &mut [u8]) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            return tls.discard(count);
+        }
         while count > 0 {
             let part = count.min(spare.len());
             match rustix::net::recv(&self.stream, &mut spare[..part], RecvFlags::DONTWAIT) {
@@ -184,6 +256,9 @@ impl Client {
 
     /// Writes what can be written now; how much that is.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(tls) = &self.tls {
+            return tls.write(&self.stream, bytes);
+        }
         // Before asking the runtime: of a new connection it knows nothing yet.
         match send(&self.stream, bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -197,7 +272,17 @@ impl Client {
 
     /// Ends our side. Only for a socket that nobody else holds.
     pub(crate) fn end(&self) {
-        let _ = rustix::net::shutdown(&self.stream, Shutdown::Write);
+        match &self.tls {
+            None => drop(rustix::net::shutdown(&self.stream, Shutdown::Write)),
+            Some(tls) => tls.end(&self.stream),
+        }
+    }
+
+    /// Before it is closed: what is encrypted may not have gone out yet, and its end has to be said.
+    pub(crate) async fn finish(&self, timeout: Duration) {
+        if let Some(tls) = &self.tls {
+            tls.finish(&self.stream, timeout).await;
+        }
     }
 
     /// Ends our side, and takes what still comes for a while: a socket closed with unread bytes is reset, and takes the

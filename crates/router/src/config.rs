@@ -124,6 +124,10 @@ pub struct Limits {
     pub head_bytes: usize,
     /// From the first byte of a request head to its last (408).
     pub head_timeout: Duration,
+    /// From a connection to the end of its TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Requests of one HTTP/2 connection at once. More wait at the client.
+    pub streams: u32,
     /// How long a connection may stay without a request.
     pub idle_timeout: Duration,
     /// How long a client may neither send what it announced nor take what it is sent (408, or the connection is closed).
@@ -156,6 +160,8 @@ impl Default for Limits {
         Self {
             head_bytes: 16 * 1024,
             head_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            streams: 128,
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(60),
             max_connections: 16_384,

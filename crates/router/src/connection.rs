@@ -24,6 +24,7 @@ use crate::proxy::{self, About, End, Exchange};
 use crate::raw::{self, Waiting};
 use crate::route::{self, Progress, Routed, Tries};
 use crate::sids::Session;
+use crate::tls;
 
 /// How often a request is sent to another worker because one could not be reached.
 const MAX_TRIES: u32 = 4;
@@ -57,7 +58,7 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
     if connection.raw {
         return raw::reroute(held, connection, except);
     }
-    let HandOff { socket, peer, told, moves, of_node, .. } = connection;
+    let HandOff { socket, peer, told, secure, moves, of_node, .. } = connection;
     // Gone already, or begun by the worker: there is nothing to route.
     let mut byte = [0; 1];
     if !matches!(
@@ -69,7 +70,7 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
     let peer = peer.map(|peer| as_told_by(&socket, peer));
     let Ok(stream) = Leg::from_fd(socket) else { return };
     shared.counters.rerouted.add();
-    let mut client = Client::new(stream, peer);
+    let mut client = Client::new(stream, peer).secured(secure);
     client.is_node = of_node;
     if let Some(told) = told {
         client.announced(told);
@@ -93,7 +94,7 @@ pub(crate) async fn serve(held: Counted, client: Client, refused: Option<Backend
     loop {
         match connection.request(&mut tries).await {
             After::Next => tries = Tries::default(),
-            After::Close => return,
+            After::Close => return connection.client.finish(held.shared.config.limits.linger_timeout).await,
             After::Linger => {
                 let limits = &held.shared.config.limits;
                 return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
@@ -180,13 +181,18 @@ impl<'a> Connection<'a> {
             (client.peer(), client.other_than_socket(), client.connection_peer());
         let slot = client.slot;
         let of_node = client.is_node;
+        let secure = client.secure;
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
         // connection itself, which lives on in the worker.
-        let socket = client.into_fd().ok()?;
+        let socket = match client.is_encrypted() {
+            false => client.into_fd().ok()?,
+            true => tls::hand_over(shared, client, member).ok()?,
+        };
         if !sid {
             member.place();
         }
-        match member.hand_over(HandOff { moves, told, slot, of_node, ..HandOff::new(socket, peer, !sid) }) {
+        let hand_off = HandOff { moves, told, secure, slot, of_node, ..HandOff::new(socket, peer, !sid) };
+        match member.hand_over(hand_off) {
             Ok(()) => {
                 if let Some(session) = session {
                     session.upgrade(shared.now());
@@ -198,7 +204,8 @@ impl<'a> Connection<'a> {
                 if !sid {
                     member.unplace();
                 }
-                let mut client = Client::new(Leg::from_fd(back.socket).ok()?, of_connection).at(slot);
+                let mut client =
+                    Client::new(Leg::from_fd(back.socket).ok()?, of_connection).at(slot).secured(secure);
                 client.is_node = of_node;
                 Some(Self { shared, client, pinned, moves })
             }
@@ -372,7 +379,7 @@ impl<'a> Connection<'a> {
     async fn tunnel(&mut self, about: &mut About, lease: &Lease, in_flight: &InFlight) {
         let shared = self.shared;
         if !about.websocket {
-            return proxy::relay(&mut self.client, lease).await;
+            return proxy::relay(&mut self.client, lease.leg(), shared.config.limits.stall_timeout).await;
         }
         let member = &in_flight.0;
         let _relayed = (!member.abilities.tells_sessions).then(|| Relayed::new(member.clone()));
@@ -381,7 +388,7 @@ impl<'a> Connection<'a> {
         if let Some(session) = &about.session {
             session.upgrade(shared.now());
         }
-        proxy::relay(&mut self.client, lease).await;
+        proxy::relay(&mut self.client, lease.leg(), shared.config.limits.stall_timeout).await;
         if let Some(session) = &about.session {
             shared.sids.forget(session);
         }

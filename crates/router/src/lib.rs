@@ -33,6 +33,7 @@ mod route;
 mod scratch;
 mod sids;
 mod stats;
+mod tls;
 mod trusted;
 
 pub use accept::{ListenerHandle, Listening, Serve};
@@ -43,4 +44,5 @@ pub use front::{Front, MemberLoad, WeakFront};
 pub use http::forwarded::ForwardedHeader;
 pub use nodes::{Finder, Finding, Node};
 pub use stats::FrontStats;
+pub use tls::{CertificateError, Certificates, Tls};
 pub use trusted::{BadProxy, TrustedProxies};

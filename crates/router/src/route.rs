@@ -219,6 +219,7 @@ impl<'a> Router<'a, '_> {
         let takes =
             member.abilities.takes_connections && (!self.client.is_node || member.abilities.tells_sessions);
         if websocket && takes {
+            self.introduce(head, &member);
             return Routed::HandOver { member, sid: query.sid.is_some(), session };
         }
         let opens = socket_io && query.sid.is_none() && (websocket || head.method == "GET");
@@ -357,13 +358,9 @@ impl<'a> Router<'a, '_> {
         } else {
             forward::Manner::Forwarded { native: abilities.tells_sessions, place: opens }
         };
-        let peers = forward::Peers {
-            client: self.client.raw_peer(),
-            last_hop: self.client.connection_peer().address,
-        };
         let mut body: Body = head.body;
         let out = &mut self.scratch.out;
-        head.write(out, peers, manner, learns);
+        head.write(out, self.client.peers(), manner, learns);
         let taken = match body.feed(rest, |_| {}) {
             Ok(taken) => taken,
             Err(_) => return refuse_fault(self.shared, self.client, Fault::Malformed(chunked::MALFORMED)),
@@ -443,6 +440,26 @@ impl<'a> Router<'a, '_> {
         self.client.left_unread(self.seen > length || !seen_all);
         let request = Sent { body, unconsumed, to_leg, pending, learns };
         Routed::Sent(Box::new(Exchange::new(self.shared, about, (lease, in_flight), request)))
+    }
+
+    /// What is handed over of a client that came by TLS is one end of a pair: its head has to say who the client is.
+    fn introduce(&mut self, head: &Head<'_, '_>, member: &Member) {
+        if !self.client.is_encrypted() {
+            return;
+        }
+        let manner = match member.abilities.transparent {
+            true => forward::Manner::Transparent,
+            false => forward::Manner::Forwarded { native: false, place: false },
+        };
+        // Of a Node worker's socket the preload tells it.
+        let peers = match member.abilities.transparent {
+            true => forward::Peers { client: None, ..self.client.peers() },
+            false => self.client.peers(),
+        };
+        let out = &mut self.scratch.out;
+        head.write(out, peers, manner, false);
+        self.client.replace_head(head.length, out);
+        out.clear();
     }
 
     fn unreachable(&mut self, head: &Head<'_, '_>, query: &Query<'_>, member: &Member) -> Routed<'a> {

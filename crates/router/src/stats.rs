@@ -30,6 +30,12 @@ counters! {
     accepted,
     /// Connections handed over to a worker.
     handed_off,
+    /// TLS handshakes completed.
+    tls,
+    /// Websockets between TLS and a worker, relayed from then on: part of those handed over.
+    tls_relayed,
+    /// Requests that came by HTTP/2: part of those below.
+    h2,
     /// Connections handed over unread, as a whole.
     raw,
     /// Connections that came back from a dead worker and were routed again.
@@ -66,6 +72,8 @@ counters! {
     rejected_head_size,
     /// Request heads or bodies that came too slowly (408).
     rejected_slow,
+    /// TLS handshakes that failed, or took too long.
+    rejected_tls,
     /// Requests for a session nobody owns (400, code 1).
     rejected_unknown_sid,
     /// New sessions refused because as many as may be are known (503).

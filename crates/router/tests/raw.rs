@@ -191,7 +191,7 @@ impl sundew_router::Backend for Collector {
 async fn what_a_worker_gives_back_goes_to_another() {
     for serve in [Serve::Http, Serve::Raw] {
         let mut cluster =
-            cluster_of([], serve, |config| config.limits.no_worker_wait = Duration::from_millis(200));
+            cluster_of([], serve.clone(), |config| config.limits.no_worker_wait = Duration::from_millis(200));
         let refuser = BackendId { slot: 0, generation: 0 };
         let collector = std::sync::Arc::new(Collector(std::sync::Mutex::default(), refuser));
         cluster.front.add(collector.clone());

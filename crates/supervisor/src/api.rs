@@ -168,6 +168,9 @@ pub struct SundewInfo {
     /// The address that is this worker's alone (`direct`).
     #[serde(default)]
     pub direct: Option<String>,
+    /// Where TLS ends at the front door.
+    #[serde(default)]
+    pub tls: Option<TlsInfo>,
     /// Sessions, as the worker last reported them.
     pub sessions: Sessions,
     /// A replaced worker of this place that still keeps its sessions.
@@ -185,6 +188,17 @@ pub struct SundewInfo {
     pub stuck_ms: Option<u64>,
     /// Log lines that could not be stored.
     pub log_lines_lost: u64,
+}
+
+/// TLS of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsInfo {
+    /// Addresses.
+    pub listening: Vec<String>,
+    /// When the certificates in use were loaded, in milliseconds since the Unix epoch.
+    pub loaded_at: u64,
+    /// Why newer ones are not used.
+    pub error: Option<String>,
 }
 
 /// Sessions by transport.

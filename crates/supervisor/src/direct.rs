@@ -44,7 +44,7 @@ impl State {
         })?;
         let ip = direct.host.or_else(|| main.addr.tcp().map(|addr| addr.ip()));
         let addr = SocketAddr::new(ip.unwrap_or_else(|| bind::everywhere(port).ip()), port);
-        let (front, serve) = (main.front.clone(), main.serve);
+        let (front, serve) = (main.front.clone(), main.serve.clone());
         let explain = |error: std::io::Error| {
             let address = Address::Tcp(addr);
             let what = format!("the own port of worker {slot} (sundew.direct.basePort {base})");
@@ -84,6 +84,7 @@ impl App {
     /// Nobody else can bind this while the app is up.
     fn holds(&self, address: &Address) -> bool {
         self.listening.iter().any(|here| here.addr.is_same_place(address))
+            || self.secure.as_ref().is_some_and(|secure| secure.is_at(address))
             || self.doors.values().any(|door| Address::Tcp(door.addr).is_same_place(address))
     }
 
@@ -107,7 +108,7 @@ impl App {
             let moved = door
                 .socket
                 .try_clone()
-                .and_then(|socket| front.listen_for(*slot, Socket::Tcp(socket), *serve));
+                .and_then(|socket| front.listen_for(*slot, Socket::Tcp(socket), serve.clone()));
             match moved {
                 Ok(handle) => {
                     std::mem::replace(&mut door.handle, handle).stop();

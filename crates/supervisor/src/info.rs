@@ -14,6 +14,7 @@ use crate::ecosystem::{AppConfig, ExecMode, Kind};
 use crate::exit::millis;
 use crate::link::Link;
 use crate::state::{App, Place, Slot};
+use crate::tls::Secure;
 use crate::worker::Worker;
 
 impl State {
@@ -151,6 +152,7 @@ fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
         },
         listening: app.listening.iter().map(|listening| listening.addr.to_string()).collect(),
         direct: app.doors.get(&index).map(|door| door.addr.to_string()),
+        tls: app.secure.as_ref().map(Secure::info),
         sessions: worker.map(sessions).unwrap_or_default(),
         draining: app.leaving.iter().find(|leaving| leaving.worker.slot == index).map(|leaving| Draining {
             pid: leaving.worker.pid,
@@ -191,6 +193,9 @@ fn counters(stats: &FrontStats) -> impl Iterator<Item = (&'static str, u64)> {
         ("connections", stats.connections),
         ("accepted", stats.accepted),
         ("handed_off", stats.handed_off),
+        ("tls", stats.tls),
+        ("tls_relayed", stats.tls_relayed),
+        ("h2", stats.h2),
         ("raw", stats.raw),
         ("rerouted", stats.rerouted),
         ("proxied", stats.proxied),
@@ -203,6 +208,7 @@ fn counters(stats: &FrontStats) -> impl Iterator<Item = (&'static str, u64)> {
         ("rejected_malformed", stats.rejected_malformed),
         ("rejected_head_size", stats.rejected_head_size),
         ("rejected_slow", stats.rejected_slow),
+        ("rejected_tls", stats.rejected_tls),
         ("rejected_unknown_sid", stats.rejected_unknown_sid),
         ("rejected_learned_sids", stats.rejected_learned_sids),
         ("rejected_no_worker", stats.rejected_no_worker),

@@ -41,6 +41,7 @@ mod spawn;
 mod state;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod worker;
 
 pub use daemon::{DaemonError, daemon, run, runtime};

@@ -11,6 +11,7 @@ use sundew_router::{Affinity, Balance, Front, FrontConfig, Listening as Socket, 
 use crate::bind::{self, Address, Refusal};
 use crate::dispatcher::State;
 use crate::state::{Listening, STICKY};
+use crate::tls::Secure;
 use crate::worker::{Stop, WorkerId};
 
 /// Addresses an app may be served on.
@@ -106,13 +107,55 @@ impl State {
                 (Socket::Unix(bind::bind_path(path).map_err(explain)?), wish.address.clone())
             }
         };
-        let handle = wish.front.listen(socket, wish.serve).map_err(explain)?;
+        let http = wish.serve == Serve::Http;
+        let secure = match (&app.config.sundew.tls, &app.secure) {
+            (Some(tls), None) if http => {
+                Some(Secure::open(name, tls, &wish.front, None, |address| self.holder(name, address))?)
+            }
+            (Some(_), _) if !http => {
+                tracing::warn!(app = name, addr = %address, "`tls` has no effect here: the app's own server speaks TLS, or no HTTP");
+                None
+            }
+            _ => None,
+        };
+        let handle = wish.front.listen(socket, wish.serve.clone()).map_err(explain)?;
         tracing::info!(app = name, addr = %address, "listening");
         if let Some(app) = self.apps.get_mut(name) {
             let Wish { asked, front, serve, ticket_keys, .. } = wish;
             app.listening.push(Listening { asked, addr: address.clone(), handle, front, serve, ticket_keys });
+            app.secure = secure.or(app.secure.take());
         }
         Ok(address)
+    }
+
+    /// The app's configuration has changed, or somebody wants its certificates looked at.
+    pub(crate) fn secure(&mut self, name: &str) {
+        let Some(app) = self.apps.get(name) else { return };
+        let front =
+            app.listening.iter().find(|here| here.serve == Serve::Http).map(|here| here.front.clone());
+        match (&app.config.sundew.tls, &app.secure, front) {
+            (Some(options), Some(secure), _) if secure.is(options) => secure.look(),
+            (Some(options), before, Some(front)) => {
+                let holder = |address: &Address| self.holder(name, address);
+                let opened = Secure::open(name, options, &front, before.as_ref(), holder);
+                let Some(app) = self.apps.get_mut(name) else { return };
+                match (opened, &app.secure) {
+                    (Ok(secure), _) => app.secure = Some(secure),
+                    (Err(refusal), before) => {
+                        tracing::error!(app = name, "TLS stays as it was: {}", refusal.text);
+                        if let Some(before) = before {
+                            before.stays(refusal.text);
+                        }
+                    }
+                }
+            }
+            (None, Some(_), _) => {
+                if let Some(app) = self.apps.get_mut(name) {
+                    app.secure = None;
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A Node worker asked for an address. `http`: what its server speaks, where that is known.

@@ -19,6 +19,7 @@ use crate::native::Native;
 use crate::node::door::Door;
 use crate::node::hub::Hub;
 use crate::policy::Policy;
+use crate::tls::Secure;
 use crate::worker::{Stop, Worker, WorkerId};
 
 /// One process of one app, by what stays the same when it is replaced.
@@ -43,6 +44,8 @@ pub(crate) struct App {
     pub(crate) listening: Vec<Listening>,
     /// The ports of single slots.
     pub(crate) doors: BTreeMap<u16, OwnDoor>,
+    /// TLS, while the app listens.
+    pub(crate) secure: Option<Secure>,
     /// Of Node workers: what carries their broadcasts, and who gets which number.
     pub(crate) hub: Arc<Hub>,
     pub(crate) next_unique_id: u64,
@@ -215,12 +218,25 @@ impl App {
             keep
         });
         self.move_doors();
+        self.secure_again();
         let asked: Vec<&String> = self.workers().flat_map(|worker| &worker.asked).collect();
         let idle: Vec<String> = self.datagrams.keys().filter(|key| !asked.contains(key)).cloned().collect();
         idle.iter().for_each(|key| drop(self.datagrams.remove(key)));
     }
 
+    /// TLS goes where the app is served first: a Node app may have given that up for another port.
+    fn secure_again(&mut self) {
+        let front =
+            self.listening.iter().find(|here| here.serve == Serve::Http).map(|here| here.front.clone());
+        match (front, &mut self.secure) {
+            (Some(front), Some(secure)) => secure.move_to(&self.config.name, &front),
+            (None, secure) => *secure = None,
+            _ => {}
+        }
+    }
+
     pub(crate) fn close_listeners(&mut self) {
+        self.secure = None;
         for listening in self.listening.drain(..) {
             listening.close();
         }

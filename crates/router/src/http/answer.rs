@@ -9,6 +9,8 @@ pub(crate) enum Answer {
     Fault(Fault),
     /// 431: longer than this many bytes.
     HeadTooLong(usize),
+    /// 400, in plain: the port speaks TLS.
+    NotTls,
     /// 408.
     Slow,
     /// 400, Engine.IO's code 1.
@@ -108,6 +110,7 @@ impl Answer {
                 "431 Request Header Fields Too Large",
                 format!("the request head is longer than {limit} bytes: check for large cookies"),
             ),
+            Self::NotTls => ("400 Bad Request", "this port speaks TLS: use https://".to_owned()),
             Self::Slow => ("408 Request Timeout", "the request did not arrive in time".to_owned()),
             Self::WorkerGone => (
                 "502 Bad Gateway",

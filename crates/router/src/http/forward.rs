@@ -24,6 +24,8 @@ pub(crate) struct Peers {
     pub(crate) client: Option<SocketAddr>,
     /// Who the connection is from: the client, or a proxy.
     pub(crate) last_hop: Option<SocketAddr>,
+    /// It came by TLS.
+    pub(crate) secure: bool,
 }
 
 impl Head<'_, '_> {
@@ -36,7 +38,7 @@ impl Head<'_, '_> {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         match manner {
             Manner::Forwarded { native, place } => self.write_forwarded(out, peers, native, place, plain),
-            Manner::Transparent => self.write_transparent(out, peers.client, plain),
+            Manner::Transparent => self.write_transparent(out, peers, plain),
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -62,7 +64,13 @@ impl Head<'_, '_> {
                         forwarded = true;
                         continue;
                     }
-                    proto |= name.eq_ignore_ascii_case("x-forwarded-proto");
+                    if name.eq_ignore_ascii_case("x-forwarded-proto") {
+                        // What we know ourselves counts.
+                        if peers.secure {
+                            continue;
+                        }
+                        proto = true;
+                    }
                     forwarded_host |= name.eq_ignore_ascii_case("x-forwarded-host");
                 }
                 Some(b'a') if plain && name.eq_ignore_ascii_case("accept-encoding") => continue,
@@ -92,8 +100,10 @@ impl Head<'_, '_> {
                 push_line(out, b"upgrade", header.value);
             }
         }
-        if !proto {
-            out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+        match (peers.secure, proto) {
+            (true, _) => out.extend_from_slice(b"x-forwarded-proto: https\r\n"),
+            (false, false) => out.extend_from_slice(b"x-forwarded-proto: http\r\n"),
+            (false, true) => {}
         }
         if let Some(host) = host.filter(|_| !forwarded_host) {
             push_line(out, b"x-forwarded-host", host);
@@ -129,12 +139,13 @@ impl Head<'_, '_> {
     }
 
     /// In the client's words and order, as far as that can be: whether the leg stays open is our business.
-    fn write_transparent(&self, out: &mut Vec<u8>, peer: Option<SocketAddr>, plain: bool) {
+    fn write_transparent(&self, out: &mut Vec<u8>, peers: Peers, plain: bool) {
         let (mut host, mut length, mut connection) = (false, false, false);
         for header in self.headers {
             let name = header.name;
             match name.as_bytes().first().map(|byte| byte | 0x20) {
                 Some(b'x') if is_private(name) => continue,
+                Some(b'x') if peers.secure && name.eq_ignore_ascii_case("x-forwarded-proto") => continue,
                 Some(b'a') if plain && name.eq_ignore_ascii_case("accept-encoding") => continue,
                 Some(b'h') if name.eq_ignore_ascii_case("host") => host = true,
                 Some(b'c') if name.eq_ignore_ascii_case("content-length") => {
@@ -166,9 +177,12 @@ impl Head<'_, '_> {
         if !host {
             push_line(out, b"Host", self.authority.map_or(&b"localhost"[..], str::as_bytes));
         }
-        if let Some(peer) = peer {
+        if peers.secure {
+            out.extend_from_slice(b"X-Forwarded-Proto: https\r\n");
+        }
+        if let Some(peer) = peers.client {
             // Writing to a Vec cannot fail.
-            let _ = write!(out, "x-sundew-peer: {peer}\r\n");
+            let _ = write!(out, "x-sundew-peer: {peer}{}\r\n", if peers.secure { "; tls" } else { "" });
         }
     }
 }

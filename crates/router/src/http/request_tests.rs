@@ -11,7 +11,7 @@ fn with<T>(text: &str, look: impl FnOnce(Result<Head<'_, '_>, Fault>) -> T) -> T
 /// The client is at the other end of the connection.
 fn direct(peer: Option<&str>) -> Peers {
     let peer = peer.map(|peer| peer.parse().unwrap());
-    Peers { client: peer, last_hop: peer }
+    Peers { client: peer, last_hop: peer, secure: false }
 }
 
 fn fault(text: &str) -> Option<Fault> {
@@ -143,6 +143,24 @@ fn who_is_no_native_worker_is_told_only_what_proxies_tell() {
 }
 
 #[test]
+fn who_came_by_tls_is_told_so_whatever_the_client_says() {
+    let text = "GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-Proto: http\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    let write = |manner| {
+        let mut out = Vec::new();
+        let peers = Peers { secure: true, ..direct(Some("10.0.0.1:5")) };
+        with(text, |head| head.unwrap().write(&mut out, peers, manner, false));
+        String::from_utf8(out).unwrap()
+    };
+    for (manner, said) in [
+        (Manner::Transparent, "X-Forwarded-Proto: https\r\nx-sundew-peer: 10.0.0.1:5; tls\r\n"),
+        (Manner::Forwarded { native: true, place: false }, "x-forwarded-proto: https\r\n"),
+    ] {
+        let written = write(manner);
+        assert!(written.contains(said) && !written.contains("Proto: http\r\n"), "{written}");
+    }
+}
+
+#[test]
 fn a_transparent_leg_carries_the_clients_own_words() {
     let write = |text: &str, plain| {
         let mut out = Vec::new();
@@ -175,7 +193,7 @@ fn a_transparent_leg_carries_the_clients_own_words() {
 fn behind_a_proxy_the_client_and_the_hop_are_two() {
     let write = |text: &str, client: Option<&str>, last_hop: Option<&str>| {
         let address = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-        let peers = Peers { client: address(client), last_hop: address(last_hop) };
+        let peers = Peers { client: address(client), last_hop: address(last_hop), secure: false };
         let mut out = Vec::new();
         let manner = Manner::Forwarded { native: true, place: true };
         with(text, |head| head.unwrap().write(&mut out, peers, manner, false));

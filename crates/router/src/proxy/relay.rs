@@ -1,12 +1,12 @@
-//! Carries bytes both ways after an upgrade that is not Socket.IO's, until both sides have ended. No buffer is held
-//! while nothing moves.
+//! Carries bytes both ways after an upgrade, until both sides have ended. No buffer is held while nothing moves.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::io::Interest;
 
+use crate::backend::Leg;
 use crate::client::Client;
-use crate::leg::Lease;
 use crate::scratch;
 
 /// Rounds in a row before others get their turn.
@@ -61,9 +61,8 @@ impl Way {
     }
 }
 
-/// Relays until both sides have ended, or one has failed.
-pub(crate) async fn relay(client: &mut Client, lease: &Lease) {
-    let leg = lease.leg();
+/// Relays until both sides have ended, or one has failed. `rest`: how long the client has once the worker has ended.
+pub(crate) async fn relay(client: &mut Client, leg: &Leg, rest: Duration) {
     let (mut up, mut down) = (Way::default(), Way::default());
     client.left_unread(true);
     while !(up.closed && down.closed) {
@@ -103,7 +102,15 @@ pub(crate) async fn relay(client: &mut Client, lease: &Lease) {
         };
         let theirs = of(up.wants_more(), !down.waiting.is_empty());
         let ours = of(down.wants_more(), !up.waiting.is_empty());
+        let over = async {
+            match down.closed {
+                // The worker is not there any more, whatever the client still thinks.
+                true => tokio::time::sleep(rest).await,
+                false => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = over, if theirs.is_some() || ours.is_some() => return,
             _ = async { client.ready(theirs.unwrap_or(Interest::READABLE)).await }, if theirs.is_some() => {}
             _ = async { leg.ready(ours.unwrap_or(Interest::READABLE)).await }, if ours.is_some() => {}
             else => {}

@@ -1,6 +1,7 @@
 //! What pm2 has no key for: the `sundew` object of an app, resolved. Defaults are the router's and the channel's own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -194,8 +195,47 @@ pub struct SundewOptions {
     pub hung_after: Milliseconds,
     /// `hungRestart`: a Node.js worker that does not answer for so long is started anew; 0 is never.
     pub hung_restart: Milliseconds,
+    /// `tls`: where TLS ends at the front door.
+    pub tls: Option<TlsOptions>,
     /// `limits`: the front door's and the channel's.
     pub limits: Limits,
+}
+
+/// `tls`, with absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsOptions {
+    /// `listen`.
+    pub listen: Vec<Listen>,
+    /// `cert` and `key`: the first is for clients that ask for no name, or an unknown one.
+    pub files: Vec<TlsFiles>,
+}
+
+/// A certificate, with those it is signed by, and its key: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsFiles {
+    /// The chain, the server's own certificate first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// An address as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Listen {
+    /// Every address of this host.
+    Port(u16),
+    /// This one.
+    Address(SocketAddr),
+}
+
+impl Listen {
+    pub(crate) fn address(self) -> SocketAddr {
+        match self {
+            Self::Port(port) => crate::bind::everywhere(port),
+            Self::Address(address) => address,
+        }
+    }
 }
 
 impl Default for SundewOptions {
@@ -216,6 +256,7 @@ impl Default for SundewOptions {
             port: None,
             hung_after: 1000,
             hung_restart: 30_000,
+            tls: None,
             limits: Limits::default(),
         }
     }
@@ -256,6 +297,10 @@ pub struct Limits {
     pub head_bytes: u64,
     /// `headTimeout`.
     pub head_timeout: Milliseconds,
+    /// `handshakeTimeout`.
+    pub handshake_timeout: Milliseconds,
+    /// `h2Streams`.
+    pub h2_streams: u64,
     /// `idleTimeout`.
     pub idle_timeout: Milliseconds,
     /// `stallTimeout`.
@@ -299,6 +344,8 @@ impl From<&sundew_router::Limits> for Limits {
         Self {
             head_bytes: count(limits.head_bytes),
             head_timeout: ms(limits.head_timeout),
+            handshake_timeout: ms(limits.handshake_timeout),
+            h2_streams: limits.streams.into(),
             idle_timeout: ms(limits.idle_timeout),
             stall_timeout: ms(limits.stall_timeout),
             max_connections: count(limits.max_connections),
@@ -323,6 +370,8 @@ impl From<&Limits> for sundew_router::Limits {
         Self {
             head_bytes: count(limits.head_bytes),
             head_timeout: Duration::from_millis(limits.head_timeout),
+            handshake_timeout: Duration::from_millis(limits.handshake_timeout),
+            streams: u32::try_from(limits.h2_streams).unwrap_or(u32::MAX),
             idle_timeout: Duration::from_millis(limits.idle_timeout),
             stall_timeout: Duration::from_millis(limits.stall_timeout),
             max_connections: count(limits.max_connections),

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::diagnostic::Span;
 use super::direct;
 use super::kind::{self, About, Cannot};
+use super::options::SundewOptions;
 use super::runtime;
 use super::settings::{FilterEnv, Settings};
 use super::started::{App, Started, put_before, started};
@@ -79,6 +80,10 @@ pub(super) fn resolve(
         let warning = reader.about("env", script.at, message);
         reader.report.warn(warning);
     }
+    let tls = match &settings.tls {
+        Some(tls) => Some(tls.resolve(&cwd, folder, context, reader)?),
+        None => None,
+    };
     let fork = exec_mode == ExecMode::Fork && settings.instances.is_none();
     let disabled = settings.disable_logs == Some(true);
     let log = |given: &Option<Given<String>>| match given {
@@ -119,7 +124,7 @@ pub(super) fn resolve(
         merge_logs: settings.merge_logs.unwrap_or(fork),
         log_date_format: settings.log_date_format.map(|given| given.value).or(time),
         log_format: settings.log_format.unwrap_or(LogFormat::Raw),
-        sundew: settings.sundew,
+        sundew: SundewOptions { tls, ..settings.sundew },
         cwd: runs_in,
         name,
     })
@@ -127,6 +132,12 @@ pub(super) fn resolve(
 
 /// Warns of what only Node.js programs have.
 fn unused(settings: &Settings, kind: Kind, interpreter: &[String], reader: &mut Reader<'_>) {
+    if let (Kind::None, Some(tls)) = (kind, &settings.tls) {
+        let Given { key, at, .. } = tls.given();
+        let message = format!("`{key}` has no effect: the app is supervised only, nothing is routed to it");
+        let warning = reader.about(&key, at, message);
+        reader.report.warn(warning);
+    }
     let why = match kind {
         Kind::Node => return,
         Kind::None if runtime::is_node(interpreter) => return,

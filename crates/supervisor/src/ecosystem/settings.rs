@@ -9,6 +9,7 @@ use super::keys::{self, State};
 use super::node::{Node, Property, Value};
 use super::options::SundewOptions;
 use super::sundew;
+use super::tls::Tls;
 
 /// `filter_env`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,7 @@ pub(super) struct Settings {
     /// What was written and is about Node.js workers only.
     pub(super) node_only: Vec<Given<()>>,
     pub(super) sundew: SundewOptions,
+    pub(super) tls: Option<Tls>,
 }
 
 impl Settings {

@@ -7,6 +7,7 @@ use super::keys;
 use super::node::{Node, Property, Value};
 use super::options::{Affinity, Balance, ForwardedHeader, Limits, ProxyProtocol, Serialization};
 use super::settings::{Settings, unknown};
+use super::tls;
 use sundew_router::{BadProxy, TrustedProxies};
 
 const KEYS: &[&str] = &[
@@ -26,6 +27,7 @@ const KEYS: &[&str] = &[
     "port",
     "hungAfter",
     "hungRestart",
+    "tls",
     "limits",
 ];
 /// Those of them, and of the limits, that are about Node.js workers only.
@@ -42,6 +44,8 @@ const LET_GO: &[&str] = &["batch", "pause"];
 const LIMITS: &[&str] = &[
     "headBytes",
     "headTimeout",
+    "handshakeTimeout",
+    "h2Streams",
     "idleTimeout",
     "stallTimeout",
     "maxConnections",
@@ -60,6 +64,9 @@ const LIMITS: &[&str] = &[
 
 /// The router peeks at heads with a fixed buffer of this size.
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
+
+/// Of one HTTP/2 connection at once.
+const MAX_STREAMS: u64 = 1 << 16;
 
 /// Below this a worker that collects garbage counts as hung.
 const MIN_HUNG: u64 = 100;
@@ -162,6 +169,7 @@ fn one(
         }),
         "direct" => direct::direct(written, node, settings, reader),
         "route" => direct::route(written, node, settings, reader),
+        "tls" => settings.tls = tls::read(written, node, reader),
         "paths" => put(&mut settings.sundew.paths, paths(written, node, reader)),
         "trustedProxies" => put(&mut settings.sundew.trusted_proxies, proxies(written, node, reader)),
         "forwardedHeader" => {
@@ -195,6 +203,8 @@ fn limit(limits: &mut Limits, key: &str, written: &str, node: &Node, reader: &mu
     match key {
         "headBytes" => put(&mut limits.head_bytes, reader.size(written, node, 1024, MAX_HEAD_BYTES)),
         "headTimeout" => put(&mut limits.head_timeout, reader.time(written, node, 1)),
+        "handshakeTimeout" => put(&mut limits.handshake_timeout, reader.time(written, node, 1)),
+        "h2Streams" => put(&mut limits.h2_streams, reader.count(written, node, 1, MAX_STREAMS)),
         "idleTimeout" => put(&mut limits.idle_timeout, reader.time(written, node, 1)),
         "stallTimeout" => put(&mut limits.stall_timeout, reader.time(written, node, 1)),
         "maxConnections" => put(&mut limits.max_connections, count(reader, 1)),

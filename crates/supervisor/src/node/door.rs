@@ -2,6 +2,7 @@
 //! @socket.io/sticky, the worker itself.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -45,6 +46,10 @@ impl Backend for Door {
             Err(error) if error.why == WhyNot::Closed => Err(io::ErrorKind::BrokenPipe.into()),
             Err(_) => Err(io::ErrorKind::WouldBlock.into()),
         }
+    }
+
+    fn pair(&self) -> io::Result<(Leg, OwnedFd)> {
+        pair::leg(self.node.preload)
     }
 
     fn sessions(&self) -> u32 {

@@ -176,7 +176,8 @@ impl Node {
         // Kept until it is taken: what a dying worker never looked at is routed again.
         let Ok(fd) = connection.socket.try_clone() else { return Err(connection) };
         let seq = self.next_seq();
-        let client = connection.told.map(|client| client.to_string());
+        let secure = if connection.secure { "; tls" } else { "" };
+        let client = connection.told.map(|client| format!("{client}{secure}"));
         let handed = Handed { key: key.map(Into::into), seq, leg: false, client, fd };
         if self.channel.send(ToWorker::Connection(handed)).is_err() {
             return Err(connection);

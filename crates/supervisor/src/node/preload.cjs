@@ -27,7 +27,7 @@
   const BATCH = 50;
   const PAUSE_MS = 100;
 
-  /** On a leg's socket: the address of the client whose request it carries, as "1.2.3.4:5" or "[::1]:5". */
+  /** On a leg's socket: the client whose request it carries, as "1.2.3.4:5", "[::1]:5" or "1.2.3.4:5; tls". */
   const PEER = Symbol('sundew.peer');
 
   const quietly = (task) => {
@@ -61,7 +61,7 @@
 
   // ---- Which connection is which: the message that brings a handle says so.
 
-  /** @type {WeakMap<object, 'leg' | 'client'>} */
+  /** @type {WeakMap<object, 'leg' | 'client' | 'secure'>} */
   const kinds = new WeakMap();
 
   const onInternal = (message, handle) => {
@@ -80,7 +80,7 @@
       Object.assign(out, { address: address(kind), port: port(kind), family: family(kind) });
       return 0;
     };
-    return 'client';
+    return isSecure(kind) ? 'secure' : 'client';
   };
 
   const onConnection = (socket) => {
@@ -88,8 +88,9 @@
     const kind = handle && kinds.get(handle);
     if (kind === undefined) return;
     kinds.delete(handle);
-    if (kind === 'leg') makeLeg(socket);
-    else if (kind === 'client') hold(socket);
+    if (kind === 'leg') return void makeLeg(socket);
+    if (kind === 'secure') Object.defineProperty(socket, 'encrypted', { configurable: true, value: true });
+    hold(socket);
   };
 
   // Handed-over connections of a program that passes them on by hand (`httpServer.emit('connection', socket)`) come
@@ -119,7 +120,9 @@
     const host = peer.slice(0, peer.lastIndexOf(':'));
     return host[0] === '[' ? host.slice(1, -1) : host;
   };
-  const port = (peer) => (peer ? Number(peer.slice(peer.lastIndexOf(':') + 1)) : undefined);
+  const port = (peer) => (peer ? parseInt(peer.slice(peer.lastIndexOf(':') + 1), 10) : undefined);
+  /** It came by TLS, which ends at the supervisor. */
+  const isSecure = (peer) => peer.endsWith('; tls');
   const family = (peer) => (peer ? (peer[0] === '[' ? 'IPv6' : 'IPv4') : undefined);
 
   const getter = (read) => ({
@@ -134,6 +137,8 @@
     remoteAddress: getter((socket) => address(socket[PEER])),
     remotePort: getter((socket) => port(socket[PEER])),
     remoteFamily: getter((socket) => family(socket[PEER])),
+    // What programs ask to know whether a request came by https, as of a TLS socket.
+    encrypted: getter((socket) => (isSecure(socket[PEER]) ? true : undefined)),
     // The port the client knows; a socket pair has none.
     localPort: getter((socket) => socket.server?.address?.()?.port),
   };

@@ -36,6 +36,8 @@ impl Operations {
         let places = self.resolve(target).await?;
         for (app, places) in by_app(places.clone()) {
             let mut gate = self.enter(&app, false).await?;
+            let name = app.clone();
+            self.dispatcher.run(move |state| state.secure(&name)).await?;
             self.reload_places(&app, &places, None, &mut gate, watcher).await?;
         }
         if wait {

@@ -91,6 +91,7 @@ impl State {
         if let Some(app) = self.apps.get_mut(&name) {
             app.config = config;
         }
+        self.secure(&name);
         let waits = removed.iter().flat_map(|place| self.remove_slot(&name, place.slot)).collect();
         (places, removed, waits)
     }

@@ -212,6 +212,7 @@ impl State {
             front_config: front,
             listening: Vec::new(),
             doors: BTreeMap::new(),
+            secure: None,
             hub: Arc::default(),
             next_unique_id: 1,
             datagrams: BTreeMap::new(),
