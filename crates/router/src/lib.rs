@@ -19,6 +19,9 @@ mod connection;
 mod crowds;
 mod direct;
 mod front;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod learn;
 mod leg;

@@ -73,7 +73,8 @@ impl Chunked {
                 State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
             }
             (State::Size { value, digits: 1.. }, b'\r') => State::SizeEnd { value },
-            (State::Size { value, digits: 1.. }, b';' | b' ' | b'\t') => {
+            // Space before the semicolon is allowed to some, and read by others as the end of the size.
+            (State::Size { value, digits: 1.. }, b';') => {
                 self.count = 0;
                 State::Extension { value }
             }
@@ -90,6 +91,8 @@ impl Chunked {
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size { value: 0, digits: 0 },
             (State::LineStart, b'\r') => State::LastLf,
+            // A line that goes on in the next one (obs-fold).
+            (State::LineStart, b' ' | b'\t') => return Err(Malformed),
             (State::LineStart | State::Line, _) if is_text(byte) => {
                 self.count(MAX_TRAILERS)?;
                 State::Line

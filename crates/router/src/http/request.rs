@@ -140,6 +140,14 @@ pub(crate) fn parse<'h, 'b>(input: &'b [u8], storage: &'h mut Storage<'b>) -> Re
     if hosts > 1 {
         return Err(Fault::Malformed("more than one Host header"));
     }
+    // A list, or what others would look for a path or a user in.
+    if host.is_some_and(|host| {
+        memchr::memchr3(b',', b' ', b'\t', host)
+            .or_else(|| memchr::memchr3(b'/', b'@', b'\\', host))
+            .is_some()
+    }) {
+        return Err(Fault::Malformed("Host is not a host"));
+    }
     if is_1_1 && host.is_none() {
         return Err(Fault::Malformed("an HTTP/1.1 request without Host"));
     }
