@@ -1,17 +1,22 @@
 //! Accepts connections: one loop per listening socket. What becomes of them is decided elsewhere.
 
+use std::future::Future as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::announced::{self, ProxyProtocol};
-use crate::backend::Leg;
 use crate::client::Client;
 use crate::connection;
 use crate::front::Shared;
@@ -67,22 +72,6 @@ impl ListenerHandle {
     }
 }
 
-enum Listener {
-    Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
-}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<(Leg, Option<SocketAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                listener.accept().await.map(|(stream, peer)| (Leg::Tcp(stream), Some(peer)))
-            }
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| (Leg::Unix(stream), None)),
-        }
-    }
-}
-
 pub(crate) fn listen(
     shared: &Arc<Shared>,
     listening: Listening,
@@ -96,24 +85,25 @@ pub(crate) fn listen(
             rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
             rustix::net::sockopt::set_socket_keepalive(&listener, true)?;
             rustix::net::sockopt::set_tcp_keepidle(&listener, KEEPALIVE_AFTER)?;
-            let listener = tokio::net::TcpListener::from_std(listener)?;
             let local = listener.local_addr()?;
-            (Listener::Tcp(listener), Some(local))
+            (OwnedFd::from(listener), Some(local))
         }
         Listening::Unix(listener) => {
             listener.set_nonblocking(true)?;
-            (Listener::Unix(tokio::net::UnixListener::from_std(listener)?), None)
+            (OwnedFd::from(listener), None)
         }
     };
+    // Never used as a stream: tokio's socket is what watches a descriptor it owns.
+    let listener = UnixStream::from_std(listener.into())?;
     shared.start_sweep();
     let task = tokio::spawn(accept(shared.clone(), listener, serve, slot));
     Ok(ListenerHandle { task, local })
 }
 
-async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve, slot: Option<u16>) {
+async fn accept(shared: Arc<Shared>, listener: UnixStream, serve: Serve, slot: Option<u16>) {
     let mut exhausted = false;
     loop {
-        match listener.accept().await {
+        match listener.async_io(Interest::READABLE, || accept_one(&listener)).await {
             Ok((stream, peer)) => {
                 exhausted = false;
                 begin(&shared, stream, peer, &serve, slot);
@@ -135,7 +125,15 @@ async fn accept(shared: Arc<Shared>, listener: Listener, serve: Serve, slot: Opt
     }
 }
 
-fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: &Serve, slot: Option<u16>) {
+/// Accepts a connection that blocks nobody, and leaves the runtime out of it for now.
+fn accept_one(listener: &UnixStream) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    // Who connects to a path has no address.
+    Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+}
+
+fn begin(shared: &Arc<Shared>, stream: OwnedFd, peer: Option<SocketAddr>, serve: &Serve, slot: Option<u16>) {
     shared.counters.accepted.add();
     let mut held = Counted::new(shared);
     held.slot = slot;
@@ -154,7 +152,14 @@ fn begin(shared: &Arc<Shared>, stream: Leg, peer: Option<SocketAddr>, serve: &Se
             }
         }
         _ if announced => drop(tokio::spawn(announced::serve(held, client, serve.clone()))),
-        (None, Serve::Http) => drop(tokio::spawn(connection::serve(held, client, None, 0))),
+        (None, Serve::Http) => {
+            let mut serving = Box::pin(connection::serve(held, client, None, 0));
+            // A websocket's request has often arrived by now: it is handed over without a task, and without the
+            // runtime hearing of it. A task polls it again, so that nothing is lost with this waker.
+            if serving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                tokio::spawn(serving);
+            }
+        }
         (None, Serve::Raw) => raw::serve(held, client),
         (None, Serve::Tls(tls)) => drop(tokio::spawn(tls::serve(held, client, tls.clone()))),
     }

@@ -3,10 +3,13 @@
 //! Readiness comes by edges: an event tells that something arrived, once. So it is cleared exactly when a read found
 //! less than it had room for, and what is left unread on purpose is remembered (`unread`), since nothing will tell of it
 //! again.
+//!
+//! The runtime hears of a connection when it has to be waited for: a websocket whose request is there already is handed
+//! over before.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, RecvFlags, Shutdown};
@@ -34,8 +37,7 @@ impl From<Option<SocketAddr>> for Peer {
 }
 
 pub(crate) struct Client {
-    /// The same kinds of socket as a leg.
-    stream: Leg,
+    stream: Stream,
     peer: Peer,
     /// Whose request it is, where a proxy in between says so.
     told: Option<SocketAddr>,
@@ -53,17 +55,35 @@ pub(crate) struct Client {
     pub(crate) is_node: bool,
 }
 
+enum Stream {
+    /// The runtime does not know of it yet.
+    New(OwnedFd),
+    /// The same kinds of socket as a leg.
+    Watched(Leg),
+    /// It was taken out, or could not be registered.
+    Gone,
+}
+
 impl Client {
-    pub(crate) fn new(stream: Leg, peer: impl Into<Peer>) -> Self {
-        let peer = peer.into();
+    /// A connection that does not block, and is registered with no runtime.
+    pub(crate) fn new(socket: OwnedFd, peer: impl Into<Peer>) -> Self {
+        Self::of(Stream::New(socket), peer)
+    }
+
+    /// One the runtime knows of already.
+    pub(crate) fn watched_one(socket: Leg, peer: impl Into<Peer>) -> Self {
+        Self::of(Stream::Watched(socket), peer)
+    }
+
+    fn of(stream: Stream, peer: impl Into<Peer>) -> Self {
         Self {
             stream,
-            peer,
+            peer: peer.into(),
             told: None,
             slot: None,
             tls: None,
             secure: false,
-            unread: false,
+            unread: true,
             half_closed: false,
             is_node: false,
         }
@@ -77,7 +97,8 @@ impl Client {
 
     /// The connection comes from this client, by the word of the proxy at its other end.
     pub(crate) fn announced(&mut self, client: SocketAddr) {
-        self.peer = Peer { address: Some(as_told_by(&self.stream, client)), announced: true };
+        let address = self.fd().map_or(client, |socket| as_told_by(socket, client));
+        self.peer = Peer { address: Some(address), announced: true };
     }
 
     /// The next request is this client's, by the word of proxies. None: it is the peer's.
@@ -92,7 +113,7 @@ impl Client {
 
     /// After the handshake.
     pub(crate) fn encrypted(stream: Leg, peer: Peer, tls: Session) -> Self {
-        Self { tls: Some(Box::new(tls)), secure: true, ..Self::new(stream, peer) }
+        Self { tls: Some(Box::new(tls)), secure: true, ..Self::watched_one(stream, peer) }
     }
 
     /// Its socket cannot be handed over: what comes out of it is not what the client says.
@@ -141,19 +162,45 @@ impl Client {
         self.raw_peer().map(|peer| peer.ip().to_canonical())
     }
 
+    /// Out of the runtime.
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
-        self.stream.into_fd()
+        match self.stream {
+            Stream::New(socket) => Ok(socket),
+            Stream::Watched(stream) => stream.into_fd(),
+            Stream::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        match &self.stream {
+            Stream::New(socket) => Ok(socket.as_fd()),
+            Stream::Watched(stream) => Ok(stream.as_fd()),
+            Stream::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Once the runtime knows of it.
+    fn watched(&self) -> Option<&Leg> {
+        if let Stream::Watched(stream) = &self.stream { Some(stream) } else { None }
+    }
+
+    fn watch(&mut self) -> io::Result<&Leg> {
+        if let Stream::New(_) = &self.stream
+            && let Stream::New(socket) = std::mem::replace(&mut self.stream, Stream::Gone)
+        {
+            self.stream = Stream::Watched(Leg::from_fd(socket)?);
+        }
+        self.watched().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// The socket as it is, and who is at its other end.
     pub(crate) fn into_tcp(self) -> io::Result<(tokio::net::TcpStream, Peer)> {
-        let Leg::Tcp(stream) = self.stream else { return Err(io::ErrorKind::Unsupported.into()) };
+        let peer = self.peer;
         // Watched anew: what is there already would be news to nobody else.
-        let stream = match self.unread {
-            false => stream,
-            true => tokio::net::TcpStream::from_std(stream.into_std()?)?,
-        };
-        Ok((stream, self.peer))
+        match Leg::from_fd(self.into_fd()?)? {
+            Leg::Tcp(stream) => Ok((stream, peer)),
+            Leg::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Takes what was looked at, of an encrypted connection.
@@ -177,36 +224,39 @@ impl Client {
         self.unread
     }
 
-    pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        match &self.tls {
-            None => self.stream.ready(interest).await,
-            Some(tls) => tls.ready(&self.stream, interest).await,
+    pub(crate) async fn ready(&mut self, interest: Interest) -> io::Result<Ready> {
+        self.watch()?;
+        match (&self.stream, &self.tls) {
+            (Stream::Watched(stream), None) => stream.ready(interest).await,
+            (Stream::Watched(stream), Some(tls)) => tls.ready(stream, interest).await,
+            _ => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
     /// Looks at what is there, without taking it. 0 is the end.
     pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.tls {
-            None => self.recv(buffer, RecvFlags::PEEK),
-            Some(tls) => tls.peek(&self.stream, &mut self.unread, buffer),
+        match (&self.tls, &self.stream) {
+            (Some(tls), Stream::Watched(stream)) => tls.peek(stream, &mut self.unread, buffer),
+            _ => self.recv(buffer, RecvFlags::PEEK),
         }
     }
 
     /// Takes what is there. 0 is the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.tls {
-            None => self.recv(buffer, RecvFlags::empty()),
-            Some(tls) => tls.read(&self.stream, &mut self.unread, buffer),
+        match (&self.tls, &self.stream) {
+            (Some(tls), Stream::Watched(stream)) => tls.read(stream, &mut self.unread, buffer),
+            _ => self.recv(buffer, RecvFlags::empty()),
         }
     }
 
     fn recv(&mut self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         let room = buffer.len();
+        let fd = self.fd()?;
         let mut recv = || -> io::Result<usize> {
-            let (_, length) = rustix::net::recv(&self.stream, &mut *buffer, flags | RecvFlags::DONTWAIT)?;
+            let (_, length) = rustix::net::recv(fd, &mut *buffer, flags | RecvFlags::DONTWAIT)?;
             Ok(length)
         };
-        if self.unread {
+        let Some(stream) = self.watched().filter(|_| !self.unread) else {
             let result = recv();
             match &result {
                 // Looking takes nothing away: it may still be there.
@@ -215,9 +265,9 @@ impl Client {
                 _ => {}
             }
             return result;
-        }
+        };
         let mut length = None;
-        let result = self.stream.try_io(Interest::READABLE, || {
+        let result = stream.try_io(Interest::READABLE, || {
             let got = recv()?;
             length = Some(got);
             if got < room && got > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -236,7 +286,7 @@ impl Client {
         }
         while count > 0 {
             let part = count.min(spare.len());
-            match rustix::net::recv(&self.stream, &mut spare[..part], RecvFlags::DONTWAIT) {
+            match rustix::net::recv(self.fd()?, &mut spare[..part], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok((_, length)) => count -= length,
                 Err(rustix::io::Errno::INTR) => {}
@@ -248,23 +298,26 @@ impl Client {
 
     /// Something may have come, and it is none of our business yet: be told of what comes next.
     pub(crate) fn look_later(&mut self) {
-        let _ = self
-            .stream
-            .try_io(Interest::READABLE, || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) });
+        if let Some(stream) = self.watched() {
+            let _ = stream
+                .try_io(Interest::READABLE, || -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) });
+        }
         self.unread = true;
     }
 
     /// Writes what can be written now; how much that is.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(tls) = &self.tls {
-            return tls.write(&self.stream, bytes);
+        if let (Some(tls), Some(stream)) = (&self.tls, self.watched()) {
+            return tls.write(stream, bytes);
         }
         // Before asking the runtime: of a new connection it knows nothing yet.
-        match send(&self.stream, bytes) {
+        let fd = self.fd()?;
+        match send(fd, bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             done => return done,
         }
-        match self.stream.try_io(Interest::WRITABLE, || send(&self.stream, bytes)) {
+        let Some(stream) = self.watched() else { return Ok(0) };
+        match stream.try_io(Interest::WRITABLE, || send(fd, bytes)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             done => done,
         }
@@ -272,16 +325,20 @@ impl Client {
 
     /// Ends our side. Only for a socket that nobody else holds.
     pub(crate) fn end(&self) {
-        match &self.tls {
-            None => drop(rustix::net::shutdown(&self.stream, Shutdown::Write)),
-            Some(tls) => tls.end(&self.stream),
+        match (&self.tls, self.watched()) {
+            (Some(tls), Some(stream)) => tls.end(stream),
+            _ => {
+                if let Ok(fd) = self.fd() {
+                    let _ = rustix::net::shutdown(fd, Shutdown::Write);
+                }
+            }
         }
     }
 
     /// Before it is closed: what is encrypted may not have gone out yet, and its end has to be said.
     pub(crate) async fn finish(&self, timeout: Duration) {
-        if let Some(tls) = &self.tls {
-            tls.finish(&self.stream, timeout).await;
+        if let (Some(tls), Some(stream)) = (&self.tls, self.watched()) {
+            tls.finish(stream, timeout).await;
         }
     }
 

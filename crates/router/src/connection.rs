@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use rustix::net::RecvFlags;
 
 use crate::accept::Counted;
-use crate::backend::{BackendId, HandOff, Leg};
+use crate::backend::{BackendId, HandOff};
 use crate::client::{Client, as_told_by};
 use crate::front::Shared;
 use crate::http::answer::{Answer, Manner};
@@ -68,9 +68,8 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
         return;
     }
     let peer = peer.map(|peer| as_told_by(&socket, peer));
-    let Ok(stream) = Leg::from_fd(socket) else { return };
     shared.counters.rerouted.add();
-    let mut client = Client::new(stream, peer).secured(secure);
+    let mut client = Client::new(socket, peer).secured(secure);
     client.is_node = of_node;
     if let Some(told) = told {
         client.announced(told);
@@ -80,7 +79,7 @@ pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Opt
 
 /// Serves a connection of another node.
 pub(crate) fn serve_node(shared: &Arc<Shared>, socket: OwnedFd) -> io::Result<()> {
-    let mut client = Client::new(Leg::from_fd(socket)?, None);
+    let mut client = Client::new(socket, None);
     client.is_node = true;
     tokio::spawn(serve(Counted::new(shared), client, None, 0));
     Ok(())
@@ -204,8 +203,7 @@ impl<'a> Connection<'a> {
                 if !sid {
                     member.unplace();
                 }
-                let mut client =
-                    Client::new(Leg::from_fd(back.socket).ok()?, of_connection).at(slot).secured(secure);
+                let mut client = Client::new(back.socket, of_connection).at(slot).secured(secure);
                 client.is_node = of_node;
                 Some(Self { shared, client, pinned, moves })
             }

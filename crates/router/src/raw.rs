@@ -21,7 +21,6 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Hands a connection over.
 pub(crate) fn serve(held: Counted, client: Client) {
     let (peer, told) = (client.peer(), client.other_than_socket());
-    // Out of the runtime, and so out of its epoll, at once: the connection lives on in the worker.
     let Ok(socket) = client.into_fd() else { return };
     let slot = held.slot;
     place(held, HandOff { raw: true, told, slot, ..HandOff::new(socket, peer, true) }, None);

@@ -117,7 +117,7 @@ impl Multiplexed {
             return None;
         }
         let (ours, theirs) = UnixStream::pair().ok()?;
-        let client = Client::new(Leg::Unix(theirs), self.peer).secured(true);
+        let client = Client::watched_one(Leg::Unix(theirs), self.peer).secured(true);
         tokio::spawn(connection::serve(held, client, None, 0));
         let (sender, connection) = http1::handshake(TokioIo::new(ours)).await.ok()?;
         tokio::spawn(connection);

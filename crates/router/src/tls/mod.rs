@@ -101,7 +101,7 @@ async fn handshake(shared: &Shared, stream: TcpStream, tls: &Tls) -> Option<TlsS
         }
         if first != HANDSHAKE {
             shared.counters.rejected_tls.add();
-            let mut client = Client::new(Leg::Tcp(stream), None);
+            let mut client = Client::watched_one(Leg::Tcp(stream), None);
             connection::refuse(&mut client, Answer::NotTls);
             return None;
         }

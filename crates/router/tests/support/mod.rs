@@ -467,7 +467,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             let body = self.body(&head).await.unwrap();
             (head, body)
         };
-        tokio::time::timeout(Duration::from_secs(20), receive).await.expect("no response in 20 s")
+        tokio::time::timeout(Duration::from_secs(60), receive).await.expect("no response in 60 s")
     }
 
     pub async fn ask(&mut self, request: &str) -> (String, Vec<u8>) {
