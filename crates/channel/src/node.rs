@@ -4,7 +4,8 @@
 //! The protocol is Node's, internal and undocumented, and has not changed in what matters here from Node 16 to 26.
 //! The messages are in `message.rs`. Reading: `deframe.rs` finds where one ends, `v8.rs` and `json.rs` read its two
 //! spellings into `fields.rs`, `decode.rs` says what it means. Writing: `encode.rs` spells, `outbox.rs` says what may be
-//! written when. Only `channel.rs` and `stream.rs` touch a socket.
+//! written when. Only `channel.rs` and `stream.rs` touch a socket. With the preload, connections go past all this:
+//! `handover.rs`.
 
 mod channel;
 mod decode;
@@ -13,6 +14,7 @@ mod encode;
 mod fields;
 #[cfg(test)]
 mod frame_tests;
+mod handover;
 mod json;
 mod message;
 mod outbox;
@@ -22,4 +24,5 @@ mod stream;
 mod v8;
 
 pub use channel::{Inbox, Limits, NodeChannel, SendError, WhyNot, env, pair};
+pub use handover::{Carries, HandPipe, NotSent, Verdict, hand_pipe, hand_pipe_env};
 pub use message::{AddressType, FromWorker, Handed, Query, Requester, Serialization, SockName, ToWorker};

@@ -443,13 +443,13 @@ async fn a_preload_hears_us_and_is_heard() {
                     process.send({ cmd: 'NODE_SUNDEW', act: 'closed', total: 2 });
                 }
             });
-            process.send({ cmd: 'NODE_SUNDEW', act: 'serves', http: true });
+            process.send({ cmd: 'NODE_SUNDEW', act: 'serves', http: true, server: 3 });
             process.send({ cmd: 'NODE_SUNDEW', act: 'sticky' });
             server.listen(0, () => process.send('ready'));
         ");
         let mut worker = Worker::start(&node, serialization, &script);
         worker.expect(FromWorker::Online).await;
-        worker.expect(FromWorker::Serves { http: true }).await;
+        worker.expect(FromWorker::Serves { http: true, server: Some(3) }).await;
         worker.expect(FromWorker::Sticky).await;
         let key = worker.serve().await;
         // A leg: one end of a socket pair.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sundew_channel::native::{self, PROTOCOL, ToWorker, Welcome};
-use sundew_channel::node::{self, Limits, NodeChannel};
+use sundew_channel::node::{self, HandPipe, Limits, NodeChannel};
 use sundew_router::BackendId;
 
 use crate::bind;
@@ -13,10 +13,10 @@ use crate::dispatcher::State;
 use crate::ecosystem::{self, AppConfig, Kind, Serialization};
 use crate::link::Link;
 use crate::native::Native;
-use crate::node::Node;
 use crate::node::pulse::Pulse;
+use crate::node::{Node, NodeLink};
 use crate::port::Port;
-use crate::spawn::{CHANNEL_FD, Inheritance};
+use crate::spawn::{CHANNEL_FD, HANDOVER_FD, Inheritance};
 use crate::state::App;
 
 impl State {
@@ -114,12 +114,23 @@ fn node(
     let channel = NodeChannel::new(ours, serialization, limits).map_err(failed)?;
     let restart = Some(options.hung_restart).filter(|limit| *limit > 0).map(Duration::from_millis);
     let pulse = Pulse::new(Duration::from_millis(options.hung_after), restart);
-    let node = Node::new(&config.name, id, channel, app.hub.clone(), pulse, preload, unique_id);
+    let in_flight = limits.in_flight_handles;
+    let (pipe, handover) = match preload {
+        true => {
+            let (ours, theirs) = node::hand_pipe().map_err(failed)?;
+            let pipe = HandPipe::new(ours, in_flight, limits.queued_handles).map_err(failed)?;
+            (Some(pipe), Some(theirs))
+        }
+        false => (None, None),
+    };
+    let link = NodeLink { channel, pipe, unique_id };
+    let node = Node::new(&config.name, id, link, app.hub.clone(), pulse);
     let vars = node::env(CHANNEL_FD, serialization, unique_id.unwrap_or_default()).into_iter();
     // Without a number Node takes it for a process on its own that has a channel.
     let vars = vars.filter(|(name, _)| unique_id.is_some() || *name != "NODE_UNIQUE_ID");
+    let vars = vars.chain(preload.then(|| node::hand_pipe_env(HANDOVER_FD, in_flight)));
     let vars = vars.map(|(name, value)| (name.to_owned(), value)).collect();
-    Ok((node, Inheritance { fd: Some(theirs), vars, ..Inheritance::default() }))
+    Ok((node, Inheritance { fd: Some(theirs), handover, vars, ..Inheritance::default() }))
 }
 
 /// Two workers cannot have the same inspector's port: each gets its own, as in a Node cluster.

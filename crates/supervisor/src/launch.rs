@@ -153,6 +153,8 @@ impl State {
                 tokio::spawn(node::listen::listen(id, node.clone(), self.inputs.clone()));
                 let running = node.clone();
                 tokio::spawn(async move { running.channel().run().await });
+                let running = node.clone();
+                tokio::spawn(async move { running.read_verdicts().await });
                 if config.kind == Kind::Node {
                     tokio::spawn(node::pulse::watch(id, node.clone(), self.inputs.clone()));
                 }

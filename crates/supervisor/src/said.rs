@@ -12,7 +12,12 @@ impl State {
     /// A Node worker said something.
     pub(crate) fn said(&mut self, name: &str, id: WorkerId, said: Said) {
         match said {
-            Said::Asks { seq, query, http } => self.asked(id, seq, &query, http),
+            Said::Asks { seq, query, http, server } => {
+                if let Some(node) = self.node_of(name, id) {
+                    node.server_is(&query.key(), server);
+                }
+                self.asked(id, seq, &query, http);
+            }
             Said::Listens { query } => {
                 let Some(asked) = self.apps.get(name).and_then(|app| listed(app, id, &query)) else { return };
                 self.listens(name, id, asked);
@@ -36,6 +41,10 @@ impl State {
                 }
             }
         }
+    }
+
+    fn node_of(&self, name: &str, id: WorkerId) -> Option<&std::sync::Arc<crate::node::Node>> {
+        self.apps.get(name)?.worker(id)?.link.node()
     }
 
     /// A worker listens: with its first address it may be ready, with a further one it is known there as well.
@@ -63,6 +72,9 @@ impl State {
         let Some(app) = self.apps.get_mut(name) else { return };
         if let Some(worker) = app.worker_mut(id) {
             worker.asked.retain(|asked| asked != key);
+            if let Some(node) = worker.link.node() {
+                node.forget_server(key);
+            }
         }
         if app.datagrams.contains_key(key) {
             if !app.workers().any(|worker| worker.asked.iter().any(|asked| asked == key)) {

@@ -13,6 +13,8 @@ use crate::ecosystem::{AppConfig, ExecMode};
 
 /// The child's end of the channel: the first descriptor after the standard ones, so that nothing is inherited above it.
 pub(crate) const CHANNEL_FD: i32 = 3;
+/// The child's end of the pipe that connections come from, if it has one.
+pub(crate) const HANDOVER_FD: i32 = 4;
 
 /// Which process of the app it is.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +29,8 @@ pub(crate) struct Identity {
 pub(crate) struct Inheritance {
     /// Becomes [`CHANNEL_FD`].
     pub(crate) fd: Option<OwnedFd>,
+    /// Becomes [`HANDOVER_FD`].
+    pub(crate) handover: Option<OwnedFd>,
     pub(crate) vars: Vec<(String, String)>,
     /// Before the interpreter's own arguments.
     pub(crate) interpreter_args: Vec<String>,
@@ -70,9 +74,11 @@ pub(crate) fn spawn(
         // Its own group: signals of the terminal are for the supervisor, and its whole tree can be ended.
         .process_group(0)
         .kill_on_drop(false);
-    if let Some(fd) = inheritance.fd {
-        let mapping = FdMapping { parent_fd: fd, child_fd: CHANNEL_FD };
-        command.fd_mappings(vec![mapping]).map_err(|error| format!("cannot pass the channel on: {error}"))?;
+    let fds = [(inheritance.fd, CHANNEL_FD), (inheritance.handover, HANDOVER_FD)];
+    let mappings: Vec<_> =
+        fds.into_iter().filter_map(|(fd, child_fd)| Some(FdMapping { parent_fd: fd?, child_fd })).collect();
+    if !mappings.is_empty() {
+        command.fd_mappings(mappings).map_err(|error| format!("cannot pass the channel on: {error}"))?;
     }
     let _guard = spawning();
     let child = command.spawn().map_err(|error| explain(config, &error))?;

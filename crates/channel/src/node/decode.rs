@@ -127,7 +127,10 @@ fn query(fields: &Fields<'_>) -> Query {
 
 fn preload(fields: &Fields<'_>) -> Option<FromWorker> {
     Some(match fields.act.text()? {
-        "serves" => FromWorker::Serves { http: fields.http.is_true() },
+        "serves" => FromWorker::Serves {
+            http: fields.http.is_true(),
+            server: fields.server.unsigned().and_then(|server| u32::try_from(server).ok()),
+        },
         "sticky" => FromWorker::Sticky,
         "closed" => FromWorker::Closed { total: fields.total.unsigned()? },
         _ => return None,

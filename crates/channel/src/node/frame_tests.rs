@@ -109,7 +109,7 @@ fn what_node_wrote_is_understood() {
             adapter(3, 4, Some("uid-1"), None),
             adapter(4, 8, Some("uid-1"), Some(Requester::Uid("uid-2".into()))),
             adapter(5, 9, None, Some(Requester::Worker(3))),
-            FromWorker::Serves { http: true },
+            FromWorker::Serves { http: true, server: None },
             FromWorker::Closed { total: 70000 },
             FromWorker::Sticky,
             FromWorker::QueryServer { seq: 1, query: path },

@@ -173,6 +173,9 @@ pub enum FromWorker {
     Serves {
         /// An `http.Server`, and none of its secure or HTTP/2 relatives.
         http: bool,
+        /// The number by which its connections can be sent over the [`HandPipe`](super::HandPipe). `None`: the worker
+        /// does not read it.
+        server: Option<u32>,
     },
     /// From the preload: the app waits for `sticky:connection` messages.
     Sticky,

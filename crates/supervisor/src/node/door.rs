@@ -6,9 +6,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sundew_channel::node::WhyNot;
 use sundew_router::{Abilities, Backend, BackendId, Front, HandOff, Leg};
 
+use super::passed::ServerNumber;
 use super::{Node, pair};
 
 /// A server of a worker.
@@ -16,13 +16,20 @@ pub(crate) struct Door {
     node: Arc<Node>,
     /// By which name the worker knows its server. None: it takes `sticky:connection`.
     key: Option<String>,
+    /// And by which number, on the pipe of its preload.
+    server: ServerNumber,
     /// The front door itself: whatever the worker does not take comes back to it.
     front: Front,
 }
 
 impl Door {
     pub(crate) fn new(node: Arc<Node>, key: Option<String>, front: Front) -> Arc<Self> {
-        Arc::new(Self { node, key, front })
+        let server = key.as_deref().map(|key| node.server_number(key)).unwrap_or_default();
+        Arc::new(Self { node, key, server, front })
+    }
+
+    fn number(&self) -> u32 {
+        self.server.load(Ordering::Relaxed)
     }
 }
 
@@ -36,16 +43,13 @@ impl Backend for Door {
     }
 
     fn hand_over(&self, connection: HandOff) -> Result<(), HandOff> {
-        self.node.hand_over(self.key.as_deref(), &self.front, connection)
+        self.node.hand_over(self.key.as_deref(), self.number(), &self.front, connection)
     }
 
     fn open_leg(&self) -> io::Result<Leg> {
         let (ours, theirs) = pair::leg(self.node.preload)?;
-        match self.node.hand_leg(self.key.as_deref(), theirs) {
-            Ok(()) => Ok(ours),
-            Err(error) if error.why == WhyNot::Closed => Err(io::ErrorKind::BrokenPipe.into()),
-            Err(_) => Err(io::ErrorKind::WouldBlock.into()),
-        }
+        self.node.hand_leg(self.key.as_deref(), self.number(), theirs)?;
+        Ok(ours)
     }
 
     fn pair(&self) -> io::Result<(Leg, OwnedFd)> {

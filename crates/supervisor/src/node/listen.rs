@@ -15,7 +15,8 @@ use crate::worker::{Report, WorkerId};
 #[derive(Debug)]
 pub(crate) enum Said {
     /// It wants to listen. `http`: whether the server speaks plain HTTP, where that is known.
-    Asks { seq: u64, query: sundew_channel::node::Query, http: Option<bool> },
+    /// `server`: its number on the pipe of the preload.
+    Asks { seq: u64, query: sundew_channel::node::Query, http: Option<bool>, server: Option<u32> },
     /// It listens.
     Listens { query: sundew_channel::node::Query },
     /// It closed that server.
@@ -40,9 +41,10 @@ pub(crate) async fn listen(id: WorkerId, node: Arc<Node>, inputs: mpsc::Sender<I
         match node.channel().recv(&mut inbox).await {
             Ok(Some(message)) => match message {
                 FromWorker::Online => report(Report::Hello).await,
-                FromWorker::Serves { http } => serves = Some(http),
+                FromWorker::Serves { http, server } => serves = Some((http, server)),
                 FromWorker::QueryServer { seq, query } => {
-                    said(Said::Asks { seq, query, http: serves.take() }).await;
+                    let (http, server) = serves.take().unzip();
+                    said(Said::Asks { seq, query, http, server: server.flatten() }).await;
                 }
                 FromWorker::Listening(query) => said(Said::Listens { query }).await,
                 FromWorker::Close { key } => said(Said::Closed { key }).await,

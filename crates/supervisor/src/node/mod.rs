@@ -3,6 +3,7 @@
 //!
 //! - [`Node`]: the channel, what was handed over and not taken yet, whether the event loop answers.
 //! - [`door`]: the worker as one front door sees it.
+//! - [`passed`]: connections on their way through the preload's own pipe.
 //! - [`listen`]: reads what the worker says.
 //! - [`hub`]: carries @socket.io/cluster-adapter's messages between the workers of an app.
 //! - [`pulse`]: finds out that an event loop is blocked.
@@ -16,29 +17,47 @@ pub(crate) mod drain;
 pub(crate) mod hub;
 pub(crate) mod listen;
 pub(crate) mod pair;
+mod passed;
 pub(crate) mod preload;
 pub(crate) mod pulse;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sundew_channel::node::{Handed, NodeChannel, SendError, ToWorker};
+use sundew_channel::node::{HandPipe, Handed, NodeChannel, ToWorker, WhyNot};
 use sundew_router::{BackendId, Front, HandOff};
 
 use crate::api::Sessions;
 use count::Count;
 use hub::Hub;
+use passed::Passed;
 use pulse::Pulse;
+
+/// The ways to a Node process.
+pub(crate) struct NodeLink {
+    pub(crate) channel: NodeChannel,
+    /// With our preload: the pipe it reads.
+    pub(crate) pipe: Option<NodePipe>,
+    /// Node's number of a cluster worker.
+    pub(crate) unique_id: Option<u64>,
+}
+
+/// See [`passed`].
+pub(crate) type NodePipe = HandPipe<Passed>;
 
 /// The supervisor's side of one Node process.
 pub(crate) struct Node {
     pub(crate) id: BackendId,
     app: String,
     channel: NodeChannel,
+    pipe: Option<NodePipe>,
+    /// Its servers on that pipe, by the name of their address.
+    servers: Mutex<HashMap<String, passed::ServerNumber>>,
     /// Numbers what is sent.
     seq: AtomicU64,
     open: Mutex<Open>,
@@ -82,13 +101,14 @@ impl Node {
     pub(crate) fn new(
         app: &str,
         id: BackendId,
-        channel: NodeChannel,
+        NodeLink { channel, pipe, unique_id }: NodeLink,
         hub: Arc<Hub>,
         pulse: Pulse,
-        preload: bool,
-        unique_id: Option<u64>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            preload: pipe.is_some(),
+            pipe,
+            servers: Mutex::default(),
             id,
             app: app.to_owned(),
             channel,
@@ -101,7 +121,6 @@ impl Node {
             count: Count::default(),
             hub,
             pulse,
-            preload,
             doors: Mutex::default(),
         })
     }
@@ -153,7 +172,7 @@ impl Node {
 
     /// For how long it has answered nothing of what it was asked. `None`: nothing is open.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
-        let oldest = self.open.lock().oldest()?;
+        let oldest = [self.open.lock().oldest(), self.oldest_passed()].into_iter().flatten().min()?;
         Some(self.pulse.last().map_or(oldest, |last| last.max(oldest)).elapsed())
     }
 
@@ -168,7 +187,23 @@ impl Node {
     }
 
     /// Hands a client's connection over. `key`: to this server of the worker; none: as `sticky:connection`.
-    fn hand_over(&self, key: Option<&str>, front: &Front, connection: HandOff) -> Result<(), HandOff> {
+    fn hand_over(
+        &self,
+        key: Option<&str>,
+        server: u32,
+        front: &Front,
+        connection: HandOff,
+    ) -> Result<(), HandOff> {
+        // The pipe has no room for an address that is not the socket's own: a proxy stands between.
+        let server = if connection.told.is_some() || connection.secure { 0 } else { server };
+        let connection = match self.pass(server, Passed::Client { connection, front: front.clone() }) {
+            Ok(()) => return Ok(()),
+            Err(Passed::Client { connection, .. }) => connection,
+            Err(Passed::Leg(_)) => return Ok(()),
+        };
+        if server != 0 {
+            return Err(connection);
+        }
         let mut open = self.open.lock();
         if open.closed {
             return Err(connection);
@@ -189,11 +224,17 @@ impl Node {
     }
 
     /// Hands the worker's end of a leg over.
-    fn hand_leg(&self, key: Option<&str>, fd: OwnedFd) -> Result<(), SendError> {
+    fn hand_leg(&self, key: Option<&str>, server: u32, fd: OwnedFd) -> io::Result<()> {
+        if server != 0 {
+            return self.pass(server, Passed::Leg(fd)).map_err(|_| io::ErrorKind::WouldBlock.into());
+        }
         let mut open = self.open.lock();
         let seq = self.next_seq();
         let handed = Handed { key: key.map(Into::into), seq, leg: true, client: None, fd };
-        self.channel.send(ToWorker::Connection(handed))?;
+        self.channel.send(ToWorker::Connection(handed)).map_err(|error| match error.why {
+            WhyNot::Closed => io::ErrorKind::BrokenPipe,
+            _ => io::ErrorKind::WouldBlock,
+        })?;
         self.watch_if_first(&open);
         open.legs.push_back((seq, Instant::now()));
         Ok(())
@@ -224,9 +265,14 @@ impl Node {
     }
 
     fn took(&self, client: Option<Client>) {
-        let Some(client) = client else { return };
+        if let Some(client) = client {
+            self.count_taken(&client.connection);
+        }
+    }
+
+    fn count_taken(&self, connection: &HandOff) {
         self.taken.fetch_add(1, Ordering::Relaxed);
-        if client.connection.places {
+        if connection.places {
             self.placed.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -245,7 +291,7 @@ impl Node {
         drop(open);
         let count = clients.len();
         clients.into_iter().for_each(|client| self.reroute(Some(client)));
-        count
+        count + self.reroute_not_passed()
     }
 
     /// The worker is gone: what it had not taken is routed again.
@@ -262,6 +308,7 @@ impl Node {
         self.pulse.end();
         self.doors.lock().clear();
         clients.into_iter().for_each(|client| self.reroute(Some(client)));
+        self.close_pipe();
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -285,7 +332,7 @@ impl Node {
 
     /// Client connections on their way to it.
     pub(crate) fn waiting(&self) -> u32 {
-        u32::try_from(self.open.lock().clients.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.open.lock().clients.len() + self.clients_passed().1).unwrap_or(u32::MAX)
     }
 
     /// What it carries, over all its front doors.
@@ -297,7 +344,8 @@ impl Node {
 
     /// How long the oldest connection has waited to be taken.
     pub(crate) fn oldest_unaccepted(&self) -> Option<Duration> {
-        self.open.lock().clients.front().map(|client| client.since.elapsed())
+        let oldest = self.open.lock().clients.front().map(|client| client.since);
+        [oldest, self.clients_passed().0].into_iter().flatten().min().map(|since| since.elapsed())
     }
 }
 

@@ -6,6 +6,8 @@
 // - Requests reach a worker over "legs", Unix socket pairs shared by many clients. Each request carries its client's
 //   address in a header; here it becomes `socket.remoteAddress` of that request, and the header disappears.
 // - What a server speaks, and whether a program waits for `sticky:connection` messages, is said to the supervisor.
+// - Connections come over a pipe of their own, past the messages of `cluster`: eight bytes and a descriptor each. Where that pipe
+//   cannot be opened, they come as those messages.
 // - Connections that were handed over are counted, and let go of a few at a time when a reload asks for it.
 //
 // What may not: anything the program could notice. No 'message' listener, nothing that keeps the process alive, no
@@ -17,6 +19,7 @@
   const cluster = require('cluster');
   if (!cluster.isWorker) return;
 
+  const fs = require('fs');
   const http = require('http');
   const net = require('net');
 
@@ -43,6 +46,8 @@
     if (process.connected) process.send({ cmd: COMMAND, ...message }, undefined, undefined, () => {});
   };
 
+  // Taken now: a program under test may put clocks of its own in their place.
+  const { setTimeout } = globalThis;
   const after = (ms, task) => setTimeout(() => quietly(task), ms).unref();
 
   // ---- Programs this one starts: they inherit execArgv, and have no use for this file.
@@ -83,11 +88,19 @@
     return isSecure(kind) ? 'secure' : 'client';
   };
 
-  const onConnection = (socket) => {
-    const handle = socket?._handle;
+  /** What comes over the pipe is announced while its handle is being delivered. */
+  let arriving;
+
+  const kindOf = (handle) => {
     const kind = handle && kinds.get(handle);
+    if (kind !== undefined) kinds.delete(handle);
+    return kind;
+  };
+
+  const onConnection = (socket) => {
+    const kind = arriving ?? kindOf(socket?._handle);
+    arriving = undefined;
     if (kind === undefined) return;
-    kinds.delete(handle);
     if (kind === 'leg') return void makeLeg(socket);
     if (kind === 'secure') Object.defineProperty(socket, 'encrypted', { configurable: true, value: true });
     hold(socket);
@@ -186,16 +199,21 @@
 
   const hold = (socket) => {
     held.set(socket, socket);
-    socket.once('close', () => {
-      held.delete(socket);
-      closed++;
-      if (reporting) return;
-      reporting = true;
-      after(REPORT_EVERY_MS, () => {
-        reporting = false;
-        tell({ act: 'closed', total: closed });
-      });
-    });
+    socket.on('close', onHeldClose);
+  };
+
+  // One function for all of them.
+  function onHeldClose() {
+    if (!held.delete(this)) return;
+    closed++;
+    if (reporting) return;
+    reporting = true;
+    after(REPORT_EVERY_MS, reportClosed);
+  }
+
+  const reportClosed = () => {
+    reporting = false;
+    tell({ act: 'closed', total: closed });
   };
 
   const onTop = (raw, top) => {
@@ -227,13 +245,134 @@
     return socket.destroySoon();
   };
 
+  // ---- The pipe.
+
+  /** By number: each server that asked to listen, and the handle that Node's cluster gave it in place of a real one. */
+  const servers = new Map();
+  let lastServer = 0;
+  let piped = false;
+
+  // Until the answer has come, and once it is closed, a server has another handle or none.
+  const isOpen = ({ server, handle }) => server._handle === handle;
+
+  const openPipe = () => {
+    const [fd, batch] = (process.env.SUNDEW_HANDOVER ?? '').split(':').map(Number);
+    delete process.env.SUNDEW_HANDOVER;
+    if (!(fd > 2)) return;
+
+    const { Pipe, constants } = bindingOf('pipe_wrap');
+    const pipe = new Pipe(constants.IPC);
+    if (typeof pipe.useUserBuffer !== 'function' || pipe.open(fd) !== 0) return;
+    const { writeSync } = fs;
+    // As long as a message: a read that fills it is followed by the next one at once.
+    const message = Buffer.alloc(8);
+    /** The number of what came last, and of what was confirmed last. */
+    let last = 0;
+    let confirmed = 0;
+    let waiting = false;
+    let unsent = [];
+
+    const say = (number, verdict) => {
+      const word = Buffer.alloc(8);
+      word.writeUInt32LE(number, 0);
+      word[4] = verdict;
+      unsent.push(word);
+      flush();
+    };
+    const flush = () => {
+      while (unsent.length > 0) {
+        try {
+          writeSync(fd, unsent[0]);
+        } catch (error) {
+          // It is read soon, or never again.
+          if (error.code === 'EAGAIN') after(1, flush);
+          return;
+        }
+        unsent.shift();
+      }
+    };
+    const confirm = () => {
+      waiting = false;
+      if (confirmed !== last) say((confirmed = last), 0);
+    };
+    const take = () => {
+      last = (last + 1) >>> 0;
+      if (((last - confirmed) >>> 0) >= batch) return confirm();
+      if (waiting) return undefined;
+      waiting = true;
+      return after(1, confirm);
+    };
+    const refuse = (handle) => {
+      // Those before it first.
+      confirm();
+      confirmed = last = (last + 1) >>> 0;
+      say(last, 1);
+      if (handle) handle.close();
+    };
+
+    pipe.useUserBuffer(message);
+    pipe.onread = () => {
+      const handle = pipe.pendingHandle;
+      pipe.pendingHandle = null;
+      const number = message.readUInt32LE(0);
+      // Nothing was read: there is no more for now, or the supervisor is gone, which Node's own channel tells.
+      if (number === 0) return;
+      message.writeUInt32LE(0, 0);
+      const known = servers.get(number);
+      const { server } = known ?? {};
+      // As Node's cluster decides it. Without a handle the process has no descriptor left for it.
+      const full = server?.maxConnections != null && server._connections >= server.maxConnections;
+      if (!handle || !known || full || !isOpen(known)) {
+        quietly(() => refuse(handle));
+        return;
+      }
+      quietly(take);
+      arriving = message[4] === 1 ? 'leg' : 'client';
+      try {
+        // What a listener throws is the program's own affair.
+        known.handle.onconnection(0, handle);
+      } finally {
+        arriving = undefined;
+      }
+    };
+    pipe.readStart();
+    pipe.unref();
+    piped = true;
+  };
+
+  // Deprecated, and the only way to a pipe that brings descriptors. Said to nobody: it is not the program's doing.
+  const bindingOf = (name) => {
+    const before = Object.getOwnPropertyDescriptor(process, 'noDeprecation');
+    process.noDeprecation = true;
+    try {
+      return process.binding(name);
+    } finally {
+      if (before) Object.defineProperty(process, 'noDeprecation', before);
+      else delete process.noDeprecation;
+    }
+  };
+
   // ---- What the supervisor is told.
 
   const watchServers = () => {
     const { _getServer: getServer } = cluster;
-    cluster._getServer = function (server) {
-      quietly(() => tell({ act: 'serves', http: server instanceof http.Server }));
+    cluster._getServer = function (server, options, done) {
+      const told = quietly(() => announce(server, done));
+      if (told) arguments[2] = told;
       return Reflect.apply(getServer, this, arguments);
+    };
+  };
+
+  /** Tells of a server. With the pipe: what is to be called when the supervisor has answered. */
+  const announce = (server, done) => {
+    const isHttp = server instanceof http.Server;
+    if (!piped || typeof done !== 'function') return tell({ act: 'serves', http: isHttp });
+    for (const [number, known] of servers) if (!isOpen(known)) servers.delete(number);
+    const number = ++lastServer;
+    tell({ act: 'serves', http: isHttp, server: number });
+    return function (error, handle) {
+      if (!error && handle) servers.set(number, { server, handle });
+      return Reflect.apply(done, this, arguments);
     };
   };
 
@@ -252,6 +391,7 @@
 
   quietly(() => withoutThisFile(process.execArgv));
   quietly(() => process.prependListener('internalMessage', (message, handle) => quietly(() => onInternal(message, handle))));
+  quietly(openPipe);
   quietly(watchConnections);
   quietly(watchRequests);
   quietly(watchServers);
