@@ -23,6 +23,7 @@ use crate::front::Shared;
 use crate::http::answer::Answer;
 use crate::raw;
 use crate::rendezvous::AddressKey;
+use crate::site::Site;
 use crate::tls::{self, Tls};
 
 /// How long to wait when there are no descriptors left: accepting at once would fail again, and spin.
@@ -76,7 +77,7 @@ pub(crate) fn listen(
     shared: &Arc<Shared>,
     listening: Listening,
     serve: Serve,
-    slot: Option<u16>,
+    at: At,
 ) -> io::Result<ListenerHandle> {
     let (listener, local) = match listening {
         Listening::Tcp(listener) => {
@@ -96,17 +97,17 @@ pub(crate) fn listen(
     // Never used as a stream: tokio's socket is what watches a descriptor it owns.
     let listener = UnixStream::from_std(listener.into())?;
     shared.start_sweep();
-    let task = tokio::spawn(accept(shared.clone(), listener, serve, slot));
+    let task = tokio::spawn(accept(shared.clone(), listener, serve, at));
     Ok(ListenerHandle { task, local })
 }
 
-async fn accept(shared: Arc<Shared>, listener: UnixStream, serve: Serve, slot: Option<u16>) {
+async fn accept(shared: Arc<Shared>, listener: UnixStream, serve: Serve, at: At) {
     let mut exhausted = false;
     loop {
         match listener.async_io(Interest::READABLE, || accept_one(&listener)).await {
             Ok((stream, peer)) => {
                 exhausted = false;
-                begin(&shared, stream, peer, &serve, slot);
+                begin(&shared, stream, peer, &serve, &at);
             }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -133,10 +134,10 @@ fn accept_one(listener: &UnixStream) -> io::Result<(OwnedFd, Option<SocketAddr>)
     Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
 }
 
-fn begin(shared: &Arc<Shared>, stream: OwnedFd, peer: Option<SocketAddr>, serve: &Serve, slot: Option<u16>) {
+fn begin(shared: &Arc<Shared>, stream: OwnedFd, peer: Option<SocketAddr>, serve: &Serve, at: &At) {
     shared.counters.accepted.add();
     let mut held = Counted::new(shared);
-    held.slot = slot;
+    held.at = at.clone();
     let mut client = Client::new(stream, peer);
     let announced = shared.config.proxy_protocol != ProxyProtocol::Off;
     let refused = match () {
@@ -165,13 +166,21 @@ fn begin(shared: &Arc<Shared>, stream: OwnedFd, peer: Option<SocketAddr>, serve:
     }
 }
 
+/// Where a connection came in.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct At {
+    /// The slot whose own door it came to.
+    pub(crate) slot: Option<u16>,
+    /// The address, where several apps may be.
+    pub(crate) site: Option<Site>,
+}
+
 /// A connection that counts as held.
 pub(crate) struct Counted {
     pub(crate) shared: Arc<Shared>,
     /// There were as many as there may be.
     pub(crate) is_too_many: bool,
-    /// The slot whose own door it came to.
-    pub(crate) slot: Option<u16>,
+    pub(crate) at: At,
     /// Whose connections it counts among, where those are limited.
     client: Option<AddressKey>,
 }
@@ -180,7 +189,7 @@ impl Counted {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         let before = shared.connections.fetch_add(1, Ordering::Relaxed);
         let is_too_many = before >= shared.config.limits.max_connections;
-        Self { shared: shared.clone(), is_too_many, slot: None, client: None }
+        Self { shared: shared.clone(), is_too_many, at: At::default(), client: None }
     }
 
     /// Counts it as this client's. `false`: that one has as many as it may. A proxy has those of many.

@@ -5,6 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use crate::accept::At;
+
 /// A worker: a slot of the app, and which worker of that slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendId {
@@ -37,8 +39,7 @@ pub struct HandOff {
     pub secure: bool,
     /// Nothing was looked at ([`Serve::Raw`](crate::Serve)): it is routed again as it is, too.
     pub(crate) raw: bool,
-    /// The slot whose own door it came to.
-    pub(crate) slot: Option<u16>,
+    pub(crate) at: At,
     /// How often it came back from a worker.
     pub(crate) moves: u8,
     /// Another node sent it, on behalf of its client.
@@ -48,8 +49,8 @@ pub struct HandOff {
 impl HandOff {
     /// A connection with a request to be read.
     pub fn new(socket: OwnedFd, peer: Option<SocketAddr>, places: bool) -> Self {
-        let (raw, moves, slot) = (false, 0, None);
-        Self { socket, peer, told: None, places, secure: false, raw, slot, moves, of_node: false }
+        let (raw, moves, at) = (false, 0, At::default());
+        Self { socket, peer, told: None, places, secure: false, raw, at, moves, of_node: false }
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, RecvFlags, Shutdown};
 use tokio::io::{Interest, Ready};
 
+use crate::accept::At;
 use crate::backend::Leg;
 use crate::http::forward::Peers;
 use crate::leg::send;
@@ -41,8 +42,7 @@ pub(crate) struct Client {
     peer: Peer,
     /// Whose request it is, where a proxy in between says so.
     told: Option<SocketAddr>,
-    /// The slot whose own door it came to.
-    pub(crate) slot: Option<u16>,
+    pub(crate) at: At,
     /// What it says is encrypted.
     tls: Option<Box<Session>>,
     /// It came by TLS, whether or not that ends here.
@@ -80,7 +80,7 @@ impl Client {
             stream,
             peer: peer.into(),
             told: None,
-            slot: None,
+            at: At::default(),
             tls: None,
             secure: false,
             unread: true,
@@ -89,9 +89,9 @@ impl Client {
         }
     }
 
-    /// It came to this slot's own door.
-    pub(crate) fn at(mut self, slot: Option<u16>) -> Self {
-        self.slot = slot;
+    /// It came in here.
+    pub(crate) fn at(mut self, at: At) -> Self {
+        self.at = at;
         self
     }
 

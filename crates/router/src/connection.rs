@@ -46,7 +46,7 @@ pub(crate) fn refuse(client: &mut Client, why: Answer) {
 /// Serves a connection that came back from a worker that did not take it.
 pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Option<BackendId>) {
     let mut held = Counted::new(shared);
-    held.slot = connection.slot;
+    held.at = std::mem::take(&mut connection.at);
     connection.moves += 1;
     if connection.moves > MAX_MOVES {
         shared.counters.rejected_no_worker.add();
@@ -87,26 +87,55 @@ pub(crate) fn serve_node(shared: &Arc<Shared>, socket: OwnedFd) -> io::Result<()
 
 /// Serves a connection to its end. `refused`: not by this worker; `moves`: how often it came back.
 pub(crate) async fn serve(held: Counted, client: Client, refused: Option<BackendId>, moves: u8) {
-    let client = client.at(held.slot);
+    let mut next = (held, client, refused, moves);
+    loop {
+        let (held, client, refused, moves) = next;
+        let at = held.at.clone();
+        let Some((shared, mut client)) = serve_here(held, client, refused, moves).await else { return };
+        let mut held = Counted::new(&shared);
+        held.at = at;
+        if held.is_too_many || !held.count_client(client.connection_peer().address.map(|peer| peer.ip())) {
+            shared.counters.rejected_connections.add();
+            return refuse(&mut client, Answer::Full);
+        }
+        client.left_unread(true);
+        next = (held, client, None, moves);
+    }
+}
+
+/// Serves it until it ends, or its next request is another app's.
+async fn serve_here(
+    held: Counted,
+    client: Client,
+    refused: Option<BackendId>,
+    moves: u8,
+) -> Option<(Arc<Shared>, Client)> {
+    let client = client.at(held.at.clone());
     let mut connection = Connection { shared: &held.shared, client, pinned: None, moves };
     let mut tries = Tries::new(refused);
     loop {
         match connection.request(&mut tries).await {
             After::Next => tries = Tries::default(),
-            After::Close => return connection.client.finish(held.shared.config.limits.linger_timeout).await,
+            After::Elsewhere(shared) => return Some((shared, connection.client)),
+            After::Close => {
+                connection.client.finish(held.shared.config.limits.linger_timeout).await;
+                return None;
+            }
             After::Linger => {
                 let limits = &held.shared.config.limits;
-                return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
+                connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
+                return None;
             }
             After::HandOver { member, sid, session } => match connection.hand_over(&member, sid, session) {
-                None => return,
+                None => return None,
                 Some(back) => {
                     connection = back;
                     tries.except.push(member.id);
                     if sid && !connection.pause(&mut tries).await {
                         connection.no_worker();
                         let limits = &held.shared.config.limits;
-                        return connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
+                        connection.client.linger(limits.linger_bytes, limits.linger_timeout).await;
+                        return None;
                     }
                 }
             },
@@ -118,6 +147,8 @@ pub(crate) async fn serve(held: Counted, client: Client, refused: Option<Backend
 enum After {
     Next,
     Close,
+    /// The next request is still to be routed, by another app's front door.
+    Elsewhere(Arc<Shared>),
     /// Close, once the client has had a chance to read what it was sent.
     Linger,
     HandOver {
@@ -143,6 +174,7 @@ impl<'a> Connection<'a> {
             match self.routed(tries).await {
                 Routed::Answered { keep_alive: true } => return After::Next,
                 Routed::Answered { keep_alive: false } => return After::Linger,
+                Routed::Elsewhere(shared) => return After::Elsewhere(shared),
                 Routed::HandOver { member, sid, session } => {
                     return After::HandOver { member, sid, session };
                 }
@@ -178,7 +210,7 @@ impl<'a> Connection<'a> {
         let Self { shared, client, pinned, moves } = self;
         let (peer, told, of_connection) =
             (client.peer(), client.other_than_socket(), client.connection_peer());
-        let slot = client.slot;
+        let at = client.at.clone();
         let of_node = client.is_node;
         let secure = client.secure;
         // Out of the runtime, and so out of its epoll, before it can be closed here: what is registered there is the
@@ -190,7 +222,7 @@ impl<'a> Connection<'a> {
         if !sid {
             member.place();
         }
-        let hand_off = HandOff { moves, told, secure, slot, of_node, ..HandOff::new(socket, peer, !sid) };
+        let hand_off = HandOff { moves, told, secure, at, of_node, ..HandOff::new(socket, peer, !sid) };
         match member.hand_over(hand_off) {
             Ok(()) => {
                 if let Some(session) = session {
@@ -203,7 +235,7 @@ impl<'a> Connection<'a> {
                 if !sid {
                     member.unplace();
                 }
-                let mut client = Client::new(back.socket, of_connection).at(slot).secured(secure);
+                let mut client = Client::new(back.socket, of_connection).at(back.at).secured(secure);
                 client.is_node = of_node;
                 Some(Self { shared, client, pinned, moves })
             }

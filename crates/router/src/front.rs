@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::accept::{self, ListenerHandle, Listening, Serve};
+use crate::accept::{self, At, ListenerHandle, Listening, Serve};
 use crate::backend::{Backend, BackendId, HandOff};
 use crate::config::FrontConfig;
 use crate::connection;
@@ -17,6 +17,7 @@ use crate::members::Members;
 use crate::nodes::{Node, Nodes};
 use crate::pick::{Picker, Wanted};
 use crate::sids::Sids;
+use crate::site::Site;
 use crate::stats::{Counters, FrontStats};
 
 /// Between two rounds of tidying up.
@@ -120,7 +121,20 @@ impl Front {
     /// # Errors
     /// When the runtime cannot watch the socket.
     pub fn listen(&self, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
-        accept::listen(&self.shared, listening, serve, None)
+        accept::listen(&self.shared, listening, serve, At::default())
+    }
+
+    /// Serves the connections of a socket whose address apps may share. Each of them listens with a duplicate of it:
+    /// whichever accepts a connection, its requests go to the apps they are for.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket.
+    pub fn listen_at(&self, site: &Site, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
+        accept::listen(&self.shared, listening, serve, At { slot: None, site: Some(site.clone()) })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Serves the connections of a socket that is the door of one slot: what is new there goes to that slot's worker, if
@@ -129,7 +143,7 @@ impl Front {
     /// # Errors
     /// When the runtime cannot watch the socket.
     pub fn listen_for(&self, slot: u16, listening: Listening, serve: Serve) -> io::Result<ListenerHandle> {
-        accept::listen(&self.shared, listening, serve, Some(slot))
+        accept::listen(&self.shared, listening, serve, At { slot: Some(slot), site: None })
     }
 
     /// Picks the worker for a session that will come to that worker's own door. It counts as one there until it comes, or

@@ -22,8 +22,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) fn serve(held: Counted, client: Client) {
     let (peer, told) = (client.peer(), client.other_than_socket());
     let Ok(socket) = client.into_fd() else { return };
-    let slot = held.slot;
-    place(held, HandOff { raw: true, told, slot, ..HandOff::new(socket, peer, true) }, None);
+    let at = held.at.clone();
+    place(held, HandOff { raw: true, told, at, ..HandOff::new(socket, peer, true) }, None);
 }
 
 /// Hands a connection over that a worker gave back.
@@ -56,7 +56,7 @@ fn place(held: Counted, connection: HandOff, except: Option<BackendId>) {
 fn try_all(shared: &Shared, mut connection: HandOff, tried: &mut Vec<BackendId>) -> Option<HandOff> {
     let ip = connection.peer.map(|peer| peer.ip());
     loop {
-        let member = match (connection.slot, shared.config.affinity) {
+        let member = match (connection.at.slot, shared.config.affinity) {
             (Some(slot), _) => direct::place(shared, slot, Wanted::Session, ip, tried),
             (None, Affinity::Ip) => shared.picker.by_address(&shared.members, ip, tried, false),
             _ => shared.picker.place(&shared.members, Wanted::Session, ip, tried),

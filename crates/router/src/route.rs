@@ -26,6 +26,7 @@ use crate::pick::Wanted;
 use crate::proxy::{About, Exchange, Pending, Sent};
 use crate::scratch::{self, Scratch};
 use crate::sids::Session;
+use crate::site::Whose;
 
 /// What was tried for a request already.
 #[derive(Default)]
@@ -74,6 +75,8 @@ pub(crate) enum Routed<'a> {
     Ended,
     /// It was answered.
     Answered { keep_alive: bool },
+    /// It is another app's, at the same address.
+    Elsewhere(Arc<Shared>),
     /// To be handed over; `sid`: to this worker only.
     HandOver { member: Arc<Member>, sid: bool, session: Option<Arc<Session>> },
     /// It went to a worker.
@@ -172,6 +175,14 @@ struct Router<'a, 'b> {
 
 impl<'a> Router<'a, '_> {
     fn route(mut self, head: &Head<'_, '_>, rest: &[u8], pinned: &mut Option<BackendId>) -> Routed<'a> {
+        if let Some(site) = &self.client.at.site {
+            match site.whose(head, self.shared) {
+                Whose::Here => {}
+                Whose::There(shared) => return Routed::Elsewhere(shared),
+                Whose::NoPath => return self.refuse(head, Answer::NoPath),
+                Whose::NoHost => return self.refuse(head, Answer::NoHost),
+            }
+        }
         let config = &self.shared.config;
         if self.client.is_node {
             self.shared.counters.from_nodes.add();
@@ -247,14 +258,14 @@ impl<'a> Router<'a, '_> {
         let (client, except) = (self.client.ip(), &self.tries.except[..]);
         let wanted = if asked.socket_io && asked.sid.is_none() { Wanted::Session } else { Wanted::Request };
         // At a worker's own door the session is all that counts: there is no other way to know where it is.
-        let affinity = if self.client.slot.is_some() { Affinity::Sid } else { config.affinity };
+        let affinity = if self.client.at.slot.is_some() { Affinity::Sid } else { config.affinity };
         match (affinity, asked.sid) {
             (Affinity::Sid, Some(sid)) => {
                 let learned = asked.session.and_then(|session| members.find(session.owner.id));
                 let here = learned.or_else(|| picker.owner(members, sid));
                 here.or_else(|| self.elsewhere(asked, sid)).map(Some).ok_or(UnknownSid)
             }
-            (Affinity::Sid, None) => Ok(match self.client.slot {
+            (Affinity::Sid, None) => Ok(match self.client.at.slot {
                 Some(slot) => direct::place(self.shared, slot, wanted, client, except),
                 None => picker.place(members, wanted, client, except),
             }),
@@ -316,6 +327,21 @@ impl<'a> Router<'a, '_> {
         advertise::write(&mut out, advertise, head, &asked, &told);
         let whole = self.client.write(&out).is_ok_and(|written| written == out.len());
         Routed::Answered { keep_alive: keep_alive && whole }
+    }
+
+    /// Answers a request that is nobody's.
+    fn refuse(&mut self, head: &Head<'_, '_>, why: Answer) -> Routed<'a> {
+        let keep_alive = head.keep_alive && head.body.is_done() && head.upgrade == Upgrade::None;
+        if keep_alive {
+            if self.client.discard(head.length, &mut self.scratch.leg).is_err() {
+                return Routed::Ended;
+            }
+            self.client.left_unread(self.seen > head.length);
+        }
+        self.shared.counters.rejected_nowhere.add();
+        let manner =
+            Manner { keep_alive, head: head.method == "HEAD", is_1_1: head.is_1_1, origin: head.origin };
+        answer(self.client, why, manner)
     }
 
     /// Answers a request whose session is nowhere.

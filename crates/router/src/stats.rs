@@ -74,6 +74,8 @@ counters! {
     rejected_slow,
     /// TLS handshakes that failed, or took too long.
     rejected_tls,
+    /// Requests for a host or a path that no app at their address has (421, 404).
+    rejected_nowhere,
     /// Requests for a session nobody owns (400, code 1).
     rejected_unknown_sid,
     /// New sessions refused because as many as may be are known (503).

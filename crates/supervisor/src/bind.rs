@@ -55,6 +55,10 @@ impl Refusal {
         Self { errno: Errno::INVAL.raw_os_error(), text: text.into() }
     }
 
+    pub(crate) fn in_use(text: impl Into<String>) -> Self {
+        Self { errno: Errno::ADDRINUSE.raw_os_error(), text: text.into() }
+    }
+
     pub(crate) fn other(text: impl Into<String>) -> Self {
         Self { errno: Errno::NOMEM.raw_os_error(), text: text.into() }
     }
@@ -134,7 +138,8 @@ pub(crate) fn explain(addr: &Address, error: &io::Error, holder: Option<&str>) -
     let text = match (error.kind(), holder) {
         (io::ErrorKind::AddrInUse, Some(app)) => {
             format!(
-                "cannot listen on {addr}: the app {app:?} of this daemon listens on {what} already. Give one of them another"
+                "cannot listen on {addr}: the app {app:?} of this daemon listens on {what} already. Give one of them \
+                 another, or the same address and places of their own (`sundew.hosts`, `sundew.prefix`)"
             )
         }
         (io::ErrorKind::AddrInUse, None) => {

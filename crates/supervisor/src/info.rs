@@ -209,6 +209,7 @@ fn counters(stats: &FrontStats) -> impl Iterator<Item = (&'static str, u64)> {
         ("rejected_head_size", stats.rejected_head_size),
         ("rejected_slow", stats.rejected_slow),
         ("rejected_tls", stats.rejected_tls),
+        ("rejected_nowhere", stats.rejected_nowhere),
         ("rejected_unknown_sid", stats.rejected_unknown_sid),
         ("rejected_learned_sids", stats.rejected_learned_sids),
         ("rejected_no_worker", stats.rejected_no_worker),

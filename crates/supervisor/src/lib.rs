@@ -37,6 +37,7 @@ mod proc;
 mod reap;
 mod records;
 mod said;
+mod site;
 mod spawn;
 mod state;
 #[cfg(test)]

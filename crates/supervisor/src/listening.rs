@@ -97,20 +97,30 @@ impl State {
         }
         let explain =
             |error: std::io::Error| bind::explain(&wish.address, &error, self.holder(name, &wish.address));
-        let (socket, address) = match &wish.address {
+        let http = wish.serve == Serve::Http;
+        let (socket, address, shared) = match &wish.address {
+            Address::Tcp(addr) if http => {
+                let (shared, addr) = self.share(name, *addr, wish.v6_only, &wish.front)?;
+                (Socket::Tcp(shared.socket().map_err(explain)?), Address::Tcp(addr), Some(shared))
+            }
             Address::Tcp(addr) => {
                 let listener = bind::bind(*addr, wish.v6_only).map_err(explain)?;
                 let addr = listener.local_addr().map_err(explain)?;
-                (Socket::Tcp(listener), Address::Tcp(addr))
+                (Socket::Tcp(listener), Address::Tcp(addr), None)
             }
             Address::Unix(path) => {
-                (Socket::Unix(bind::bind_path(path).map_err(explain)?), wish.address.clone())
+                (Socket::Unix(bind::bind_path(path).map_err(explain)?), wish.address.clone(), None)
             }
         };
-        let http = wish.serve == Serve::Http;
+        let site = shared.as_ref().map(|shared| &shared.site);
         let secure = match (&app.config.sundew.tls, &app.secure) {
             (Some(tls), None) if http => {
-                Some(Secure::open(name, tls, &wish.front, None, |address| self.holder(name, address))?)
+                let holder = |address: &Address| self.holder(name, address);
+                let opened = Secure::open(name, tls, (&wish.front, site), None, holder);
+                if let (Err(_), Some(site)) = (&opened, site) {
+                    site.leave(&wish.front);
+                }
+                Some(opened?)
             }
             (Some(_), _) if !http => {
                 tracing::warn!(app = name, addr = %address, "`tls` has no effect here: the app's own server speaks TLS, or no HTTP");
@@ -118,11 +128,16 @@ impl State {
             }
             _ => None,
         };
-        let handle = wish.front.listen(socket, wish.serve.clone()).map_err(explain)?;
+        let handle = match site {
+            Some(site) => wish.front.listen_at(site, socket, wish.serve.clone()),
+            None => wish.front.listen(socket, wish.serve.clone()),
+        };
+        let handle = handle.map_err(explain)?;
         tracing::info!(app = name, addr = %address, "listening");
         if let Some(app) = self.apps.get_mut(name) {
             let Wish { asked, front, serve, ticket_keys, .. } = wish;
-            app.listening.push(Listening { asked, addr: address.clone(), handle, front, serve, ticket_keys });
+            let addr = address.clone();
+            app.listening.push(Listening { asked, addr, handle, front, serve, shared, ticket_keys });
             app.secure = secure.or(app.secure.take());
         }
         Ok(address)
@@ -131,13 +146,13 @@ impl State {
     /// The app's configuration has changed, or somebody wants its certificates looked at.
     pub(crate) fn secure(&mut self, name: &str) {
         let Some(app) = self.apps.get(name) else { return };
-        let front =
-            app.listening.iter().find(|here| here.serve == Serve::Http).map(|here| here.front.clone());
-        match (&app.config.sundew.tls, &app.secure, front) {
+        let here = app.listening.iter().find(|here| here.serve == Serve::Http);
+        match (&app.config.sundew.tls, &app.secure, here) {
             (Some(options), Some(secure), _) if secure.is(options) => secure.look(),
-            (Some(options), before, Some(front)) => {
+            (Some(options), before, Some(here)) => {
                 let holder = |address: &Address| self.holder(name, address);
-                let opened = Secure::open(name, options, &front, before.as_ref(), holder);
+                let at = (&here.front, here.shared.as_ref().map(|shared| &shared.site));
+                let opened = Secure::open(name, options, at, before.as_ref(), holder);
                 let Some(app) = self.apps.get_mut(name) else { return };
                 match (opened, &app.secure) {
                     (Ok(secure), _) => app.secure = Some(secure),

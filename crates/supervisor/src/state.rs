@@ -19,6 +19,7 @@ use crate::native::Native;
 use crate::node::door::Door;
 use crate::node::hub::Hub;
 use crate::policy::Policy;
+use crate::site::Shared;
 use crate::tls::Secure;
 use crate::worker::{Stop, Worker, WorkerId};
 
@@ -101,6 +102,8 @@ pub(crate) struct Listening {
     /// Where its connections go.
     pub(crate) front: Front,
     pub(crate) serve: Serve,
+    /// Other apps may be there, too.
+    pub(crate) shared: Option<Shared>,
     /// Whoever resumes a TLS session may do so at any worker: all use the first one's keys.
     pub(crate) ticket_keys: Option<String>,
 }
@@ -116,6 +119,9 @@ impl Listening {
     /// Accepts no more. A path is free again.
     pub(crate) fn close(&self) {
         self.handle.stop();
+        if let Some(shared) = &self.shared {
+            shared.site.leave(&self.front);
+        }
         if let Address::Unix(path) = &self.addr {
             let _ = std::fs::remove_file(path);
         }
@@ -226,10 +232,12 @@ impl App {
 
     /// TLS goes where the app is served first: a Node app may have given that up for another port.
     fn secure_again(&mut self) {
-        let front =
-            self.listening.iter().find(|here| here.serve == Serve::Http).map(|here| here.front.clone());
-        match (front, &mut self.secure) {
-            (Some(front), Some(secure)) => secure.move_to(&self.config.name, &front),
+        let here = self.listening.iter().find(|here| here.serve == Serve::Http);
+        match (here, &mut self.secure) {
+            (Some(here), Some(secure)) => {
+                let site = here.shared.as_ref().map(|shared| &shared.site);
+                secure.move_to(&self.config.name, &here.front, site);
+            }
             (None, secure) => *secure = None,
             _ => {}
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use sundew_router::{Certificates, Front, ListenerHandle, Listening, Serve, Tls};
+use sundew_router::{Certificates, Front, ListenerHandle, Listening, Serve, Site, Tls};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -35,6 +35,8 @@ pub(crate) struct Secure {
     /// As they are bound. Whoever accepts from one has a duplicate.
     sockets: Vec<(SocketAddr, TcpListener)>,
     front: Front,
+    /// Other apps may be there, too.
+    site: Option<Site>,
     handles: Vec<ListenerHandle>,
     state: Arc<Mutex<State>>,
     /// To look at the files now.
@@ -54,7 +56,7 @@ impl Secure {
     pub(crate) fn open<'a>(
         app: &str,
         options: &TlsOptions,
-        front: &Front,
+        (front, site): (&Front, Option<&Site>),
         before: Option<&Self>,
         holder: impl Fn(&Address) -> Option<&'a str>,
     ) -> Result<Self, Refusal> {
@@ -88,9 +90,18 @@ impl Secure {
             state.clone(),
             look.clone(),
         ));
-        let front = front.clone();
-        let mut secure =
-            Self { options: options.clone(), tls, sockets, front, handles: Vec::new(), state, look, watch };
+        let (front, site) = (front.clone(), site.cloned());
+        let mut secure = Self {
+            options: options.clone(),
+            tls,
+            sockets,
+            front,
+            site,
+            handles: Vec::new(),
+            state,
+            look,
+            watch,
+        };
         secure.listen().map_err(|error| Refusal::other(format!("cannot listen for TLS: {error}")))?;
         tracing::info!(app, addr = secure.info().listening.join(", "), "listening for TLS");
         Ok(secure)
@@ -100,7 +111,11 @@ impl Secure {
         let mut handles = Vec::new();
         for (_, socket) in &self.sockets {
             let socket = Listening::Tcp(socket.try_clone()?);
-            handles.push(self.front.listen(socket, Serve::Tls(self.tls.clone()))?);
+            let serve = Serve::Tls(self.tls.clone());
+            handles.push(match &self.site {
+                Some(site) => self.front.listen_at(site, socket, serve)?,
+                None => self.front.listen(socket, serve)?,
+            });
         }
         for old in std::mem::replace(&mut self.handles, handles) {
             old.stop();
@@ -109,10 +124,11 @@ impl Secure {
     }
 
     /// New connections go to this front door. The sockets stay open meanwhile.
-    pub(crate) fn move_to(&mut self, app: &str, front: &Front) {
-        if self.front.is_same(front) {
+    pub(crate) fn move_to(&mut self, app: &str, front: &Front, site: Option<&Site>) {
+        if self.front.is_same(front) && self.site.as_ref() == site {
             return;
         }
+        self.site = site.cloned();
         let before = std::mem::replace(&mut self.front, front.clone());
         if let Err(error) = self.listen() {
             tracing::error!(app, %error, "cannot listen for TLS in another place");

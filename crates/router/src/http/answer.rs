@@ -11,6 +11,10 @@ pub(crate) enum Answer {
     HeadTooLong(usize),
     /// 400, in plain: the port speaks TLS.
     NotTls,
+    /// 404: no app has this path.
+    NoPath,
+    /// 421: no app has this host.
+    NoHost,
     /// 408.
     Slow,
     /// 400, Engine.IO's code 1.
@@ -110,6 +114,10 @@ impl Answer {
                 "431 Request Header Fields Too Large",
                 format!("the request head is longer than {limit} bytes: check for large cookies"),
             ),
+            Self::NoPath => ("404 Not Found", "no app here has this path (sundew.prefix)".to_owned()),
+            Self::NoHost => {
+                ("421 Misdirected Request", "no app here has this host (sundew.hosts)".to_owned())
+            }
             Self::NotTls => ("400 Bad Request", "this port speaks TLS: use https://".to_owned()),
             Self::Slow => ("408 Request Timeout", "the request did not arrive in time".to_owned()),
             Self::WorkerGone => (

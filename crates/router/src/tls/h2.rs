@@ -25,7 +25,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio_rustls::server::TlsStream;
 
-use crate::accept::Counted;
+use crate::accept::{At, Counted};
 use crate::backend::Leg;
 use crate::client::{Client, Peer};
 use crate::connection;
@@ -45,6 +45,7 @@ type Body = Either<Incoming, Full<Bytes>>;
 struct Multiplexed {
     shared: Arc<Shared>,
     peer: Peer,
+    at: At,
     /// Inner connections without a request; the one used last comes first.
     idle: Mutex<Vec<SendRequest<Incoming>>>,
     /// Requests at the moment.
@@ -58,6 +59,7 @@ pub(super) async fn serve(held: Counted, stream: TlsStream<TcpStream>, peer: Pee
     let multiplexed = Arc::new(Multiplexed {
         shared: held.shared.clone(),
         peer,
+        at: held.at.clone(),
         idle: Mutex::default(),
         open: AtomicUsize::new(0),
         changed: Notify::new(),
@@ -111,7 +113,8 @@ impl Multiplexed {
                 None => break,
             }
         }
-        let held = Counted::new(&self.shared);
+        let mut held = Counted::new(&self.shared);
+        held.at = self.at.clone();
         if held.is_too_many {
             self.shared.counters.rejected_connections.add();
             return None;

@@ -195,6 +195,10 @@ pub struct SundewOptions {
     pub hung_after: Milliseconds,
     /// `hungRestart`: a Node.js worker that does not answer for so long is started anew; 0 is never.
     pub hung_restart: Milliseconds,
+    /// `hosts`: of those that share its addresses, the app is for these. Empty: any.
+    pub hosts: Vec<String>,
+    /// `prefix`: and for paths that begin with one of these. Empty: any.
+    pub prefix: Vec<String>,
     /// `tls`: where TLS ends at the front door.
     pub tls: Option<TlsOptions>,
     /// `limits`: the front door's and the channel's.
@@ -256,6 +260,8 @@ impl Default for SundewOptions {
             port: None,
             hung_after: 1000,
             hung_restart: 30_000,
+            hosts: Vec::new(),
+            prefix: Vec::new(),
             tls: None,
             limits: Limits::default(),
         }
@@ -281,7 +287,12 @@ impl SundewOptions {
             let limits = sundew_router::Limits::from(&options.limits);
             (
                 (options.affinity, options.balance, options.paths.clone(), Limits::from(&limits)),
-                (options.direct.clone(), options.route.clone()),
+                (
+                    options.direct.clone(),
+                    options.route.clone(),
+                    options.hosts.clone(),
+                    options.prefix.clone(),
+                ),
                 (options.trusted_proxies.clone(), options.forwarded_header, options.proxy_protocol),
             )
         };

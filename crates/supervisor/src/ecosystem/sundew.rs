@@ -27,6 +27,8 @@ const KEYS: &[&str] = &[
     "port",
     "hungAfter",
     "hungRestart",
+    "hosts",
+    "prefix",
     "tls",
     "limits",
 ];
@@ -170,6 +172,8 @@ fn one(
         "direct" => direct::direct(written, node, settings, reader),
         "route" => direct::route(written, node, settings, reader),
         "tls" => settings.tls = tls::read(written, node, reader),
+        "hosts" => put(&mut settings.sundew.hosts, hosts(written, node, reader)),
+        "prefix" => put(&mut settings.sundew.prefix, paths(written, node, reader)),
         "paths" => put(&mut settings.sundew.paths, paths(written, node, reader)),
         "trustedProxies" => put(&mut settings.sundew.trusted_proxies, proxies(written, node, reader)),
         "forwardedHeader" => {
@@ -227,6 +231,24 @@ fn limit(limits: &mut Limits, key: &str, written: &str, node: &Node, reader: &mu
         }
         _ => put(&mut limits.linger_timeout, reader.time(written, node, 0)),
     }
+}
+
+/// Names as they come in a request, in lower case.
+fn hosts(key: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let hosts = reader.list(key, node)?;
+    let is_name = |host: &str| {
+        let name = host.strip_prefix("*.").unwrap_or(host);
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte))
+            && (!name.contains(':') || name.starts_with('['))
+    };
+    let Some(wrong) = hosts.iter().find(|host| !is_name(host)) else {
+        return Some(hosts.iter().map(|host| host.to_ascii_lowercase()).collect());
+    };
+    let message = format!("{wrong:?} in `{key}` is not a host: a name without port, or \"*.\" and a name");
+    let diagnostic = reader.about(key, node.at, message);
+    reader.report.error(diagnostic);
+    None
 }
 
 fn paths(key: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>> {

@@ -57,7 +57,7 @@ impl Operations {
                     return Err(Failure::new(
                         FailureKind::Invalid,
                         format!(
-                            "{}: affinity, balance, paths, direct, route, limits or the cluster have changed, which a reload cannot do: `sundew start \
+                            "{}: affinity, balance, paths, hosts, prefix, direct, route, limits or the cluster have changed, which a reload cannot do: `sundew start \
                              FILE` restarts the app with them",
                             config.name
                         ),
