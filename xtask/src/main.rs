@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`.
+//! Developer commands: `cargo xtask test`, `cargo xtask demo`, `cargo xtask bench`, `cargo xtask fuzz`.
 //!
 //! What a new machine needs is installed here (`setup`), so that the README can promise two commands.
 //! Nothing in this crate is part of the product.
@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod e2e;
+mod fuzz;
 mod setup;
 mod shell;
 mod steps;
@@ -28,6 +29,8 @@ enum Command {
     Demo(demo::Options),
     /// Build in release mode and measure (`bench handoff`, `bench --help`). Prints ratios, never absolute figures.
     Bench(bench::Options),
+    /// Fuzz the parsers (needs a nightly toolchain).
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Test(options) => steps::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::execute(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,9 @@
 //!
 //! No routing, no processes, no HTTP: this crate only moves messages and descriptors.
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inherit;
 pub mod native;
 pub mod node;

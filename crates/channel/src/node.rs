@@ -23,6 +23,27 @@ mod outbox_tests;
 mod stream;
 mod v8;
 
+/// The messages in a stream that comes in these pieces.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn frames<'a>(
+    serialization: Serialization,
+    limit: usize,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Vec<FromWorker> {
+    let mut deframer = deframe::Deframer::new(serialization, limit);
+    let mut messages = Vec::new();
+    for piece in pieces {
+        deframer.push(piece);
+        while let Some(piece) = deframer.next() {
+            messages.push(match piece {
+                deframe::Piece::Frame(frame) => decode::decode(serialization, frame),
+                deframe::Piece::TooLong(bytes) => FromWorker::TooLong { bytes },
+            });
+        }
+    }
+    messages
+}
+
 pub use channel::{Inbox, Limits, NodeChannel, SendError, WhyNot, env, pair};
 pub use handover::{Carries, HandPipe, NotSent, Verdict, hand_pipe, hand_pipe_env};
 pub use message::{AddressType, FromWorker, Handed, Query, Requester, Serialization, SockName, ToWorker};
