@@ -8,6 +8,7 @@ mod cpu;
 mod handoff;
 mod http;
 mod load;
+mod placement;
 mod polling;
 mod ratio;
 mod server;
@@ -33,6 +34,8 @@ enum Workload {
     Node(handoff::Options),
     /// Long-polling through the front, against a worker asked directly, nginx and @socket.io/sticky
     Polling(polling::Options),
+    /// Where thousands of sessions are placed after some have gone, by address and by load, beside nginx `ip_hash`
+    Placement(placement::Options),
     /// Many clients at once: how many are lost, by Sundew, by @socket.io/sticky and by pm2
     Burst(burst::Options),
 }
@@ -43,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
         Workload::Handoff(options) => handoff::native(options).await,
         Workload::Node(options) => handoff::node(options, &scripts()?).await,
         Workload::Polling(options) => polling::run(options, &scripts()?).await,
+        Workload::Placement(options) => placement::run(options).await,
         Workload::Burst(options) => burst::run(options, &scripts()?).await,
     }
 }

@@ -69,13 +69,23 @@ impl Server {
 
     /// The program as the workers of a cluster; each also has a port of its own if it listens on `DIRECT`.
     pub(crate) async fn cluster(bin: &Path, program: Program<'_>, workers: usize) -> anyhow::Result<Server> {
+        Self::cluster_with(bin, program, workers, serde_json::json!({})).await
+    }
+
+    /// The same with these settings (`sundew`).
+    pub(crate) async fn cluster_with(
+        bin: &Path,
+        program: Program<'_>,
+        workers: usize,
+        settings: serde_json::Value,
+    ) -> anyhow::Result<Server> {
         let port = ports(workers as u16 + 1)?;
         let folder = folder()?;
         let file = folder.join("pm2.json");
         let app = serde_json::json!({ "apps": [{
             "name": "echo", "script": program.path(), "instances": workers, "exec_mode": "cluster",
             "env": { "PORT": port.to_string(), "DIRECT": (port + 1).to_string() },
-            "out_file": "/dev/null", "error_file": "/dev/null",
+            "out_file": "/dev/null", "error_file": "/dev/null", "sundew": settings,
         }] });
         std::fs::write(&file, app.to_string())?;
         let mut command = Command::new(bin.join("sundew"));

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds what is measured as it ships, then runs the program of `bench/` with the arguments given.
 //!
 //! `bench nodes` measures the hop between nodes. `bench pm2` is no measurement but a comparison: the Node example under stock pm2 and under Sundew.
+//! `bench hostile` is an end-to-end test with larger numbers.
 
 use crate::setup::{self, HAPROXY, IPROUTE, NODE, NPM, Need, REDIS};
 use crate::shell::{self, cargo, command, release};
@@ -17,6 +18,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     match options.arguments.split_first() {
         Some((first, rest)) if first == "pm2" => return compare(rest),
         Some((first, rest)) if first == "nodes" => return nodes(rest),
+        Some((first, _)) if first == "hostile" => return hostile(),
         Some((first, _)) if ["node", "polling", "burst"].contains(&first.as_str()) => {
             setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?;
         }
@@ -49,6 +51,18 @@ fn nodes(arguments: &[String]) -> anyhow::Result<()> {
         command("node")
             .arg("tests/compare/nodes.mjs")
             .args(arguments)
+            .env("SUNDEW_BIN", shell::target().join("release")),
+    )
+}
+
+/// The end-to-end test of hostile clients with its full numbers. What it measures is in its diagnostics.
+fn hostile() -> anyhow::Result<()> {
+    setup::provide(&[NODE, NPM, Need::Npm("tests")])?;
+    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli", "-p", "echo"]))?;
+    shell::run(
+        command("node")
+            .args(["--test", "--test-timeout=600000", "tests/e2e/hostile.test.mjs"])
+            .env("SUNDEW_HOSTILE", "full")
             .env("SUNDEW_BIN", shell::target().join("release")),
     )
 }

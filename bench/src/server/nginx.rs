@@ -16,6 +16,8 @@ pub(crate) enum Nginx {
     Tuned,
     /// As the documentation of Socket.IO has it. `Connection: upgrade` goes with every request, so none is kept.
     Docs,
+    /// As `Docs`, and `/place` leads by `ip_hash` to one of so many servers, which say their number.
+    IpHash(u16),
 }
 
 impl Nginx {
@@ -31,13 +33,23 @@ impl Nginx {
         let port = ports(1)?;
         let folder = folder()?;
         let file = folder.join("nginx.conf");
-        std::fs::write(&file, self.config(&folder.display().to_string(), port, workers))?;
+        let places = match self {
+            Nginx::IpHash(count) => places(ports(count)?, count),
+            _ => (String::new(), ""),
+        };
+        std::fs::write(&file, self.config(&folder.display().to_string(), port, workers, &places))?;
         let mut command = Command::new("nginx");
         command.arg("-p").arg(&folder).arg("-c").arg(&file);
         Server::start(command, folder, port).await
     }
 
-    fn config(self, folder: &str, port: u16, workers: &[SocketAddr]) -> String {
+    fn config(
+        self,
+        folder: &str,
+        port: u16,
+        workers: &[SocketAddr],
+        (servers_of_places, location): &(String, &str),
+    ) -> String {
         let mut servers = String::new();
         for worker in workers {
             let _ = writeln!(servers, "    server {worker};");
@@ -61,20 +73,32 @@ impl Nginx {
                 "reuseport backlog=4096",
                 "$upgrading",
             ),
-            Nginx::Docs => ("", "", "", "\"upgrade\""),
+            Nginx::Docs | Nginx::IpHash(_) => ("", "", "", "\"upgrade\""),
         };
         format!(
             "daemon off;\nworker_processes 2;\npid {folder}/pid;\nerror_log {folder}/log warn;\n{user}\n\
              events {{ worker_connections 16384; }}\n\
              http {{\n  access_log off;\n{temporary}{tuning}  \
              upstream nodes {{\n    hash $remote_addr consistent;\n{servers}{upstream}  }}\n  \
-             server {{\n    listen 127.0.0.1:{port} {listen};\n    location / {{\n      \
+             {servers_of_places}  server {{\n    listen 127.0.0.1:{port} {listen};\n{location}    location / {{\n      \
              proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n      \
              proxy_set_header Host $host;\n      proxy_pass http://nodes;\n      \
              proxy_http_version 1.1;\n      proxy_set_header Upgrade $http_upgrade;\n      \
              proxy_set_header Connection {connection};\n    }}\n  }}\n}}\n"
         )
     }
+}
+
+/// Servers that say their number, and the location that leads to them.
+fn places(first: u16, count: u16) -> (String, &'static str) {
+    let (mut list, mut servers) = (String::new(), String::new());
+    for number in 0..count {
+        let port = first + number;
+        let _ = writeln!(list, "    server 127.0.0.1:{port};");
+        let _ = writeln!(servers, "  server {{ listen 127.0.0.1:{port}; return 200 {number}; }}");
+    }
+    let location = "    location /place { proxy_pass http://places; }\n";
+    (format!("upstream places {{\n    ip_hash;\n{list}  }}\n{servers}"), location)
 }
 
 fn is_root(owner: &std::fs::Metadata) -> bool {

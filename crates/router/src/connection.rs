@@ -180,6 +180,8 @@ impl<'a> Connection<'a> {
                 }
                 Routed::Unreachable { id, sid } => {
                     tries.except.push(id);
+                    // It was looked at, and nothing tells of it again.
+                    self.client.left_unread(true);
                     // Its owner is the only one; if it is gone, we shall be told in a moment.
                     if sid && !self.pause(tries).await {
                         self.no_worker();

@@ -199,3 +199,16 @@ async fn a_worker_that_listens_again_amid_its_last_requests_stays() {
     retired.await.unwrap();
     assert_eq!(text(&cluster.get("/page").await.1), "0.0");
 }
+
+#[tokio::test]
+async fn a_request_whose_worker_takes_no_leg_goes_to_another_at_once() {
+    let cluster = cluster(2, |_| {});
+    cluster.workers[0].full.store(true, Ordering::SeqCst);
+    for _ in 0..6 {
+        let mut peer = cluster.connect().await;
+        // The front door waits for it by now, and is told of what comes once.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let answer = tokio::time::timeout(Duration::from_secs(3), peer.ask(&get("/page"))).await;
+        assert_eq!(answer.expect("an answer").1, b"1.0");
+    }
+}
