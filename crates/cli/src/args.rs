@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Delete(Targets),
     /// Show the other hosts of the cluster, and the traffic between them
     Nodes(Nodes),
+    /// Print an nginx configuration for apps whose workers have ports of their own
+    Nginx(Nginx),
+    /// Print an HAProxy configuration for them
+    Haproxy(Proxy),
     /// Stop everything and the daemon
     Kill,
     /// Say whether the daemon runs
@@ -268,6 +272,43 @@ pub(crate) struct Reload {
     /// Return when the old workers are gone too
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+/// What a proxy's configuration is written from.
+#[derive(Debug, Args)]
+pub(crate) struct Proxy {
+    /// The ecosystem file; `-` is standard input
+    pub(crate) file: String,
+    /// This app of the file only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) app: Option<String>,
+    /// Add the variables of `env_NAME` in the file
+    #[arg(long, value_name = "NAME")]
+    pub(crate) env: Option<String>,
+    /// The port the proxy listens on; a second app gets the next one
+    #[arg(long, value_name = "PORT", default_value_t = 8000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) listen: u16,
+    /// The host with the workers, as the proxy reaches it; this one if not given
+    #[arg(long, value_name = "HOST")]
+    pub(crate) to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Nginx {
+    #[command(flatten)]
+    pub(crate) proxy: Proxy,
+    /// How a client's worker is chosen: `ip_hash`, or `hash $remote_addr consistent`
+    #[arg(long, value_enum, default_value_t = Hash::Ip)]
+    pub(crate) hash: Hash,
+}
+
+/// How nginx chooses by the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Hash {
+    /// ip_hash
+    Ip,
+    /// hash $remote_addr consistent
+    Consistent,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod logs;
 mod nodes;
 mod operate;
 mod progress;
+mod proxy;
 mod run;
 mod session;
 mod start;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Daemon => run::daemon(),
+        Command::Nginx(args) => proxy::nginx(&args.proxy, args.hash).map(|()| ExitCode::SUCCESS),
+        Command::Haproxy(args) => proxy::haproxy(&args).map(|()| ExitCode::SUCCESS),
         other => command(&other).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -60,7 +63,7 @@ fn command(command: &Command) -> Result {
             Command::Nodes(args) => nodes::nodes(&session, args).await,
             Command::Kill => operate::kill(&session).await,
             Command::Ping => operate::ping(&session).await,
-            Command::Run(_) | Command::Daemon => Ok(()),
+            Command::Run(_) | Command::Daemon | Command::Nginx(_) | Command::Haproxy(_) => Ok(()),
         }
     })
 }
