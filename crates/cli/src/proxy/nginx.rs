@@ -18,8 +18,8 @@ pub(super) fn config(file: &str, sites: &[Site], hash: Hash) -> String {
 # into a file of its own in /etc/nginx/conf.d (it is included inside of `http {{}}` there), then `nginx -s reload`.
 
 worker_processes auto;
-# A websocket takes two descriptors, one to the client and one to the worker, for as long as it lives.
-worker_rlimit_nofile 65536;
+# A websocket takes two descriptors, to the client and to the worker, for as long as it lives. As root, allow enough:
+# worker_rlimit_nofile 65536;
 error_log stderr warn;
 # As another user than root, start it with `nginx -p "$PWD" -c nginx.conf`, and without the # in front of these lines:
 # pid nginx.pid;
