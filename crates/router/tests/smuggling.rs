@@ -10,7 +10,7 @@ use support::cluster;
 
 #[tokio::test]
 async fn what_is_ambiguous_reaches_no_worker_and_what_is_not_reaches_one_once() {
-    let cluster = cluster(1, |config| config.limits.head_timeout = std::time::Duration::from_millis(100));
+    let cluster = cluster(1, |config| config.limits.head_timeout = std::time::Duration::from_millis(1500));
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/requests");
     let mut refused = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
