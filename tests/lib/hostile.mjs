@@ -11,10 +11,12 @@ import path from 'node:path';
 import { root } from './paths.mjs';
 
 const port = Number(process.argv[2]);
-const { heads = 0, drips = 0, deaf = 0, rate = 0, kinds = ['missing'], source = '127.0.0.92' } = JSON.parse(process.argv[3]);
+const { heads = 0, drips = 0, deaf = 0, rate = 0, kinds = ['missing'] } = JSON.parse(process.argv[3]);
 const counts = { open: 0, sent: 0, answered: 0, failed: 0 };
 
-const connect = () => net.connect({ port, host: '127.0.0.1', localAddress: source });
+/** From several addresses: the ports of one get scarce long before there are none. */
+let source = 0;
+const connect = () => net.connect({ port, host: '127.0.0.1', localAddress: `127.0.0.${100 + (source++ % 16)}` });
 
 /** Keeps `count` connections of a kind open, whatever the other side does to them. */
 function keep(count, begin) {
