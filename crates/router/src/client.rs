@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, RecvFlags, Shutdown};
 use tokio::io::{Interest, Ready};
 
 use crate::accept::At;
+use crate::access::Line;
 use crate::backend::Leg;
 use crate::http::forward::Peers;
 use crate::leg::send;
@@ -43,6 +44,8 @@ pub(crate) struct Client {
     /// Whose request it is, where a proxy in between says so.
     told: Option<SocketAddr>,
     pub(crate) at: At,
+    /// The access log's entry of its request.
+    pub(crate) line: Option<Box<Line>>,
     /// What it says is encrypted.
     tls: Option<Box<Session>>,
     /// It came by TLS, whether or not that ends here.
@@ -81,6 +84,7 @@ impl Client {
             peer: peer.into(),
             told: None,
             at: At::default(),
+            line: None,
             tls: None,
             secure: false,
             unread: true,
@@ -307,6 +311,13 @@ impl Client {
 
     /// Writes what can be written now; how much that is.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(line) = &self.line else { return self.send(bytes) };
+        let written = self.send(bytes)?;
+        line.wrote(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         if let (Some(tls), Some(stream)) = (&self.tls, self.watched()) {
             return tls.write(stream, bytes);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sundew_channel::tag::TagKey;
 
+use crate::access::AccessLog;
 use crate::announced::ProxyProtocol;
 use crate::http::forwarded::ForwardedHeader;
 use crate::nodes::Finder;
@@ -61,6 +62,8 @@ pub struct FrontConfig {
     pub forwarded_header: ForwardedHeader,
     /// Whether they say it before the first request, too.
     pub proxy_protocol: ProxyProtocol,
+    /// Where requests that ended are told. None: nowhere.
+    pub access_log: Option<AccessLog>,
     /// The limits.
     pub limits: Limits,
 }
@@ -112,6 +115,7 @@ impl FrontConfig {
             trusted_proxies: TrustedProxies::default(),
             forwarded_header: ForwardedHeader::default(),
             proxy_protocol: ProxyProtocol::default(),
+            access_log: None,
             limits: Limits::default(),
         }
     }

@@ -114,7 +114,13 @@ async fn serve_here(
     let mut connection = Connection { shared: &held.shared, client, pinned: None, moves };
     let mut tries = Tries::new(refused);
     loop {
-        match connection.request(&mut tries).await {
+        let after = connection.request(&mut tries).await;
+        if !matches!(after, After::HandOver { .. })
+            && let Some(line) = connection.client.line.take()
+        {
+            line.end(false);
+        }
+        match after {
             After::Next => tries = Tries::default(),
             After::Elsewhere(shared) => return Some((shared, connection.client)),
             After::Close => {
@@ -209,7 +215,8 @@ impl<'a> Connection<'a> {
 
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
     fn hand_over(self, member: &Member, sid: bool, session: Option<Arc<Session>>) -> Option<Self> {
-        let Self { shared, client, pinned, moves } = self;
+        let Self { shared, mut client, pinned, moves } = self;
+        let line = client.line.take();
         let (peer, told, of_connection) =
             (client.peer(), client.other_than_socket(), client.connection_peer());
         let at = client.at.clone();
@@ -231,6 +238,9 @@ impl<'a> Connection<'a> {
                     session.upgrade(shared.now());
                 }
                 shared.counters.handed_off.add();
+                if let Some(line) = line {
+                    line.end(true);
+                }
                 None
             }
             Err(back) => {
@@ -239,6 +249,7 @@ impl<'a> Connection<'a> {
                 }
                 let mut client = Client::new(back.socket, of_connection).at(back.at).secured(secure);
                 client.is_node = of_node;
+                client.line = line;
                 Some(Self { shared, client, pinned, moves })
             }
         }

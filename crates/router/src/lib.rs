@@ -10,6 +10,7 @@
 //! `rendezvous`) are pure.
 
 mod accept;
+mod access;
 mod advertise;
 mod announced;
 mod backend;
@@ -41,6 +42,7 @@ mod tls;
 mod trusted;
 
 pub use accept::{ListenerHandle, Listening, Serve};
+pub use access::{Access, AccessLog};
 pub use announced::ProxyProtocol;
 pub use backend::{Abilities, Backend, BackendId, HandOff, Leg};
 pub use config::{Advertise, Affinity, Balance, FrontConfig, Limits};

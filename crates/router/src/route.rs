@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::access::Line;
 use crate::advertise;
 use crate::backend::BackendId;
 use crate::client::Client;
@@ -193,6 +194,10 @@ impl<'a> Router<'a, '_> {
                 forwarded::client(head.headers, config.forwarded_header, &config.trusted_proxies, peer);
             self.client.told(told);
         }
+        if let (Some(log), None) = (&config.access_log, &self.client.line) {
+            let line = Line::new(log, head, self.client.raw_peer(), self.client.secure);
+            self.client.line = Some(Box::new(line));
+        }
         let (path, query) = query::split(head.target.as_bytes());
         if let Some(advertise) = &self.shared.config.advertise
             && path == advertise.path.as_bytes()
@@ -221,6 +226,9 @@ impl<'a> Router<'a, '_> {
                 _ => return self.no_owner(head, &query),
             },
         };
+        if let Some(line) = &mut self.client.line {
+            line.at(member.id);
+        }
         // Another affinity may have sent it elsewhere.
         let session = session.filter(|session| Arc::ptr_eq(&session.owner, &member.owner));
         if query.sid.is_some() && self.tries.refused == Some(member.id) {

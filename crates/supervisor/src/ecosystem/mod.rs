@@ -39,6 +39,8 @@ pub use config::{AppConfig, ExecMode, Kind, LogFile, LogFormat, Milliseconds};
 pub use context::Context;
 pub use diagnostic::{Diagnostic, Place};
 pub use load::{Ecosystem, Flag, Flags, Invalid, is_file, load, program};
-pub use options::{Affinity, Balance, Limits, Listen, Serialization, SundewOptions, TlsFiles, TlsOptions};
+pub use options::{
+    AccessFormat, Affinity, Balance, Limits, Listen, Serialization, SundewOptions, TlsFiles, TlsOptions,
+};
 pub use resolve::MAX_INSTANCES;
 pub(crate) use runtime::is_node;

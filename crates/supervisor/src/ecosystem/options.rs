@@ -199,10 +199,27 @@ pub struct SundewOptions {
     pub hosts: Vec<String>,
     /// `prefix`: and for paths that begin with one of these. Empty: any.
     pub prefix: Vec<String>,
+    /// `accessLog`: a line for each request that ended.
+    pub access_log: AccessFormat,
+    /// `accessLogFile`: where they go; `logs/NAME-access.log` in the daemon's home if not set.
+    pub access_log_file: Option<PathBuf>,
     /// `tls`: where TLS ends at the front door.
     pub tls: Option<TlsOptions>,
     /// `limits`: the front door's and the channel's.
     pub limits: Limits,
+}
+
+/// How the lines of the access log are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessFormat {
+    /// Not at all.
+    #[default]
+    Off,
+    /// As JSON.
+    Json,
+    /// As web servers write them, with a few words more.
+    Combined,
 }
 
 /// `tls`, with absolute paths.
@@ -262,6 +279,8 @@ impl Default for SundewOptions {
             hung_restart: 30_000,
             hosts: Vec::new(),
             prefix: Vec::new(),
+            access_log: AccessFormat::default(),
+            access_log_file: None,
             tls: None,
             limits: Limits::default(),
         }
@@ -293,6 +312,7 @@ impl SundewOptions {
                     options.hosts.clone(),
                     options.prefix.clone(),
                 ),
+                (options.access_log, options.access_log_file.clone()),
                 (options.trusted_proxies.clone(), options.forwarded_header, options.proxy_protocol),
             )
         };

@@ -84,6 +84,7 @@ pub(super) fn resolve(
         Some(tls) => Some(tls.resolve(&cwd, folder, context, reader)?),
         None => None,
     };
+    let access_log_file = settings.access_log_file.as_ref().map(|given| context.path(&given.value, &cwd));
     let fork = exec_mode == ExecMode::Fork && settings.instances.is_none();
     let disabled = settings.disable_logs == Some(true);
     let log = |given: &Option<Given<String>>| match given {
@@ -124,7 +125,7 @@ pub(super) fn resolve(
         merge_logs: settings.merge_logs.unwrap_or(fork),
         log_date_format: settings.log_date_format.map(|given| given.value).or(time),
         log_format: settings.log_format.unwrap_or(LogFormat::Raw),
-        sundew: SundewOptions { tls, ..settings.sundew },
+        sundew: SundewOptions { tls, access_log_file, ..settings.sundew },
         cwd: runs_in,
         name,
     })

@@ -68,6 +68,7 @@ pub(super) struct Settings {
     pub(super) node_only: Vec<Given<()>>,
     pub(super) sundew: SundewOptions,
     pub(super) tls: Option<Tls>,
+    pub(super) access_log_file: Option<Given<String>>,
 }
 
 impl Settings {

@@ -5,7 +5,9 @@ use super::config::Kind;
 use super::direct;
 use super::keys;
 use super::node::{Node, Property, Value};
-use super::options::{Affinity, Balance, ForwardedHeader, Limits, ProxyProtocol, Serialization};
+use super::options::{
+    AccessFormat, Affinity, Balance, ForwardedHeader, Limits, ProxyProtocol, Serialization,
+};
 use super::settings::{Settings, unknown};
 use super::tls;
 use sundew_router::{BadProxy, TrustedProxies};
@@ -29,6 +31,8 @@ const KEYS: &[&str] = &[
     "hungRestart",
     "hosts",
     "prefix",
+    "accessLog",
+    "accessLogFile",
     "tls",
     "limits",
 ];
@@ -172,6 +176,15 @@ fn one(
         "direct" => direct::direct(written, node, settings, reader),
         "route" => direct::route(written, node, settings, reader),
         "tls" => settings.tls = tls::read(written, node, reader),
+        "accessLog" => {
+            let words = [
+                ("json", AccessFormat::Json),
+                ("combined", AccessFormat::Combined),
+                ("false", AccessFormat::Off),
+            ];
+            put(&mut settings.sundew.access_log, reader.word(written, node, &words, &[]));
+        }
+        "accessLogFile" => settings.access_log_file = reader.text(written, node),
         "hosts" => put(&mut settings.sundew.hosts, hosts(written, node, reader)),
         "prefix" => put(&mut settings.sundew.prefix, paths(written, node, reader)),
         "paths" => put(&mut settings.sundew.paths, paths(written, node, reader)),

@@ -6,12 +6,14 @@
 //! - `hub`: who listens now; nothing is made ready when nobody does.
 //! - `tail`: the last lines of a file, and of a process that failed.
 
+mod access;
 mod format;
 mod hub;
 mod pump;
 mod store;
 mod tail;
 
+pub(crate) use access::access;
 pub(crate) use format::DateFormat;
 pub(crate) use hub::{Hub, Received};
 pub(crate) use pump::{Source, pump};

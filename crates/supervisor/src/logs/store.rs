@@ -26,15 +26,7 @@ pub(crate) fn path(config: &AppConfig, home: &Home, pm_id: u32, stream: Stream) 
     match file {
         LogFile::Off => None,
         LogFile::Default => {
-            let name: String = config
-                .name
-                .chars()
-                .map(
-                    |char| {
-                        if char.is_ascii_alphanumeric() || char == '.' || char == '-' { char } else { '-' }
-                    },
-                )
-                .collect();
+            let name = name(config);
             let id = if config.merge_logs { String::new() } else { format!("-{pm_id}") };
             Some(home.logs().join(format!("{name}-{kind}{id}.log")))
         }
@@ -49,6 +41,12 @@ pub(crate) fn path(config: &AppConfig, home: &Home, pm_id: u32, stream: Stream) 
             Some(path.with_file_name(name))
         }
     }
+}
+
+/// The app's name, in the letters of file names.
+pub(super) fn name(config: &AppConfig) -> String {
+    let plain = |char: char| char.is_ascii_alphanumeric() || char == '.' || char == '-';
+    config.name.chars().map(|char| if plain(char) { char } else { '-' }).collect()
 }
 
 /// Where lines are written to.

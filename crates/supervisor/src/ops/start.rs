@@ -12,9 +12,9 @@ use super::{Operations, Watcher, first_failure};
 use crate::api::{Failure, FailureKind, IfPresent, ProcessInfo, StartRequest};
 use crate::dispatcher::State;
 use crate::ecosystem::{AppConfig, Kind};
-use crate::keys;
 use crate::mesh::Mesh;
 use crate::state::{App, Place, Slot};
+use crate::{keys, logs};
 
 /// The most instances of an app: what fits in a session id's mark.
 pub(crate) const MAX_INSTANCES: u32 = 256;
@@ -190,6 +190,7 @@ impl State {
                 .map_err(|error| internal(error.to_string()))?,
             forwarded_header: config.sundew.forwarded_header.into(),
             proxy_protocol: config.sundew.proxy_protocol.into(),
+            access_log: logs::access(config, &self.home, self.foreground),
             limits: (&config.sundew.limits).into(),
             node: self.nodes.as_ref().map_or(0, Nodes::number),
             ..FrontConfig::new(config.name.clone(), tag_key)
