@@ -93,8 +93,6 @@ describe(`ways to route, ${kind} workers`, () => {
           assert.ok(Object.keys(counts).length >= 2, 'more than one worker is used');
         });
       }
-      // Behind nginx the first new client after the kill waits for its timeout, for a reason not known yet (docs/routing.md).
-      if (name !== 'HAProxy') return;
       test('a worker that dies: its clients come back, and new ones are not turned away', async (t) => {
         const agent = new http.Agent({ keepAlive: true, localAddress: '127.0.77.1' });
         t.after(() => agent.destroy());

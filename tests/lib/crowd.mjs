@@ -95,7 +95,11 @@ export class Crowd {
   async census() {
     await pool(this.members.length, 50, async (index) => {
       const member = this.members[index];
-      member.who = await this.whoami(member.socket);
+      // What a socket without a connection is asked waits for one, and would only look slow.
+      if (!member.socket.connected) throw new Error(`a client is not connected: ${member.errors.join('; ')}`);
+      member.who = await this.whoami(member.socket).catch((error) => {
+        throw new Error(`${error.message} (${[transport(member.socket), ...member.errors].join('; ')})`);
+      });
     });
     const counts = {};
     for (const { who } of this.members) counts[who.instance] = (counts[who.instance] ?? 0) + 1;

@@ -28,9 +28,10 @@ pub(crate) async fn keep(core: Arc<Core>, addr: String) {
     let mut up: Option<Up> = None;
     let mut told = String::new();
     let limits = core.config.limits.clone();
-    // A node that is known gets little time to answer once more: who waits for it has waited long.
+    // A node that is known gets less time to answer once more: who waits for it has waited long. Not too little, though:
+    // to call a busy node lost ends every session that is relayed to it.
     let patience = |up: &Option<Up>| match up {
-        Some(_) => limits.connect_timeout().min(limits.heartbeat()),
+        Some(_) => limits.connect_timeout().min(limits.expiry()),
         None => limits.connect_timeout(),
     };
     loop {
