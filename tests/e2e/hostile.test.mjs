@@ -93,8 +93,10 @@ describe('a hostile front', () => {
   });
 
   test('honest sessions beside all of it, and beside as many valid requests', async (t) => {
-    const valid = await beside({ rate: RATE, kinds: ['missing'] });
-    const hostile = await beside({ rate: RATE, kinds: ['unknown', 'unknown', 'broken'], heads: HEADS, drips: 50, deaf: 20 });
+    const crowd = { rate: RATE, heads: HEADS, drips: 50, deaf: 20 };
+    // As many requests, connections and writes.
+    const valid = await beside({ ...crowd, kinds: ['missing', 'missing', 'once'], polite: true });
+    const hostile = await beside({ ...crowd, kinds: ['unknown', 'unknown', 'broken'] });
     const unknown = await beside({ rate: RATE, kinds: ['unknown'] });
     t.diagnostic(`beside valid requests: ${shown(valid)}`);
     t.diagnostic(`beside hostile ones: ${shown(hostile)}`);

@@ -3,7 +3,8 @@
 //
 // heads: connections that send a head byte by byte and never end it. drips: bodies of one byte at a time. deaf: connections
 // that ask for much and read nothing. rate: requests per second, `unknown` (session ids nobody has), `broken` (the corpus), or
-// `missing` (valid requests for what does not exist, to compare with).
+// `missing` (valid requests for what does not exist, to compare with), `once` (the same, each on a connection of its own).
+// polite: every connection does as often what is valid: a whole request in place of a byte, and answers are read.
 
 import fs from 'node:fs';
 import net from 'node:net';
@@ -11,7 +12,7 @@ import path from 'node:path';
 import { root } from './paths.mjs';
 
 const port = Number(process.argv[2]);
-const { heads = 0, drips = 0, deaf = 0, rate = 0, kinds = ['missing'] } = JSON.parse(process.argv[3]);
+const { heads = 0, drips = 0, deaf = 0, rate = 0, kinds = ['missing'], polite = false } = JSON.parse(process.argv[3]);
 const counts = { open: 0, sent: 0, answered: 0, failed: 0 };
 
 /** From several addresses: the ports of one get scarce long before there are none. */
@@ -42,27 +43,32 @@ function keep(count, begin) {
   }, 10);
 }
 
+const MISSING = 'GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n';
 const SLOW = 'GET / HTTP/1.1\r\nHost: t\r\nCookie: ';
 keep(heads, (socket) => {
   let at = 0;
-  socket.resume().write(SLOW.slice(0, 20));
-  return setInterval(() => socket.write(SLOW[20 + at++] ?? 'x'), 2000 + Math.random() * 2000);
+  socket.resume().write(polite ? MISSING : SLOW.slice(0, 20));
+  return setInterval(() => socket.write(polite ? MISSING : SLOW[20 + at++] ?? 'x'), 2000 + Math.random() * 2000);
 });
 keep(drips, (socket) => {
-  socket.resume().write('POST /nowhere HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n');
-  return setInterval(() => socket.write('x'), 10);
+  socket.resume().write(polite ? MISSING : 'POST /nowhere HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n');
+  return setInterval(() => socket.write(polite ? MISSING : 'x'), 10);
 });
 keep(deaf, (socket) => {
-  socket.pause();
+  if (polite) socket.resume();
+  else socket.pause();
   return setInterval(() => {
-    if (socket.writableLength < 65536) socket.write('GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n'.repeat(50));
+    // Who reads nothing is soon asked for nothing more: one that does asks for one at a time.
+    if (polite) socket.write(MISSING);
+    else if (socket.writableLength < 65536) socket.write(MISSING.repeat(50));
   }, 50);
 });
 
 const folder = path.join(root, 'crates/router/tests/corpus/requests');
 const broken = fs.readdirSync(folder).filter((name) => /^(400|431|501|505)/.test(name)).map((name) => fs.readFileSync(path.join(folder, name)));
 const REQUESTS = {
-  missing: () => 'GET /nowhere HTTP/1.1\r\nHost: t\r\n\r\n',
+  missing: () => MISSING,
+  once: () => 'GET /nowhere HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n',
   unknown: (number) => `GET /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAA${String(number % 1e8).padStart(8, '0')} HTTP/1.1\r\nHost: t\r\n\r\n`,
 };
 
@@ -88,6 +94,10 @@ const lanes = Array.from({ length: rate > 0 ? 32 : 0 }, () => {
         if (mine !== socket) return;
         counts.answered++;
         waiting = false;
+        if (mine.isLast) {
+          mine.end();
+          socket = undefined;
+        }
         next();
       });
       mine.on('error', () => {});
@@ -100,12 +110,9 @@ const lanes = Array.from({ length: rate > 0 ? 32 : 0 }, () => {
     }
     waiting = true;
     counts.sent++;
-    if (kind === 'broken') {
-      // Ends with the answer: closed here too, so that the next one has a connection of its own.
-      const mine = socket;
-      socket.write(broken[number % broken.length]);
-      mine.once('data', () => mine.end());
-    } else socket.write(REQUESTS[kind](number));
+    // The next one has a connection of its own.
+    socket.isLast = kind === 'broken' || kind === 'once';
+    socket.write(kind === 'broken' ? broken[number % broken.length] : REQUESTS[kind](number));
   };
   return next;
 });
