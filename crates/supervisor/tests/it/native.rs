@@ -47,7 +47,7 @@ async fn two_apps_on_one_port() {
     let mut second = house.native("second", "second", 1);
     second.env.insert("ADDR".to_owned(), addr.to_string());
     let error = house.start(second).await.unwrap_err().to_string();
-    assert!(error.contains("\"first\" of this daemon listens on port"), "{error}");
+    assert!(error.contains("the app \"first\" of this daemon listens there already"), "{error}");
     assert_eq!(get(addr, "/").unwrap().0, 200, "the first one is not disturbed");
 }
 
