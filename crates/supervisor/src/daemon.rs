@@ -26,6 +26,8 @@ use crate::{Home, HomeError, reap, records};
 const NOTHING_ONLINE: Duration = Duration::from_secs(4);
 /// The exit code then: pm2-runtime's.
 const NOTHING_ONLINE_CODE: u8 = 2;
+/// How long to wait for the lock: one that was killed a moment ago may not be quite gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why there is no daemon.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +179,7 @@ struct House {
 impl House {
     async fn open(home: Home, foreground: bool) -> Result<Self, DaemonError> {
         home.create()?;
-        let lock = lock(&home)?;
+        let lock = lock(&home).await?;
         raise_file_limit();
         records::end_leftovers(&home.processes()).await;
         let _ = std::fs::remove_file(home.processes());
@@ -230,20 +232,23 @@ impl House {
 }
 
 /// Takes the home's lock. The system lets go of it when this process ends in whatever way, so nothing stale is left.
-fn lock(home: &Home) -> Result<File, DaemonError> {
+async fn lock(home: &Home) -> Result<File, DaemonError> {
     let path = home.lock();
     let cannot = || format!("cannot lock {}", path.display());
     let mut options = OpenOptions::new();
     let options = options.create(true).truncate(false).read(true).write(true).mode(0o600);
     let mut file = options.open(&path).map_err(io_error(cannot()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+    let until = Instant::now() + LOCK_PATIENCE;
+    while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(io_error(cannot())(error.into()));
+        }
+        if Instant::now() > until {
             let mut text = String::new();
             let _ = file.read_to_string(&mut text);
             return Err(DaemonError::Running { home: home.path().to_owned(), pid: text.trim().parse().ok() });
         }
-        Err(error) => return Err(io_error(cannot())(error.into())),
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // For people: the lock itself is what counts.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
