@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { ask } from '../lib/client.mjs';
+import { SharedAgent } from '../lib/client.mjs';
 import { Crowd } from '../lib/crowd.mjs';
 import { isRoot, kind } from '../lib/cluster.mjs';
 import { Hosts, handshake, poll } from '../lib/hosts.mjs';
@@ -40,12 +40,22 @@ for (const count of [2, 3]) {
       assert.ok(sums.forwarded > 100 && sums.relayed > 50, JSON.stringify(sums));
     });
 
-    test('polling only: every request may go elsewhere', async (t) => {
-      const crowd = new Crowd(hosts.url, { transports: ['polling'] });
-      t.after(() => crowd.close());
-      await crowd.add(60, { upgrade: false });
-      for (let round = 0; round < 3; round++) await crowd.census();
+    test('500 clients, polling only: every request may go elsewhere', async (t) => {
+      const agent = new SharedAgent();
+      const crowd = new Crowd(hosts.url, { transports: ['polling'], agent });
+      t.after(() => (crowd.close(), agent.destroy()));
+      await crowd.add(500, { upgrade: false });
+      for (let round = 0; round < 2; round++) await crowd.census();
       assert.deepEqual(crowd.failures, {});
+      assert.equal(crowd.members.length, 500);
+    });
+
+    test('500 clients, websocket only', async (t) => {
+      const crowd = new Crowd(hosts.url, { transports: ['websocket'] });
+      t.after(() => crowd.close());
+      await crowd.add(500);
+      assert.deepEqual(crowd.failures, {});
+      assert.equal(crowd.upgraded, 500);
     });
 
     if (count === 2) return;

@@ -1,6 +1,6 @@
-// The ways to route beside the default: nginx (ip_hash, and consistent hashing) and HAProxy over the workers' own ports,
-// with the configurations that Sundew prints, and routing by the server. 500 clients with each transport over shared
-// keep-alive connections: nobody fails.
+// The ways to route: by session id, nginx (ip_hash, and consistent hashing) and HAProxy over the workers' own ports, with the
+// configurations that Sundew prints, routing by the server, and by the client's address. 500 clients with each transport
+// over shared keep-alive connections: nobody fails. (Several nodes are in nodes.test.mjs.)
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
@@ -27,11 +27,18 @@ async function fourPorts() {
   }
 }
 
+/** Shared keep-alive connections from so many addresses, of different networks as ip_hash sees them. */
+function agentsOf(t, addresses) {
+  const agents = Array.from({ length: addresses }, (_, index) => new SharedAgent({ localAddress: `127.0.${index + 1}.1` }));
+  t.after(() => agents.forEach((agent) => agent.destroy()));
+  return agents;
+}
+
 /** 500 clients, from one address or through agents of several; each gets in and is answered. */
 async function crowds(t, { url, upgrade, options, agents }) {
   const all = agents.map((agent) => new Crowd(url(), { ...options, agent }));
   t.after(() => all.forEach((crowd) => crowd.close()));
-  await Promise.all(all.map((crowd) => crowd.add(CLIENTS / agents.length, { upgrade, width: 3 })));
+  await Promise.all(all.map((crowd) => crowd.add(CLIENTS / agents.length, { upgrade, width: Math.ceil(60 / agents.length) })));
   const failures = all.flatMap((crowd) => crowd.errors);
   assert.deepEqual(failures, [], 'no errors');
   const members = all.flatMap((crowd) => crowd.members);
@@ -85,9 +92,7 @@ describe(`ways to route, ${kind} workers`, () => {
       after(() => proxy?.close());
       for (const [mode, options] of Object.entries(MODES)) {
         test(`${CLIENTS} clients, ${mode}`, async (t) => {
-          // Of different networks, as ip_hash sees them.
-          const agents = Array.from({ length: ADDRESSES }, (_, index) => new SharedAgent({ localAddress: `127.0.${index + 1}.1` }));
-          t.after(() => agents.forEach((agent) => agent.destroy()));
+          const agents = agentsOf(t, ADDRESSES);
           const counts = await crowds(t, { url: () => proxy.url, upgrade: mode === 'default', options, agents });
           t.diagnostic(`sessions by worker: ${JSON.stringify(counts)}`);
           assert.ok(Object.keys(counts).length >= 2, 'more than one worker is used');
@@ -187,3 +192,30 @@ describe(`ways to route, ${kind} workers`, () => {
     }
   });
 });
+
+// What each of them comes to: how many workers 500 clients of one address are spread over, and of twenty.
+const BY = {
+  'by session id': { sundew: {}, one: 4, many: 4 },
+  'balance by address': { sundew: { balance: 'ip-hash' }, one: 4, many: 4 },
+  'affinity by address': { sundew: { affinity: 'ip' }, one: 1, many: 2 },
+};
+for (const [name, { sundew, one, many }] of Object.entries(BY)) {
+  describe(`${name}, ${kind} workers`, () => {
+    let cluster;
+    before(async () => (cluster = await Cluster.start({ apps: [app({ sundew })] })));
+    after(() => cluster?.close());
+    for (const [mode, options] of Object.entries(MODES)) {
+      for (const [addresses, workers] of [[1, one], [ADDRESSES, many]]) {
+        test(`${CLIENTS} clients of ${addresses} addresses, ${mode}`, async (t) => {
+          const agents = agentsOf(t, addresses);
+          const counts = await crowds(t, { url: () => cluster.url, upgrade: mode === 'default', options, agents });
+          t.diagnostic(`sessions by worker: ${JSON.stringify(counts)}`);
+          const used = Object.keys(counts).length;
+          assert.ok(workers === 1 ? used === 1 : used >= workers, JSON.stringify(counts));
+          // The bound of ip-hash: 1.25 times the mean, and one.
+          if (name !== 'affinity by address') assert.ok(Math.max(...Object.values(counts)) <= (CLIENTS / 4) * 1.25 + 1, JSON.stringify(counts));
+        });
+      }
+    }
+  });
+}
