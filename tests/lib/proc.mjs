@@ -35,6 +35,17 @@ export function program(pid) {
   }
 }
 
+/** A process and those it started. */
+export function withChildren(pid) {
+  const children = read(`/proc/${pid}/task/${pid}/children`).trim().split(' ').filter(Boolean).map(Number);
+  return [pid, ...children.flatMap(withChildren)];
+}
+
+/** How many descriptors it has. */
+export function descriptors(pid) {
+  return fs.readdirSync(`/proc/${pid}/fd`).length;
+}
+
 /** User and system time in clock ticks. */
 export function cpuTicks(pid) {
   const stat = read(`/proc/${pid}/stat`);

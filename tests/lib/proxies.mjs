@@ -19,6 +19,7 @@ async function run(cluster, program, check, args, port) {
   });
   return {
     url: `http://127.0.0.1:${port}`,
+    pid: proxy.pid,
     output: () => proxy.output,
     close: async () => {
       proxy.kill();

@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: builds what is measured as it ships, then runs the program of `bench/` with the arguments given.
 //!
 //! `bench nodes` measures the hop between nodes. `bench pm2` is no measurement but a comparison: the Node example under stock pm2 and under Sundew.
-//! `bench hostile` is an end-to-end test with larger numbers.
+//! `bench ways` measures what each way to route costs. `bench hostile` is an end-to-end test with larger numbers.
 
-use crate::setup::{self, HAPROXY, IPROUTE, NODE, NPM, Need, REDIS};
+use crate::setup::{self, HAPROXY, IPROUTE, NGINX, NODE, NPM, Need, REDIS};
 use crate::shell::{self, cargo, command, release};
 use clap::Args;
 
@@ -18,6 +18,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     match options.arguments.split_first() {
         Some((first, rest)) if first == "pm2" => return compare(rest),
         Some((first, rest)) if first == "nodes" => return nodes(rest),
+        Some((first, rest)) if first == "ways" => return ways(rest),
         Some((first, _)) if first == "hostile" => return hostile(),
         Some((first, _)) if ["node", "polling", "burst"].contains(&first.as_str()) => {
             setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?;
@@ -50,6 +51,18 @@ fn nodes(arguments: &[String]) -> anyhow::Result<()> {
     shell::run(
         command("node")
             .arg("tests/compare/nodes.mjs")
+            .args(arguments)
+            .env("SUNDEW_BIN", shell::target().join("release")),
+    )
+}
+
+/// What each way to route costs, beside the others.
+fn ways(arguments: &[String]) -> anyhow::Result<()> {
+    setup::provide(&[NODE, NPM, HAPROXY, NGINX, Need::Npm("tests")])?;
+    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli", "-p", "echo"]))?;
+    shell::run(
+        command("node")
+            .arg("tests/compare/ways.mjs")
             .args(arguments)
             .env("SUNDEW_BIN", shell::target().join("release")),
     )
