@@ -1,6 +1,6 @@
 //! `describe`: everything about a process, in the rows of pm2 and those of Sundew.
 
-use sundew_supervisor::api::{Description, ProcessInfo};
+use sundew_supervisor::api::{Description, ProcessInfo, Traffic, WorkerErrors};
 
 use crate::args::Targets;
 use crate::format::{memory, now, uptime};
@@ -85,6 +85,9 @@ fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
         rows.extend([
             ("slot, generation", format!("{}, {}", own.slot, own.generation)),
             ("sessions", format!("{} ({kinds})", sessions.total)),
+            ("given to it", given(&own.traffic)),
+            ("under way", under_way(&own.traffic)),
+            ("errors", errors(&own.traffic.errors)),
             ("affinity", name_of(&config.sundew.affinity)),
             ("balance", name_of(&config.sundew.balance)),
             ("drain timeout", time(config.sundew.drain_timeout)),
@@ -122,6 +125,37 @@ fn rows(description: &Description, now: u64) -> Vec<(String, String)> {
     }
     let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value));
     rows.chain(front.iter().map(|(name, value)| (format!("front: {name}"), value.to_string()))).collect()
+}
+
+/// What the running process was given so far.
+fn given(traffic: &Traffic) -> String {
+    let Traffic { handshakes, handed_off, proxied, tunnelled, .. } = traffic;
+    format!(
+        "{handshakes} handshakes, {handed_off} connections, {proxied} requests, {tunnelled} upgrades through the front door"
+    )
+}
+
+fn under_way(traffic: &Traffic) -> String {
+    format!("{} requests, {} connections being handed over", traffic.in_flight, traffic.handing_off)
+}
+
+/// Those kinds there were.
+fn errors(errors: &WorkerErrors) -> String {
+    let WorkerErrors { returned, unreachable, unanswered, invalid, cut, stalled, client_gone } = *errors;
+    let kinds = [
+        (returned, "connections came back"),
+        (unreachable, "requests could not be sent"),
+        (unanswered, "requests without an answer"),
+        (invalid, "answers that are no HTTP"),
+        (cut, "answers cut off"),
+        (stalled, "stalled"),
+        (client_gone, "clients gone too early"),
+    ];
+    let there: Vec<_> = kinds.iter().filter(|(count, _)| *count > 0).collect();
+    if there.is_empty() {
+        return "none".to_owned();
+    }
+    there.iter().map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
 }
 
 /// The status, and what pm2 has no word for.

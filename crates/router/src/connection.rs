@@ -47,6 +47,9 @@ pub(crate) fn refuse(client: &mut Client, why: Answer) {
 pub(crate) fn reroute(shared: &Arc<Shared>, mut connection: HandOff, except: Option<BackendId>) {
     let mut held = Counted::new(shared);
     held.at = std::mem::take(&mut connection.at);
+    if let Some(member) = except.and_then(|id| shared.members.find(id)) {
+        member.tally.returned.add();
+    }
     connection.moves += 1;
     if connection.moves > MAX_MOVES {
         shared.counters.rejected_no_worker.add();
@@ -185,6 +188,9 @@ impl<'a> Connection<'a> {
                     return After::HandOver { member, sid, session };
                 }
                 Routed::Unreachable { id, sid } => {
+                    if let Some(member) = self.shared.members.find(id) {
+                        member.tally.unreachable.add();
+                    }
                     tries.except.push(id);
                     // It was looked at, and nothing tells of it again.
                     self.client.left_unread(true);
@@ -347,7 +353,11 @@ impl<'a> Connection<'a> {
         let shared = self.shared;
         let limits = &shared.config.limits;
         let counters = &shared.counters;
+        let (member, opens) = (exchange.member().cloned(), exchange.about.placed.is_some());
         let end = exchange.run(&mut self.client, limits.stall_timeout).await;
+        if let Some(member) = member {
+            member.tally.ended(&end, opens);
+        }
         if !matches!(end, End::NoResponse { .. }) {
             arrived(exchange);
         }

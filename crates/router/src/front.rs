@@ -19,6 +19,7 @@ use crate::pick::{Picker, Wanted};
 use crate::sids::Sids;
 use crate::site::Site;
 use crate::stats::{Counters, FrontStats};
+use crate::tally::WorkerStats;
 
 /// Between two rounds of tidying up.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -198,6 +199,12 @@ impl Front {
             relayed: member.relayed(),
             requests: member.in_flight(),
         })
+    }
+
+    /// What this worker was given, and what became of it. None: it is not known here.
+    pub fn stats_of(&self, id: BackendId) -> Option<WorkerStats> {
+        let member = self.shared.members.find(id)?;
+        Some(member.tally.read(member.in_flight()))
     }
 
     /// Lets go of the sessions learned from this worker's answers, `batch` at a time with a `pause` in between: a poll that

@@ -38,6 +38,7 @@ mod scratch;
 mod sids;
 mod site;
 mod stats;
+mod tally;
 mod tls;
 mod trusted;
 
@@ -51,5 +52,6 @@ pub use http::forwarded::ForwardedHeader;
 pub use nodes::{Finder, Finding, Node};
 pub use site::{Place, Site};
 pub use stats::FrontStats;
+pub use tally::WorkerStats;
 pub use tls::{CertificateError, Certificates, Tls};
 pub use trusted::{BadProxy, TrustedProxies};

@@ -11,6 +11,7 @@ use crate::backend::{Abilities, Backend, BackendId, HandOff};
 use crate::direct::Promises;
 use crate::leg::Legs;
 use crate::sids::Owner;
+use crate::tally::Tally;
 
 /// A worker and what the front door remembers of it.
 pub(crate) struct Member {
@@ -29,6 +30,7 @@ pub(crate) struct Member {
     relayed: AtomicU32,
     /// Clients that were told to come to its own door.
     pub(crate) promised: Promises,
+    pub(crate) tally: Tally,
     in_flight: AtomicUsize,
     quiet: Notify,
 }
@@ -41,6 +43,7 @@ impl Member {
             owner: Arc::new(Owner::new(backend.id())),
             relayed: AtomicU32::new(0),
             promised: Promises::default(),
+            tally: Tally::default(),
             placed: AtomicU64::new(backend.placements_seen()),
             settled: AtomicU64::new(u64::MAX),
             backend,
@@ -94,8 +97,13 @@ impl Member {
 
     /// Passes a connection on, unless the worker does not take it now.
     pub(crate) fn hand_over(&self, connection: HandOff) -> Result<(), HandOff> {
+        let places = connection.places;
         self.backend.hand_over(connection)?;
         self.backend.touched();
+        self.tally.handed_off.add();
+        if places {
+            self.tally.handshakes.add();
+        }
         Ok(())
     }
 

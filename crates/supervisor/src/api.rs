@@ -173,6 +173,9 @@ pub struct SundewInfo {
     pub tls: Option<TlsInfo>,
     /// Sessions, as the worker last reported them.
     pub sessions: Sessions,
+    /// What the front door gave the running process since it was started.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// A replaced worker of this place that still keeps its sessions.
     pub draining: Option<Draining>,
     /// How the last process of this place ended.
@@ -210,6 +213,44 @@ pub struct Sessions {
     pub polling: u32,
     /// On a websocket.
     pub websocket: u32,
+}
+
+/// What a worker was given by the app's front doors since its process was started, and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Requests it is working on now, websockets that run through the front door included.
+    pub in_flight: u64,
+    /// Connections handed to it that it has not taken yet.
+    pub handing_off: u64,
+    /// Requests for a new session that it answered, or that were handed over with their connection.
+    pub handshakes: u64,
+    /// Connections handed over to it.
+    pub handed_off: u64,
+    /// Requests it answered through the front door.
+    pub proxied: u64,
+    /// Upgrades that run through the front door.
+    pub tunnelled: u64,
+    /// What went wrong, by kind.
+    pub errors: WorkerErrors,
+}
+
+/// What went wrong between a front door and a worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerErrors {
+    /// Connections that came back from it and were given to others: part of those handed over.
+    pub returned: u64,
+    /// Requests for which it could not be reached.
+    pub unreachable: u64,
+    /// Requests it ended without an answer.
+    pub unanswered: u64,
+    /// Answers that are no HTTP.
+    pub invalid: u64,
+    /// Answers that ended in the middle.
+    pub cut: u64,
+    /// Requests whose body or answer stood still for longer than `limits.stallTimeout`.
+    pub stalled: u64,
+    /// Requests whose client went away before the answer was complete.
+    pub client_gone: u64,
 }
 
 /// A worker that is being replaced.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use sundew_router::FrontStats;
+use sundew_router::{BackendId, FrontStats, WorkerStats};
 
 use crate::api::{
     Description, Draining, Failure, FailureKind, Pm2Env, ProcessInfo, Sessions, Stream, SundewInfo, Target,
+    Traffic, WorkerErrors,
 };
 use crate::dispatcher::State;
 use crate::ecosystem::{AppConfig, ExecMode, Kind};
@@ -154,6 +155,7 @@ fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
         direct: app.doors.get(&index).map(|door| door.addr.to_string()),
         tls: app.secure.as_ref().map(Secure::info),
         sessions: worker.map(sessions).unwrap_or_default(),
+        traffic: worker.map(|worker| traffic(app, worker)).unwrap_or_default(),
         draining: app.leaving.iter().find(|leaving| leaving.worker.slot == index).map(|leaving| Draining {
             pid: leaving.worker.pid,
             generation: leaving.worker.generation,
@@ -168,6 +170,31 @@ fn sundew_info(app: &App, index: u16, slot: &Slot) -> SundewInfo {
         stuck_ms: link.and_then(Link::stuck_for).map(millis),
         unaccepted_ms: link.and_then(Link::oldest_unaccepted).map(millis),
         log_lines_lost: slot.lost_lines.load(Ordering::Relaxed),
+    }
+}
+
+fn traffic(app: &App, worker: &Worker) -> Traffic {
+    let id = BackendId { slot: worker.slot, generation: worker.generation };
+    let mut sum = WorkerStats::default();
+    for front in app.all_fronts() {
+        sum += front.stats_of(id).unwrap_or_default();
+    }
+    Traffic {
+        in_flight: sum.in_flight,
+        handing_off: worker.link.unaccepted(),
+        handshakes: sum.handshakes,
+        handed_off: sum.handed_off,
+        proxied: sum.proxied,
+        tunnelled: sum.tunnelled,
+        errors: WorkerErrors {
+            returned: sum.returned,
+            unreachable: sum.unreachable,
+            unanswered: sum.unanswered,
+            invalid: sum.invalid,
+            cut: sum.cut,
+            stalled: sum.stalled,
+            client_gone: sum.client_gone,
+        },
     }
 }
 

@@ -41,6 +41,15 @@ impl Link {
         }
     }
 
+    /// Connections handed to the process that it has not taken yet.
+    pub(crate) fn unaccepted(&self) -> u64 {
+        match self {
+            Self::Native(native) => native.unconfirmed(),
+            Self::Node(node) => node.unaccepted(),
+            Self::Off | Self::Port(_) => 0,
+        }
+    }
+
     /// How long the oldest connection handed to the process has been waiting to be taken.
     pub(crate) fn oldest_unaccepted(&self) -> Option<std::time::Duration> {
         match self {

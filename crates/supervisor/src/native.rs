@@ -168,6 +168,10 @@ impl Native {
     }
 
     /// How long the oldest connection has waited to be taken.
+    pub(crate) fn unconfirmed(&self) -> u64 {
+        self.outbox.lock().unconfirmed.len() as u64
+    }
+
     pub(crate) fn oldest_unconfirmed(&self) -> Option<Duration> {
         self.outbox.lock().unconfirmed.front().map(|first| first.since.elapsed())
     }

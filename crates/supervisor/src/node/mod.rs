@@ -342,6 +342,12 @@ impl Node {
         Sessions { total: polling.saturating_add(websocket), polling, websocket }
     }
 
+    /// Connections that wait to be taken.
+    pub(crate) fn unaccepted(&self) -> u64 {
+        let sent = self.open.lock().clients.len();
+        (sent + self.clients_passed().1) as u64
+    }
+
     /// How long the oldest connection has waited to be taken.
     pub(crate) fn oldest_unaccepted(&self) -> Option<Duration> {
         let oldest = self.open.lock().clients.front().map(|client| client.since);

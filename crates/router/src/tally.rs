@@ -1,0 +1,83 @@
+//! What one worker was given by a front door, and what became of it. Counted per process: one that takes another's place
+//! begins at zero.
+
+use std::ops::AddAssign;
+
+use crate::proxy::End;
+use crate::stats::Counter;
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Tally { $(pub(crate) $name: Counter,)* }
+
+        /// What a worker was given since it was started, and what became of it. All but `in_flight` only grow.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct WorkerStats {
+            /// Requests it is working on now.
+            pub in_flight: u64,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Tally {
+            pub(crate) fn read(&self, in_flight: u64) -> WorkerStats {
+                WorkerStats { in_flight, $($name: self.$name.get(),)* }
+            }
+        }
+
+        /// Of several front doors.
+        impl AddAssign for WorkerStats {
+            fn add_assign(&mut self, other: Self) {
+                self.in_flight += other.in_flight;
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+tally! {
+    /// Requests for a new session that it answered, or that were handed over with their connection.
+    handshakes,
+    /// Connections handed over to it.
+    handed_off,
+    /// Requests it answered over a leg.
+    proxied,
+    /// Upgrades that run through a leg.
+    tunnelled,
+    /// Connections that came back from it: part of those handed over.
+    returned,
+    /// Requests for which it could not be reached.
+    unreachable,
+    /// Requests whose leg ended before an answer.
+    unanswered,
+    /// Answers that are no HTTP.
+    invalid,
+    /// Answers that ended in the middle.
+    cut,
+    /// Requests whose body or answer stood still for too long.
+    stalled,
+    /// Requests whose client went away before the answer was complete.
+    client_gone,
+}
+
+impl Tally {
+    /// A request's exchange has ended. `opens`: it asks for a new session.
+    pub(crate) fn ended(&self, end: &End, opens: bool) {
+        let answered = match end {
+            End::Answered { .. } => &self.proxied,
+            End::Switched(..) => &self.tunnelled,
+            End::NoResponse { invalid: true, .. } => return self.invalid.add(),
+            End::NoResponse { .. } => return self.unanswered.add(),
+            End::Cut => return self.cut.add(),
+            End::ClientGone => return self.client_gone.add(),
+            End::Stalled { .. } => return self.stalled.add(),
+            // The client's fault alone.
+            End::Malformed { .. } => return,
+        };
+        answered.add();
+        if opens {
+            self.handshakes.add();
+        }
+    }
+}
