@@ -7,4 +7,6 @@ mod channel;
 mod message;
 
 pub use channel::{Channel, Endpoint, RecvError, SendError, SupervisorChannel, WorkerChannel, pair};
-pub use message::{ConnectionKind, LetGo, PROTOCOL, PeerId, ToSupervisor, ToWorker, Welcome};
+pub use message::{
+    ConnectionKind, LetGo, NoTarget, PROTOCOL, PeerId, RouteLimits, Target, ToSupervisor, ToWorker, Welcome,
+};

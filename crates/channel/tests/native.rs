@@ -21,6 +21,7 @@ fn welcome() -> Welcome {
         tag_key: TagKey::from_bytes([9; 16]),
         drain_timeout_ms: 30_000,
         let_go: LetGo::default(),
+        route: None,
         features: vec![],
     }
 }

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use sundew_channel::native::{NoTarget, Target};
+
 use crate::accept::{self, At, ListenerHandle, Listening, Serve};
+use crate::advertise;
 use crate::backend::{Backend, BackendId, HandOff};
 use crate::config::FrontConfig;
 use crate::connection;
@@ -154,6 +157,19 @@ impl Front {
         let member = picker.place(members, Wanted::Session, client, &[])?;
         member.promised.make();
         Some(member.id)
+    }
+
+    /// What a client is told that asks for its route: a worker, as [`Front::promise`] picks it, at its own port. `host` is
+    /// the `Host` of its request.
+    ///
+    /// # Errors
+    /// Why nothing can be told.
+    pub fn tell(&self, host: &[u8], client: Option<IpAddr>) -> Result<Target, NoTarget> {
+        let advertise = self.shared.config.advertise.as_ref().ok_or(NoTarget::Off)?;
+        let host = advertise.host.as_deref().or_else(|| advertise::host_of(host)).ok_or(NoTarget::NoHost)?;
+        let worker = self.promise(client).ok_or(NoTarget::NoWorker)?;
+        let port = advertise.port(worker.slot);
+        Ok(Target { scheme: advertise.scheme.clone(), host: host.to_owned(), port })
     }
 
     /// A worker is up and takes sessions from now on.

@@ -193,6 +193,29 @@ async fn what_makes_no_sense_is_answered_with_what_does() {
 }
 
 #[tokio::test]
+async fn a_worker_that_asks_for_its_page_is_told_the_same() {
+    use sundew_channel::native::NoTarget;
+
+    let silent = cluster(1, |_| {});
+    assert_eq!(silent.front.tell(b"a.example", None), Err(NoTarget::Off));
+    let cluster = cluster(2, |config| config.advertise = Some(told()));
+    let mut ports: Vec<_> = (0..4)
+        .map(|_| {
+            let target = cluster.front.tell(b"a.example:8080", None).unwrap();
+            assert_eq!((target.scheme.as_str(), target.host.as_str()), ("http", "a.example"));
+            target.port
+        })
+        .collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [3131, 3131, 3132, 3132], "they count until they come");
+    assert_eq!(cluster.front.tell(b"\"<b>", None), Err(NoTarget::NoHost));
+    for slot in 0..2 {
+        cluster.front.drain(sundew_router::BackendId { slot, generation: 0 });
+    }
+    assert_eq!(cluster.front.tell(b"a.example", None), Err(NoTarget::NoWorker));
+}
+
+#[tokio::test]
 async fn balance_decides_who_is_told_what() {
     let cluster = cluster(4, |config| {
         config.balance = Balance::IpHash;

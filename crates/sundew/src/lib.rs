@@ -36,7 +36,7 @@ pub use server::SocketIo;
 pub use sundew_engineio::{AllowOrigin, Cors, Pace, Stats, Transport, Transports};
 pub use sundew_io::PeerAddr;
 pub use sundew_socketio::*;
-pub use sundew_worker::{Instance, Listener, instance, serve};
+pub use sundew_worker::{Instance, Listener, NoRoute, Route, instance, serve};
 
 /// What joins the servers of one app.
 pub mod adapter {

@@ -81,6 +81,7 @@ fn native(app: &mut App, id: BackendId, config: &AppConfig) -> Result<(Link, Inh
         tag_key: app.tag_key,
         drain_timeout_ms: config.sundew.drain_timeout,
         let_go: config.sundew.let_go,
+        route: config.sundew.route.as_ref().map(|route| route.limits()),
         features: Vec::new(),
     }));
     let others: Vec<_> = app.workers().filter_map(|worker| worker.link.native().cloned()).collect();

@@ -140,7 +140,7 @@ impl State {
         let front = self.apps.get(name).map(|app| app.front.clone());
         match (&link, front) {
             (Link::Native(native), Some(front)) => {
-                tokio::spawn(worker::listen(id, native.clone(), self.inputs.clone()));
+                tokio::spawn(worker::listen(id, native.clone(), front.downgrade(), self.inputs.clone()));
                 let running = native.clone();
                 tokio::spawn(async move {
                     if let Some(connection) = running.run().await {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use sundew_channel::native::{LetGo, RecvError, ToSupervisor};
-use sundew_router::Front;
+use sundew_channel::native::{LetGo, NoTarget, RecvError, ToSupervisor, ToWorker};
+use sundew_router::{Front, WeakFront};
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -220,7 +220,8 @@ impl Execution {
 }
 
 /// Reads what a native worker says, to the end of its channel. What only concerns routing goes to its [`Native`].
-pub(crate) async fn listen(id: WorkerId, native: Arc<Native>, inputs: mpsc::Sender<Input>) {
+/// And so does what it asks of the front door.
+pub(crate) async fn listen(id: WorkerId, native: Arc<Native>, front: WeakFront, inputs: mpsc::Sender<Input>) {
     let report = async |report| drop(inputs.send(Input::Report(id, report)).await);
     loop {
         match native.channel().recv().await {
@@ -236,6 +237,10 @@ pub(crate) async fn listen(id: WorkerId, native: Arc<Native>, inputs: mpsc::Send
                 }
                 ToSupervisor::Accepted { through } => native.confirm(through),
                 ToSupervisor::Drained => native.report_drained(),
+                ToSupervisor::Route { id, host, client } => {
+                    let told = front.upgrade().map(|front| front.tell(host.as_bytes(), client));
+                    native.tell(ToWorker::Routed { id, result: told.unwrap_or(Err(NoTarget::NoWorker)) });
+                }
             },
             Ok(None) => break,
             Err(RecvError::Io(error)) => {
@@ -266,7 +271,6 @@ pub(crate) async fn drain(
     mut deadline: watch::Receiver<tokio::time::Instant>,
     inputs: mpsc::Sender<Input>,
 ) {
-    use sundew_channel::native::ToWorker;
     use sundew_router::Backend as _;
 
     // What was sent before comes first: sessions that are being opened now are sessions it keeps.

@@ -16,6 +16,7 @@ use sundew_channel::native::{Endpoint, PROTOCOL, PeerId, ToSupervisor, ToWorker,
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::inbox::{Inbox, Incoming};
+use crate::route::Questions;
 use crate::{inbound, outbound};
 
 /// How long the first message may take. It was queued before this process began, so it is there.
@@ -62,6 +63,7 @@ struct State {
     messages: mpsc::Sender<ToSupervisor>,
     bound: Mutex<Bound>,
     peers: Mutex<Peers>,
+    questions: Questions,
     phase: watch::Sender<Phase>,
 }
 
@@ -147,6 +149,7 @@ impl Cluster {
             messages: sender,
             bound: Mutex::default(),
             peers: Mutex::new(Peers::Waiting(Vec::new())),
+            questions: Questions::default(),
             phase: watch::Sender::new(Phase::Serving),
         })))
     }
@@ -260,6 +263,10 @@ impl Cluster {
         let mut bound = self.0.bound.lock();
         bound.closed = true;
         bound.waiting.clear();
+    }
+
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.0.questions
     }
 
     pub(crate) fn add_peer(&self, peer: Peer) {

@@ -59,6 +59,7 @@ impl Inbound {
                 self.lost(seq, &io::Error::other("its descriptor did not come along: too many files open?"));
             }
             (ToWorker::Bound { id, result }, _) => self.cluster.answer_listen(id, result),
+            (ToWorker::Routed { id, result }, _) => self.cluster.questions().answer(id, result),
             (ToWorker::Drain { deadline_ms }, _) => self.drain(Duration::from_millis(deadline_ms)),
             (ToWorker::Shutdown, _) => self.cluster.enter(Phase::Leaving),
             (ToWorker::Welcome(_), _) => tracing::warn!("the supervisor said welcome twice"),
@@ -95,6 +96,7 @@ impl Inbound {
             output::abandon();
         }
         self.cluster.drop_listens();
+        self.cluster.questions().close();
         if *self.cluster.phase().borrow() == Phase::Leaving {
             return;
         }

@@ -1,6 +1,6 @@
 //! The messages. Both sides check [`PROTOCOL`]; what is added later goes behind a name in [`Welcome::features`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +48,38 @@ pub enum ToWorker {
         /// Milliseconds until the deadline.
         deadline_ms: u64,
     },
+    /// The answer to [`ToSupervisor::Route`].
+    Routed {
+        /// The request's id.
+        id: u64,
+        /// Where the client should connect to, or why nobody can say.
+        result: Result<Target, NoTarget>,
+    },
     /// Leave now.
     Shutdown,
+}
+
+/// Where a client should connect to: a worker's own port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// `http` or `https`.
+    pub scheme: String,
+    /// A name or an address as it stands in a URL.
+    pub host: String,
+    /// The worker's own port.
+    pub port: u16,
+}
+
+/// Why a client cannot be told where to connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoTarget {
+    /// The app has no `route`.
+    Off,
+    /// No host is configured, and the request's `Host` is none that could be told.
+    NoHost,
+    /// No worker takes new sessions.
+    NoWorker,
 }
 
 /// What a connection sent to a worker is.
@@ -90,9 +120,21 @@ pub struct Welcome {
     pub drain_timeout_ms: u64,
     /// How sessions are let go of at a drain's deadline.
     pub let_go: LetGo,
+    /// How [`ToSupervisor::Route`] may be used. None: it may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteLimits>,
     /// What this supervisor can do beyond `protocol`.
     #[serde(default)]
     pub features: Vec<String>,
+}
+
+/// Bounds of the questions where clients should connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteLimits {
+    /// How many may be under way from one worker.
+    pub waiting: u32,
+    /// How long one may take, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// How sessions are let go of: in batches, because all their clients come back at once.
@@ -150,6 +192,15 @@ pub enum ToSupervisor {
     Accepted {
         /// The highest `seq` taken.
         through: u64,
+    },
+    /// Asks where a client should connect to. Answered by [`ToWorker::Routed`]. Only where [`Welcome::route`] allows it.
+    Route {
+        /// Chosen by the worker; comes back in the answer.
+        id: u64,
+        /// The `Host` of the client's request.
+        host: String,
+        /// The client's address, where it is known.
+        client: Option<IpAddr>,
     },
     /// The drain is over: no session is left.
     Drained,

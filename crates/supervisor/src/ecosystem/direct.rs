@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::sundew::{each, put};
 
 const DIRECT: &[&str] = &["basePort", "host"];
-const ROUTE: &[&str] = &["path", "scheme", "host", "basePort", "origins"];
+const ROUTE: &[&str] = &["path", "scheme", "host", "basePort", "origins", "waiting", "timeout"];
 
 /// `{ "basePort": 3131 }`, or the number alone.
 pub(super) fn direct(written: &str, node: &Node, settings: &mut Settings, reader: &mut Reader<'_>) {
@@ -53,6 +53,11 @@ pub(super) fn route(written: &str, node: &Node, settings: &mut Settings, reader:
             }
             "host" => route.host = host(written, node, reader),
             "basePort" => route.base_port = port(written, node, reader),
+            "waiting" => {
+                let count = reader.count(written, node, 1, u64::from(u32::MAX));
+                put(&mut route.waiting, count.and_then(|count| u32::try_from(count).ok()));
+            }
+            "timeout" => put(&mut route.timeout, reader.time(written, node, 1)),
             _ => put(&mut route.origins, origins(written, node, reader)),
         }),
     }

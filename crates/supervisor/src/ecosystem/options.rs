@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sundew_channel::native::LetGo;
+use sundew_channel::native::{LetGo, RouteLimits};
 
 use super::config::Milliseconds;
 
@@ -145,6 +145,17 @@ pub struct Route {
     pub base_port: Option<u16>,
     /// `origins`: whose pages may ask, besides the app's own.
     pub origins: Vec<String>,
+    /// `waiting`: how many questions of one worker may wait for an answer.
+    pub waiting: u32,
+    /// `timeout`, in milliseconds: how long one may.
+    pub timeout: u64,
+}
+
+impl Route {
+    /// What a worker has to know to ask.
+    pub(crate) fn limits(&self) -> RouteLimits {
+        RouteLimits { waiting: self.waiting, timeout_ms: self.timeout }
+    }
 }
 
 impl Default for Route {
@@ -155,6 +166,8 @@ impl Default for Route {
             host: None,
             base_port: None,
             origins: Vec::new(),
+            waiting: 1024,
+            timeout: 5000,
         }
     }
 }

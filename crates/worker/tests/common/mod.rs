@@ -32,14 +32,20 @@ pub(crate) fn welcome() -> Welcome {
         tag_key: TagKey::from_bytes([5; 16]),
         drain_timeout_ms: 200,
         let_go: LetGo::default(),
+        route: None,
         features: Vec::new(),
     }
 }
 
 /// A worker that has joined, and its supervisor.
 pub(crate) async fn joined() -> (Supervisor, Cluster) {
+    joined_with(welcome()).await
+}
+
+/// As [`joined`], with another welcome.
+pub(crate) async fn joined_with(welcome: Welcome) -> (Supervisor, Cluster) {
     let (ours, theirs) = pair().unwrap();
-    ours.try_send(&ToWorker::Welcome(welcome()), None).unwrap();
+    ours.try_send(&ToWorker::Welcome(welcome), None).unwrap();
     let cluster = Cluster::join(theirs).unwrap();
     let mut supervisor = Supervisor { channel: ours.into_channel().unwrap(), seq: 0 };
     let ToSupervisor::Hello { protocol, pid, .. } = supervisor.recv().await else { panic!("no hello") };

@@ -277,6 +277,9 @@ fn ports_of_single_workers_and_how_clients_are_told() {
     let told = app.sundew.advertise().unwrap();
     assert_eq!((told.path.as_str(), told.scheme.as_str(), told.port(0)), ("/where", "https", 443));
     assert_eq!((told.host.as_deref(), told.origins.len()), (Some("a.example"), 2));
+    let app = sandbox.app("instances: 2, sundew: { direct: 3131, route: { waiting: 9, timeout: '2s' } }");
+    let route = app.sundew.route.unwrap();
+    assert_eq!((route.path.as_str(), route.waiting, route.timeout), ("/.sundew/route", 9, 2000));
     assert_eq!(sandbox.app("instances: 2, sundew: { route: false }").sundew.route, None);
     for (keys, wanted) in [
         ("instances: 2, sundew: { route: true }", "`sundew.route` needs `direct`"),
