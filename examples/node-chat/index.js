@@ -10,7 +10,9 @@ const { createAdapter } = require('@socket.io/cluster-adapter');
 
 const app = express();
 const server = http.createServer(app);
-const io = new Server(server);
+// With ?route=direct the page is of this port and connects to a worker's own: another origin, as browsers see it. Outside of
+// a demo, name the page's: cors: { origin: 'https://app.example' }.
+const io = new Server(server, { cors: { origin: '*' } });
 
 // In a cluster a broadcast has to reach the clients of the other processes too.
 if (cluster.isWorker) io.adapter(createAdapter());

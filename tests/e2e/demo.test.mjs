@@ -7,7 +7,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { Sandbox, freePort, kind, out, root, sundew, worker } from '../lib/cluster.mjs';
+import { Sandbox, bin, freePort, freePorts, kind, out, root, sundew, worker } from '../lib/cluster.mjs';
 import { until } from '../lib/wait.mjs';
 
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(fs.existsSync);
@@ -48,7 +48,7 @@ async function startBlockingProxy(port) {
 }
 
 /** Opens the page and records its Socket.IO traffic. */
-async function visit(browser, url) {
+async function visit(browser, url, path = '/page') {
   const page = await browser.newPage({ viewport: { width: 1000, height: 700 } });
   const log = [];
   const problems = [];
@@ -56,7 +56,7 @@ async function visit(browser, url) {
   page.on('response', (response) => {
     const address = new URL(response.url());
     if (address.searchParams.has('transport')) {
-      log.push({ transport: 'polling', sid: address.searchParams.get('sid'), status: response.status(), method: response.request().method() });
+      log.push({ transport: 'polling', port: Number(address.port), sid: address.searchParams.get('sid'), status: response.status(), method: response.request().method() });
     }
   });
   // Playwright shows no status of a websocket's handshake; the browser's own protocol does.
@@ -65,7 +65,7 @@ async function visit(browser, url) {
   devtools.on('Network.webSocketHandshakeResponseReceived', ({ response }) => log.push({ transport: 'websocket', status: response.status }));
   const frames = [];
   devtools.on('Network.webSocketFrameReceived', ({ response }) => frames.push(response.payloadData));
-  const answer = await page.goto(`${url}/page`);
+  const answer = await page.goto(`${url}${path}`);
   assert.equal(answer.status(), 200);
   return { page, log, frames, problems };
 }
@@ -79,11 +79,18 @@ describe(`the demo in a browser, ${kind} workers`, { skip: !CHROMIUM && 'no chro
   let sandbox;
   let browser;
   let port;
+  let first;
   before(async () => {
     fs.mkdirSync(out, { recursive: true });
     sandbox = new Sandbox();
     port = await freePort();
-    const child = sandbox.spawn(sundew, ['run', worker.demo], { cwd: root, env: { PORT: String(port) } });
+    first = await freePorts(4);
+    // As it is, but for the workers' own ports: others may run the demo, too.
+    const file = path.join(root, worker.demo);
+    const { apps: [app] } = JSON.parse(fs.readFileSync(file));
+    const script = worker.program === 'node' ? path.resolve(path.dirname(file), app.script) : path.join(bin, path.basename(app.script));
+    const config = sandbox.file('demo.json', { apps: [{ ...app, script, sundew: { ...app.sundew, direct: { basePort: first } } }] });
+    const child = sandbox.spawn(sundew, ['run', config], { cwd: root, env: { PORT: String(port) } });
     await until(20_000, 'the page', async () => {
       if (child.exitCode !== null) throw new Error(child.output);
       return (await fetch(`http://127.0.0.1:${port}/page`)).ok;
@@ -146,6 +153,38 @@ describe(`the demo in a browser, ${kind} workers`, { skip: !CHROMIUM && 'no chro
     await page.waitForTimeout(1300);
     await page.screenshot({ path: path.join(out, `demo-polling-${kind}.png`) });
     assert.deepEqual(problems, []);
+  });
+
+  test('with ?route=direct the page is told a worker, and connects to its own port', async (t) => {
+    const seen = new Set();
+    for (let tab = 0; tab < 4; tab++) {
+      const { page, log, problems } = await visit(browser, `http://localhost:${port}`, '/page?route=direct');
+      t.after(() => page.close());
+      const asked = [];
+      page.on('request', (request) => request.url().endsWith('/.sundew/route') && asked.push(request.url()));
+      await hello(page);
+      await until(10_000, 'an answer', async () => (await answers(page).count()) > 0);
+      await until(10_000, 'the upgrade', () => log.some(({ transport }) => transport === 'websocket'));
+      await hello(page);
+      await until(10_000, 'an answer over websocket', async () => /websocket$/.test(await newest(page)));
+      const [, instance, at] = /worker #(\d), process \d+, at localhost:(\d+)/.exec(await newest(page));
+      assert.equal(Number(at), first + Number(instance), 'the port is that worker’s');
+      assert.deepEqual([...new Set(log.flatMap((entry) => entry.port ?? []))], [Number(at)], 'nothing went another way');
+      for (const { status } of log) assert.ok(status === 200 || status === 101, JSON.stringify(log));
+      // Rust writes it into the page, a page of Node's asks.
+      assert.equal(asked.length, kind === 'native' ? 0 : 1);
+      seen.add(instance);
+      if (tab === 0) {
+        await page.waitForTimeout(1300);
+        await page.screenshot({ path: path.join(out, `demo-direct-${kind}.png`) });
+      }
+      // The next session of the same page is placed anew.
+      await page.getByRole('button', { name: /new session/i }).click();
+      await until(10_000, 'it asked', () => asked.length === (kind === 'native' ? 1 : 2));
+      await until(10_000, 'another answer', async () => (await answers(page).count()) > 2);
+      assert.deepEqual(problems, []);
+    }
+    assert.ok(seen.size >= 2, `placed by balance: ${[...seen]}`);
   });
 
   test('ten tabs share the connections of one browser, and each keeps its session', async (t) => {

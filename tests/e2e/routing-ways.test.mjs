@@ -7,25 +7,13 @@ import http from 'node:http';
 import net from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { MODES, SharedAgent, ask, connect, upgraded } from '../lib/client.mjs';
-import { Cluster, app, freePort, kind } from '../lib/cluster.mjs';
+import { Cluster, app, freePort, freePorts, kind } from '../lib/cluster.mjs';
 import { Crowd } from '../lib/crowd.mjs';
 import { HAPROXY, NGINX, startHaproxy, startNginx } from '../lib/proxies.mjs';
 import { until } from '../lib/wait.mjs';
 
 const CLIENTS = 500;
 const ADDRESSES = 20;
-
-/** Four free ports in a row. */
-async function fourPorts() {
-  for (;;) {
-    const first = await freePort();
-    const free = await Promise.all([1, 2, 3].map((offset) => new Promise((resolve) => {
-      const server = net.createServer().once('error', () => resolve(false));
-      server.listen(first + offset, () => server.close(() => resolve(true)));
-    })));
-    if (free.every(Boolean)) return first;
-  }
-}
 
 /** Shared keep-alive connections from so many addresses, of different networks as ip_hash sees them. */
 function agentsOf(t, addresses) {
@@ -55,7 +43,7 @@ describe(`ways to route, ${kind} workers`, () => {
   const direct = (slot) => `http://127.0.0.1:${first + slot}`;
   const route = async () => (await fetch(`${cluster.url}/.sundew/route`)).json();
   before(async () => {
-    first = await fourPorts();
+    first = await freePorts(4);
     const sundew = { direct: { basePort: first }, route: true, trustedProxies: ['loopback'] };
     cluster = await Cluster.start({ apps: [app({ sundew })] });
   });
@@ -173,7 +161,7 @@ describe(`ways to route, ${kind} workers`, () => {
   });
 
   test('a port that is taken is named with its worker', async (t) => {
-    const base = await fourPorts();
+    const base = await freePorts(4);
     const holder = net.createServer().listen(base + 1);
     t.after(() => holder.close());
     const file = cluster.file('taken.json', { apps: [{ ...app({ sundew: { direct: base } }), name: 'taken', instances: 2, env: { PORT: await freePort() } }] });

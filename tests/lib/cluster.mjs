@@ -38,6 +38,21 @@ export async function freePort() {
   throw new Error(`no free port in ${firstPort}-${lastPort}`);
 }
 
+/** The first of so many free ports in a row. */
+export async function freePorts(count) {
+  for (;;) {
+    const first = await freePort();
+    const others = Array.from({ length: count - 1 }, (_, index) => first + 1 + index);
+    const free = await Promise.all(others.map((port) => new Promise((resolve) => {
+      const server = net.createServer().once('error', () => resolve(false));
+      server.listen(port, () => server.close(() => resolve(true)));
+    })));
+    if (!free.every(Boolean) || others.some((port) => handedOut.has(port))) continue;
+    others.forEach((port) => handedOut.add(port));
+    return first;
+  }
+}
+
 const running = new Set();
 process.once('exit', () => running.forEach((sandbox) => sandbox.killAll()));
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));

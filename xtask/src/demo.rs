@@ -66,7 +66,9 @@ async fn announce(port: u16) {
     let started = Instant::now();
     while started.elapsed() < READY_DEADLINE {
         if answers(port).await.unwrap_or(false) {
-            println!("\n  Open http://localhost:{port}/page   (Ctrl-C ends it)\n");
+            println!(
+                "\n  Open http://localhost:{port}/page   (Ctrl-C ends it)\n  By the workers' own ports: http://localhost:{port}/page?route=direct\n"
+            );
             return;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

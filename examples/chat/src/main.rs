@@ -1,15 +1,19 @@
 //! The demo: a page with a button, and a Socket.IO server that says which worker answered.
 //!
-//! Run it alone (`cargo run -p chat`) or on four workers (`sundew run examples/chat/pm2.json`) and open `/page`.
+//! Run it alone (`cargo run -p chat`) or on four workers (`sundew run examples/chat/pm2.json`) and open `/page`. With
+//! `/page?route=direct` the page is told which worker's own port to connect to.
 
 mod client;
 
+use std::borrow::Cow;
 use std::io::IsTerminal;
 
+use axum::RequestPartsExt;
+use axum::http::request::Parts;
 use axum::response::{Html, Redirect};
 use axum::routing::get;
 use serde_json::json;
-use sundew::{DisconnectReason, Listener, Namespace, Socket, SocketIo};
+use sundew::{Cors, DisconnectReason, Listener, Namespace, NoRoute, Route, Socket, SocketIo};
 
 /// What `GET /page` serves.
 const PAGE: &str = include_str!("page.html");
@@ -22,7 +26,9 @@ async fn main() -> std::io::Result<()> {
         .with_target(false)
         .init();
 
-    let mut builder = SocketIo::builder();
+    // A page that connects to a worker's own port is of another origin, as browsers see it. `Cors::default()` allows any;
+    // outside of a demo, name the page's.
+    let mut builder = SocketIo::builder().cors(Cors::default());
     match client::find() {
         Some(folder) => builder = builder.serve_client(folder),
         None => tracing::warn!("no client script: run `{}` once, then start again", client::INSTALL),
@@ -34,12 +40,23 @@ async fn main() -> std::io::Result<()> {
 
     let app = axum::Router::new()
         .route("/", get(|| async { Redirect::temporary("/page") }))
-        .route("/page", get(|| async { Html(PAGE) }))
+        .route("/page", get(page))
         .layer(io.layer());
     let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
     let listener = Listener::bind(format!("0.0.0.0:{port}")).await?;
     tracing::info!("http://localhost:{port}/page");
     sundew::serve(listener, app).await
+}
+
+/// The page; with `?route=direct`, with the port that its session should use written into it.
+async fn page(mut request: Parts) -> Result<Html<Cow<'static, str>>, NoRoute> {
+    let query = request.uri.query().unwrap_or_default();
+    if !query.split('&').any(|pair| pair == "route=direct") {
+        return Ok(Html(PAGE.into()));
+    }
+    // Asked for only where it is told: each one counts as a client that is expected.
+    let Route { url, .. } = request.extract().await?;
+    Ok(Html(PAGE.replacen(r#"data-direct="""#, &format!(r#"data-direct="{url}""#), 1).into()))
 }
 
 /// Answers `b:message` with `s:message`, and logs who comes and goes.
