@@ -187,6 +187,25 @@ describe(`the demo in a browser, ${kind} workers`, { skip: !CHROMIUM && 'no chro
     assert.ok(seen.size >= 2, `placed by balance: ${[...seen]}`);
   });
 
+  const rendered = kind === 'native' ? false : 'pages of Node.js ask for it';
+  test('pages that are rendered at once tell of all workers alike', { skip: rendered }, async (t) => {
+    const told = await Promise.all(
+      Array.from({ length: 400 }, async () => {
+        const answer = await fetch(`http://localhost:${port}/page?route=direct`);
+        assert.equal(answer.status, 200);
+        return /data-direct="http:\/\/localhost:(\d+)"/.exec(await answer.text())[1];
+      }),
+    );
+    const counts = {};
+    for (const one of told) counts[one - first] = (counts[one - first] ?? 0) + 1;
+    t.diagnostic(JSON.stringify(counts));
+    // Tabs of the tests before count, too.
+    for (const count of [0, 1, 2, 3].map((slot) => counts[slot] ?? 0)) assert.ok(Math.abs(count - 100) <= 10, JSON.stringify(counts));
+    // Asked at a worker's own port, the answer is the same one.
+    assert.match(await (await fetch(`http://localhost:${first + 1}/page?route=direct`)).text(), /data-direct="http:\/\/localhost:\d+"/);
+    assert.match(await (await fetch(`http://localhost:${port}/page`)).text(), /data-direct=""/);
+  });
+
   test('ten tabs share the connections of one browser, and each keeps its session', async (t) => {
     const context = await browser.newContext();
     t.after(() => context.close());

@@ -107,7 +107,15 @@ fn alone(given: &str) -> Result<Route, NoRoute> {
         return Err(NoRoute::NoHost);
     }
     let authority = given.parse::<http::uri::Authority>().map_err(|_| NoRoute::NoHost)?;
-    let (host, port) = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
+    let host = authority.host().to_owned();
+    let port = match authority.port_u16() {
+        Some(port) => port,
+        None if authority.as_str() == host => 80,
+        None => return Err(NoRoute::NoHost),
+    };
+    if host.is_empty() {
+        return Err(NoRoute::NoHost);
+    }
     Ok(Route { url: format!("http://{authority}"), host, port })
 }
 
@@ -208,8 +216,25 @@ mod tests {
             let url = format!("http://{given}");
             assert_eq!(alone(given), Ok(Route { url, host: host.to_owned(), port }));
         }
-        for wrong in ["", "a'b", "<b>", "a b", "u@a", "[::1"] {
+        for wrong in ["", ":80", "a:b", "a'b", "<b>", "a b", "u@a", "[::1"] {
             assert_eq!(alone(wrong), Err(NoRoute::NoHost), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_an_answer_that_says_so_and_is_not_stored() {
+        for (why, status) in [
+            (NoRoute::Off, 500),
+            (NoRoute::NoHost, 400),
+            (NoRoute::NoWorker, 503),
+            (NoRoute::Busy(1024), 503),
+            (NoRoute::Late(Duration::from_secs(5)), 503),
+            (NoRoute::Gone, 503),
+        ] {
+            let response = why.into_response();
+            assert_eq!(response.status().as_u16(), status, "{why}");
+            assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        }
+        assert!(NoRoute::Off.to_string().contains(r#""direct": { "basePort": 3131 }"#));
     }
 }
