@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 use crate::backend::{Abilities, Backend, BackendId, HandOff, Leg};
+use crate::http::forward;
 use crate::http::request::Head;
 use crate::members::Member;
 
@@ -126,8 +127,14 @@ impl Nodes {
     }
 }
 
-/// The client another node took a request from.
-pub(crate) fn client_of(head: &Head<'_, '_>) -> Option<SocketAddr> {
-    let header = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(PEER))?;
-    std::str::from_utf8(header.value).ok()?.parse().ok()
+/// The client another node took a request from, and whether it came by TLS.
+pub(crate) fn client_of(head: &Head<'_, '_>) -> (Option<SocketAddr>, bool) {
+    let header = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(PEER));
+    let Some(text) = header.and_then(|header| std::str::from_utf8(header.value).ok()) else {
+        return (None, false);
+    };
+    match text.strip_suffix(forward::BY_TLS) {
+        Some(address) => (address.parse().ok(), true),
+        None => (text.parse().ok(), false),
+    }
 }

@@ -187,7 +187,9 @@ impl<'a> Router<'a, '_> {
         let config = &self.shared.config;
         if self.client.is_node {
             self.shared.counters.from_nodes.add();
-            self.client.set_peer(nodes::client_of(head));
+            let (peer, secure) = nodes::client_of(head);
+            self.client.set_peer(peer);
+            self.client.secure = secure;
         } else if !config.trusted_proxies.is_empty() {
             let peer = self.client.connection_peer().address;
             let told =

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sundew_router::{Affinity, BackendId, Balance, HandOff};
-use support::{Worker, cluster, get, until, upgrade};
+use support::{Peer, Worker, cluster, get, until, upgrade};
 
 const NEW: &str = "/socket.io/?EIO=4&transport=polling";
 const NEW_WS: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -296,4 +296,29 @@ async fn an_address_that_hashes_is_bounded() {
     }
     assert_eq!(counts.len(), 4, "{counts:?}");
     assert!(counts.values().all(|count| *count <= 32), "1.25 of 25: {counts:?}");
+}
+
+#[tokio::test]
+async fn a_request_of_another_node_keeps_its_client_and_that_it_came_by_tls() {
+    let cluster = cluster(1, |_| {});
+    for (said, proto, peer) in [
+        ("10.1.2.3:444; tls", "https", "10.1.2.3:444"),
+        ("10.1.2.3:444", "http", "10.1.2.3:444"),
+        ("[fe80::7]:5; tls", "https", "[fe80::7]:5"),
+    ] {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true).unwrap();
+        }
+        cluster.front.serve_node(theirs.into()).unwrap();
+        let mut node = Peer::new(tokio::net::UnixStream::from_std(ours).unwrap());
+        // One connection carries requests of many clients.
+        let other = "GET /head HTTP/1.1\r\nHost: t\r\nx-sundew-peer: 9.9.9.9:9; tls\r\n\r\n";
+        node.ask(other).await;
+        let request = format!("GET /head HTTP/1.1\r\nHost: t\r\nx-sundew-peer: {said}\r\n\r\n");
+        let (_, seen) = node.ask(&request).await;
+        let seen = text(&seen);
+        assert!(seen.contains(&format!("x-forwarded-proto: {proto}\r\n")), "{said}: {seen}");
+        assert!(seen.contains(&format!("x-sundew-peer: {peer}\r\n")), "{said}: {seen}");
+    }
 }

@@ -7,6 +7,9 @@ use super::body::Body;
 use super::request::{Head, Upgrade};
 use super::{is_hop_by_hop, is_named, push_line, push_number};
 
+/// Behind the address of a client that came by TLS.
+pub(crate) const BY_TLS: &str = "; tls";
+
 /// What the worker is told besides what the client said.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Manner {
@@ -182,7 +185,7 @@ impl Head<'_, '_> {
         }
         if let Some(peer) = peers.client {
             // Writing to a Vec cannot fail.
-            let _ = write!(out, "x-sundew-peer: {peer}{}\r\n", if peers.secure { "; tls" } else { "" });
+            let _ = write!(out, "x-sundew-peer: {peer}{}\r\n", if peers.secure { BY_TLS } else { "" });
         }
     }
 }
