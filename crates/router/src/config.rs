@@ -136,6 +136,10 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a client may neither send what it announced nor take what it is sent (408, or the connection is closed).
     pub stall_timeout: Duration,
+    /// How long a request's body may be waited for (408), all the times together that the client sends nothing...
+    pub body_timeout: Duration,
+    /// ... besides a second for each this many bytes. 0: a body may take as long as it likes.
+    pub body_rate: u64,
     /// Connections at once, those handed over not counted (503).
     pub max_connections: usize,
     /// Connections at once from one client's address (of IPv6, its /64), those handed over and those of trusted proxies
@@ -168,6 +172,8 @@ impl Default for Limits {
             streams: 128,
             idle_timeout: Duration::from_secs(75),
             stall_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            body_rate: 500,
             max_connections: 16_384,
             connections_per_ip: 0,
             no_worker_wait: Duration::from_secs(5),

@@ -354,7 +354,7 @@ impl<'a> Connection<'a> {
         let limits = &shared.config.limits;
         let counters = &shared.counters;
         let (member, opens) = (exchange.member().cloned(), exchange.about.placed.is_some());
-        let end = exchange.run(&mut self.client, limits.stall_timeout).await;
+        let end = exchange.run(&mut self.client, limits).await;
         if let Some(member) = member {
             member.tally.ended(&end, opens);
         }

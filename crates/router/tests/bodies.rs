@@ -307,6 +307,36 @@ async fn a_client_that_does_not_read_stops_the_worker_and_not_the_front_door() {
 }
 
 #[tokio::test]
+async fn a_body_in_drops_is_given_up_on_and_a_slow_worker_is_not_the_clients_fault() {
+    let cluster = cluster(1, |config| {
+        config.limits.body_timeout = Duration::from_millis(300);
+        config.limits.body_rate = 1000;
+    });
+    let mut drip = cluster.connect().await;
+    drip.write(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n").await.unwrap();
+    let began = std::time::Instant::now();
+    // Never quiet for as long as it may stall.
+    while cluster.front.stats().rejected_slow == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is given up on");
+        let _ = drip.write(b"x").await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    let (head, _) = drip.response(false).await;
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+
+    // Slower than that altogether, but with more bytes than it needs: each 1000 earn a second.
+    let mut slow = cluster.connect().await;
+    slow.write(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 16000\r\n\r\n").await.unwrap();
+    for _ in 0..16 {
+        slow.write(&[b'y'; 1000]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    let (head, body) = slow.response(false).await;
+    assert!(head.starts_with("HTTP/1.1 200 ") && body.len() == 16_000, "{head}");
+}
+
+#[tokio::test]
 async fn the_worker_sees_the_client() {
     let cluster = cluster(1, |_| {});
     let mut peer = cluster.connect().await;

@@ -8,6 +8,7 @@ use tokio::io::Interest;
 
 use crate::backend::Leg;
 use crate::client::Client;
+use crate::config::Limits;
 use crate::front::Shared;
 use crate::http::body::Body;
 use crate::http::chunked::Malformed;
@@ -100,6 +101,9 @@ pub(crate) struct Exchange<'a> {
     pub(super) leg_life: Option<Duration>,
     pub(super) to_client: Vec<u8>,
     began: Instant,
+    /// For how long the request's body was waited for, and how much of it came.
+    waited: Duration,
+    came: u64,
 }
 
 pub(super) enum Response {
@@ -177,11 +181,13 @@ impl<'a> Exchange<'a> {
             leg_life: None,
             to_client: Vec::new(),
             began: Instant::now(),
+            waited: Duration::ZERO,
+            came: 0,
         }
     }
 
     /// Carries on until the end.
-    pub(crate) async fn run(&mut self, client: &mut Client, stall: Duration) -> End {
+    pub(crate) async fn run(&mut self, client: &mut Client, limits: &Limits) -> End {
         loop {
             let step = scratch::with(0, |scratch| self.step(client, scratch));
             let wait = match step {
@@ -198,12 +204,25 @@ impl<'a> Exchange<'a> {
                 }
                 continue;
             }
-            match tokio::time::timeout(stall, self.wait(client, &wait)).await {
+            let body = self.wants_body().then(Instant::now);
+            let patience = match body {
+                Some(_) => limits.stall_timeout.min(self.left_for_body(limits)),
+                None => limits.stall_timeout,
+            };
+            match tokio::time::timeout(patience, self.wait(client, &wait)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return End::ClientGone,
                 Err(_) => return End::Stalled { silent: self.is_silent() },
             }
+            self.waited += body.map(|since| since.elapsed()).unwrap_or_default();
         }
+    }
+
+    /// How much longer the rest of the body may be waited for. Only waiting counts: a worker that reads slowly is not the
+    /// client's fault.
+    fn left_for_body(&self, limits: &Limits) -> Duration {
+        let Some(earned) = self.came.checked_div(limits.body_rate) else { return Duration::MAX };
+        (limits.body_timeout + Duration::from_secs(earned)).saturating_sub(self.waited)
     }
 
     /// For how long it has been under way.
@@ -327,6 +346,7 @@ impl<'a> Exchange<'a> {
             Err(TakeError::Io(_)) => return Err(End::ClientGone),
             Err(TakeError::Malformed) => return Err(End::Malformed { silent: self.is_silent() }),
         };
+        self.came += taken as u64;
         let bytes = &scratch.input[..taken];
         match lease.leg().write(bytes) {
             Ok(written) => self.to_leg.extend_from_slice(&bytes[written..]),

@@ -349,6 +349,10 @@ pub struct Limits {
     pub idle_timeout: Milliseconds,
     /// `stallTimeout`.
     pub stall_timeout: Milliseconds,
+    /// `bodyTimeout`.
+    pub body_timeout: Milliseconds,
+    /// `bodyRate`: bytes a second, 0 is no limit.
+    pub body_rate: u64,
     /// `maxConnections`.
     pub max_connections: u64,
     /// `connectionsPerIp`: 0 is no limit.
@@ -392,6 +396,8 @@ impl From<&sundew_router::Limits> for Limits {
             h2_streams: limits.streams.into(),
             idle_timeout: ms(limits.idle_timeout),
             stall_timeout: ms(limits.stall_timeout),
+            body_timeout: ms(limits.body_timeout),
+            body_rate: limits.body_rate,
             max_connections: count(limits.max_connections),
             connections_per_ip: limits.connections_per_ip,
             no_worker_wait: ms(limits.no_worker_wait),
@@ -418,6 +424,8 @@ impl From<&Limits> for sundew_router::Limits {
             streams: u32::try_from(limits.h2_streams).unwrap_or(u32::MAX),
             idle_timeout: Duration::from_millis(limits.idle_timeout),
             stall_timeout: Duration::from_millis(limits.stall_timeout),
+            body_timeout: Duration::from_millis(limits.body_timeout),
+            body_rate: limits.body_rate,
             max_connections: count(limits.max_connections),
             connections_per_ip: limits.connections_per_ip,
             no_worker_wait: Duration::from_millis(limits.no_worker_wait),

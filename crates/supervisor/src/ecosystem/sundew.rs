@@ -54,6 +54,8 @@ const LIMITS: &[&str] = &[
     "h2Streams",
     "idleTimeout",
     "stallTimeout",
+    "bodyTimeout",
+    "bodyRate",
     "maxConnections",
     "connectionsPerIp",
     "noWorkerWait",
@@ -224,6 +226,8 @@ fn limit(limits: &mut Limits, key: &str, written: &str, node: &Node, reader: &mu
         "h2Streams" => put(&mut limits.h2_streams, reader.count(written, node, 1, MAX_STREAMS)),
         "idleTimeout" => put(&mut limits.idle_timeout, reader.time(written, node, 1)),
         "stallTimeout" => put(&mut limits.stall_timeout, reader.time(written, node, 1)),
+        "bodyTimeout" => put(&mut limits.body_timeout, reader.time(written, node, 1)),
+        "bodyRate" => put(&mut limits.body_rate, reader.size(written, node, 0, u64::MAX)),
         "maxConnections" => put(&mut limits.max_connections, count(reader, 1)),
         "connectionsPerIp" => {
             let count = reader.count(written, node, 0, u64::from(u32::MAX));
