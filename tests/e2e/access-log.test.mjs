@@ -15,7 +15,7 @@ const get = (port, path) =>
 
 describe(`the access log, ${kind} workers`, () => {
   test('as JSON, in a file', async (t) => {
-    const cluster = await Cluster.start({ apps: [app({ instances: 2, sundew: { accessLog: 'json', accessLogFile: 'access.log' } })] });
+    const cluster = await Cluster.start({ apps: [app({ instances: 2, sundew: { accessLog: 'json', accessLogFile: 'access.log', requestId: true } })] });
     t.after(() => cluster.close());
     const lines = () => fs.readFileSync(`${cluster.dir}/access.log`, 'utf8').trim().split('\n').map((line) => JSON.parse(line));
     const polling = await connect(cluster.url, { transports: ['polling'] });
@@ -37,6 +37,9 @@ describe(`the access log, ${kind} workers`, () => {
     assert.match(post.client, /127\.0\.0\.1:\d+$/);
     assert.ok([0, 1].includes(post.worker) && post.bytes > 50 && post.ms >= 0);
     assert.ok(all.some(({ method, bytes }) => method === 'GET' && bytes > 5000), 'the echo');
+    assert.equal(handed.id, undefined, 'its program knows of none');
+    const ids = all.filter(({ handedOver }) => !handedOver).map(({ id }) => id);
+    assert.ok(ids.length > 3 && ids.every(Boolean) && new Set(ids).size === ids.length, ids.join());
   });
 
   test('combined, on the standard output of `run`', async (t) => {

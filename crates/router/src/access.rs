@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::backend::BackendId;
 use crate::http::request::Head;
+use crate::request_id::RequestId;
 
 /// Entries that may wait to be written. More are dropped, and counted.
 const WAITING: usize = 4096;
@@ -23,6 +24,8 @@ pub struct Access {
     pub client: Option<SocketAddr>,
     /// It came by TLS.
     pub secure: bool,
+    /// Its id, where requests have one and the program knows it.
+    pub id: Option<Box<str>>,
     /// Its method.
     pub method: Box<str>,
     /// What it asked for, without the ids of sessions: who knows one has the session.
@@ -72,11 +75,13 @@ impl Line {
         head: &Head<'_, '_>,
         client: Option<SocketAddr>,
         secure: bool,
+        id: Option<&RequestId>,
     ) -> Self {
         let entry = Access {
             time: SystemTime::now(),
             client: client.map(|client| SocketAddr::new(client.ip().to_canonical(), client.port())),
             secure,
+            id: id.map(|id| id.text.clone()),
             method: head.method.into(),
             target: without_sids(head.target).into(),
             host: String::from_utf8_lossy(head.host().unwrap_or_default()).into(),
@@ -104,6 +109,11 @@ impl Line {
 
     pub(crate) fn at(&mut self, worker: BackendId) {
         self.entry.worker = Some(worker);
+    }
+
+    /// The program does not know it.
+    pub(crate) fn forget_id(&mut self) {
+        self.entry.id = None;
     }
 
     /// It is over.

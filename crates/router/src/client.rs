@@ -20,6 +20,7 @@ use crate::access::Line;
 use crate::backend::Leg;
 use crate::http::forward::Peers;
 use crate::leg::send;
+use crate::request_id::RequestId;
 use crate::scratch;
 use crate::tls::Session;
 
@@ -46,6 +47,8 @@ pub(crate) struct Client {
     pub(crate) at: At,
     /// The access log's entry of its request.
     pub(crate) line: Option<Box<Line>>,
+    /// The id of the request under way, where requests have one.
+    pub(crate) request_id: Option<RequestId>,
     /// What it says is encrypted.
     tls: Option<Box<Session>>,
     /// It came by TLS, whether or not that ends here.
@@ -85,6 +88,7 @@ impl Client {
             told: None,
             at: At::default(),
             line: None,
+            request_id: None,
             tls: None,
             secure: false,
             unread: true,
@@ -158,8 +162,9 @@ impl Client {
     }
 
     /// As workers are told.
-    pub(crate) fn peers(&self) -> Peers {
-        Peers { client: self.raw_peer(), last_hop: self.peer.address, secure: self.secure }
+    pub(crate) fn peers(&self) -> Peers<'_> {
+        let request_id = self.request_id.as_ref().map(|id| &*id.text);
+        Peers { client: self.raw_peer(), last_hop: self.peer.address, secure: self.secure, request_id }
     }
 
     pub(crate) fn ip(&self) -> Option<IpAddr> {

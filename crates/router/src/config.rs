@@ -62,6 +62,8 @@ pub struct FrontConfig {
     pub forwarded_header: ForwardedHeader,
     /// Whether they say it before the first request, too.
     pub proxy_protocol: ProxyProtocol,
+    /// Give each request an id (`X-Request-Id`).
+    pub request_id: bool,
     /// Where requests that ended are told. None: nowhere.
     pub access_log: Option<AccessLog>,
     /// The limits.
@@ -115,6 +117,7 @@ impl FrontConfig {
             trusted_proxies: TrustedProxies::default(),
             forwarded_header: ForwardedHeader::default(),
             proxy_protocol: ProxyProtocol::default(),
+            request_id: false,
             access_log: None,
             limits: Limits::default(),
         }

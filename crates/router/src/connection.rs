@@ -124,7 +124,10 @@ async fn serve_here(
             line.end(false);
         }
         match after {
-            After::Next => tries = Tries::default(),
+            After::Next => {
+                tries = Tries::default();
+                connection.client.request_id = None;
+            }
             After::Elsewhere(shared) => return Some((shared, connection.client)),
             After::Close => {
                 connection.client.finish(held.shared.config.limits.linger_timeout).await;
@@ -222,7 +225,14 @@ impl<'a> Connection<'a> {
     /// Hands the connection over, with its request unread. Comes back when the worker does not take it.
     fn hand_over(self, member: &Member, sid: bool, session: Option<Arc<Session>>) -> Option<Self> {
         let Self { shared, mut client, pinned, moves } = self;
-        let line = client.line.take();
+        let mut line = client.line.take();
+        // Its request is handed over as it came, unless it was decrypted here.
+        if !client.is_encrypted()
+            && let Some(line) = line.as_mut()
+            && client.request_id.as_ref().is_some_and(|id| !id.given)
+        {
+            line.forget_id();
+        }
         let (peer, told, of_connection) =
             (client.peer(), client.other_than_socket(), client.connection_peer());
         let at = client.at.clone();

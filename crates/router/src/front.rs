@@ -19,6 +19,7 @@ use crate::direct;
 use crate::members::Members;
 use crate::nodes::{Node, Nodes};
 use crate::pick::{Picker, Wanted};
+use crate::request_id::RequestIds;
 use crate::sids::Sids;
 use crate::site::Site;
 use crate::stats::{Counters, FrontStats};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) crowds: Crowds,
     pub(crate) sids: Sids,
     pub(crate) nodes: Nodes,
+    pub(crate) request_ids: RequestIds,
     /// Seconds since the front door was made, as of the last tidying up.
     seconds: AtomicU32,
     sweeping: AtomicBool,
@@ -114,6 +116,7 @@ impl Front {
                 crowds: Crowds::default(),
                 sids,
                 nodes: Nodes::default(),
+                request_ids: RequestIds::default(),
                 seconds: AtomicU32::new(0),
                 sweeping: AtomicBool::new(false),
             }),

@@ -57,7 +57,12 @@ pub fn status_of(input: &[u8]) -> u16 {
     for manner in MANNERS {
         let peer = PEER.parse().ok();
         let mut written = Vec::new();
-        head.write(&mut written, Peers { client: peer, last_hop: peer, secure: false }, manner, false);
+        head.write(
+            &mut written,
+            Peers { client: peer, last_hop: peer, secure: false, request_id: None },
+            manner,
+            false,
+        );
         let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         assert_eq!(
             request::find_end(&written, 0),

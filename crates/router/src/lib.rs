@@ -33,6 +33,7 @@ mod pick;
 mod proxy;
 mod raw;
 mod rendezvous;
+mod request_id;
 mod route;
 mod scratch;
 mod sids;

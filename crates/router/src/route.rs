@@ -196,8 +196,12 @@ impl<'a> Router<'a, '_> {
                 forwarded::client(head.headers, config.forwarded_header, &config.trusted_proxies, peer);
             self.client.told(told);
         }
+        if config.request_id && self.client.request_id.is_none() {
+            self.client.request_id = Some(self.shared.request_ids.of(head, self.client, config));
+        }
         if let (Some(log), None) = (&config.access_log, &self.client.line) {
-            let line = Line::new(log, head, self.client.raw_peer(), self.client.secure);
+            let id = self.client.request_id.as_ref();
+            let line = Line::new(log, head, self.client.raw_peer(), self.client.secure, id);
             self.client.line = Some(Box::new(line));
         }
         let (path, query) = query::split(head.target.as_bytes());

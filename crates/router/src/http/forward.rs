@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::body::Body;
 use super::request::{Head, Upgrade};
 use super::{is_hop_by_hop, is_named, push_line, push_number};
+use crate::request_id;
 
 /// Behind the address of a client that came by TLS.
 pub(crate) const BY_TLS: &str = "; tls";
@@ -22,19 +23,28 @@ pub(crate) enum Manner {
 
 /// Whose addresses the worker is told.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peers {
+pub(crate) struct Peers<'a> {
     /// Who asks. None: nobody knows, it came through a unix socket.
     pub(crate) client: Option<SocketAddr>,
     /// Who the connection is from: the client, or a proxy.
     pub(crate) last_hop: Option<SocketAddr>,
     /// It came by TLS.
     pub(crate) secure: bool,
+    /// The request's id, in place of any that the client wrote. None: what it wrote is its own business.
+    pub(crate) request_id: Option<&'a str>,
+}
+
+impl Peers<'_> {
+    /// A header of the client's that another one takes the place of.
+    fn replaces(&self, name: &str) -> bool {
+        self.request_id.is_some() && name.eq_ignore_ascii_case(request_id::NAME)
+    }
 }
 
 impl Head<'_, '_> {
     /// Writes the head as a leg carries it: without what concerns the client's connection only, and with the client's
     /// address. `plain`: the answer is to be read on its way, and must not be compressed.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, peers: Peers, manner: Manner, plain: bool) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, peers: Peers<'_>, manner: Manner, plain: bool) {
         out.extend_from_slice(self.method.as_bytes());
         out.push(b' ');
         out.extend_from_slice(self.target.as_bytes());
@@ -43,10 +53,13 @@ impl Head<'_, '_> {
             Manner::Forwarded { native, place } => self.write_forwarded(out, peers, native, place, plain),
             Manner::Transparent => self.write_transparent(out, peers, plain),
         }
+        if let Some(id) = peers.request_id {
+            push_line(out, request_id::NAME.as_bytes(), id.as_bytes());
+        }
         out.extend_from_slice(b"\r\n");
     }
 
-    fn write_forwarded(&self, out: &mut Vec<u8>, peers: Peers, native: bool, place: bool, plain: bool) {
+    fn write_forwarded(&self, out: &mut Vec<u8>, peers: Peers<'_>, native: bool, place: bool, plain: bool) {
         let (mut host, mut proto, mut forwarded_host) = (None, false, false);
         let mut forwarded = false;
         if let Some(authority) = self.authority {
@@ -60,7 +73,7 @@ impl Head<'_, '_> {
                     continue;
                 }
                 Some(b'x') => {
-                    if is_private(name) {
+                    if is_private(name) || peers.replaces(name) {
                         continue;
                     }
                     if name.eq_ignore_ascii_case("x-forwarded-for") {
@@ -142,12 +155,12 @@ impl Head<'_, '_> {
     }
 
     /// In the client's words and order, as far as that can be: whether the leg stays open is our business.
-    fn write_transparent(&self, out: &mut Vec<u8>, peers: Peers, plain: bool) {
+    fn write_transparent(&self, out: &mut Vec<u8>, peers: Peers<'_>, plain: bool) {
         let (mut host, mut length, mut connection) = (false, false, false);
         for header in self.headers {
             let name = header.name;
             match name.as_bytes().first().map(|byte| byte | 0x20) {
-                Some(b'x') if is_private(name) => continue,
+                Some(b'x') if is_private(name) || peers.replaces(name) => continue,
                 Some(b'x') if peers.secure && name.eq_ignore_ascii_case("x-forwarded-proto") => continue,
                 Some(b'a') if plain && name.eq_ignore_ascii_case("accept-encoding") => continue,
                 Some(b'h') if name.eq_ignore_ascii_case("host") => host = true,

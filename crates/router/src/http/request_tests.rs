@@ -9,9 +9,9 @@ fn with<T>(text: &str, look: impl FnOnce(Result<Head<'_, '_>, Fault>) -> T) -> T
 }
 
 /// The client is at the other end of the connection.
-fn direct(peer: Option<&str>) -> Peers {
+fn direct(peer: Option<&str>) -> Peers<'static> {
     let peer = peer.map(|peer| peer.parse().unwrap());
-    Peers { client: peer, last_hop: peer, secure: false }
+    Peers { client: peer, last_hop: peer, secure: false, request_id: None }
 }
 
 fn fault(text: &str) -> Option<Fault> {
@@ -193,7 +193,8 @@ fn a_transparent_leg_carries_the_clients_own_words() {
 fn behind_a_proxy_the_client_and_the_hop_are_two() {
     let write = |text: &str, client: Option<&str>, last_hop: Option<&str>| {
         let address = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-        let peers = Peers { client: address(client), last_hop: address(last_hop), secure: false };
+        let peers =
+            Peers { client: address(client), last_hop: address(last_hop), secure: false, request_id: None };
         let mut out = Vec::new();
         let manner = Manner::Forwarded { native: true, place: true };
         with(text, |head| head.unwrap().write(&mut out, peers, manner, false));

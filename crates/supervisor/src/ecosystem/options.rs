@@ -212,6 +212,8 @@ pub struct SundewOptions {
     pub hosts: Vec<String>,
     /// `prefix`: and for paths that begin with one of these. Empty: any.
     pub prefix: Vec<String>,
+    /// `requestId`: each request gets an id.
+    pub request_id: bool,
     /// `accessLog`: a line for each request that ended.
     pub access_log: AccessFormat,
     /// `accessLogFile`: where they go; `logs/NAME-access.log` in the daemon's home if not set.
@@ -292,6 +294,7 @@ impl Default for SundewOptions {
             hung_restart: 30_000,
             hosts: Vec::new(),
             prefix: Vec::new(),
+            request_id: false,
             access_log: AccessFormat::default(),
             access_log_file: None,
             tls: None,
@@ -325,7 +328,7 @@ impl SundewOptions {
                     options.hosts.clone(),
                     options.prefix.clone(),
                 ),
-                (options.access_log, options.access_log_file.clone()),
+                (options.access_log, options.access_log_file.clone(), options.request_id),
                 (options.trusted_proxies.clone(), options.forwarded_header, options.proxy_protocol),
             )
         };

@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "hungRestart",
     "hosts",
     "prefix",
+    "requestId",
     "accessLog",
     "accessLogFile",
     "tls",
@@ -178,6 +179,7 @@ fn one(
         "direct" => direct::direct(written, node, settings, reader),
         "route" => direct::route(written, node, settings, reader),
         "tls" => settings.tls = tls::read(written, node, reader),
+        "requestId" => put(&mut settings.sundew.request_id, reader.boolean(written, node)),
         "accessLog" => {
             let words = [
                 ("json", AccessFormat::Json),

@@ -80,7 +80,7 @@ async fn write(
 
 fn json(entry: &Access, out: &mut String) {
     let time = Timestamp::try_from(entry.time).unwrap_or_default();
-    let line = serde_json::json!({
+    let mut line = serde_json::json!({
         "time": format!("{time:.3}"),
         "client": entry.client.map(|client| client.to_string()),
         "tls": entry.secure,
@@ -93,6 +93,9 @@ fn json(entry: &Access, out: &mut String) {
         "worker": entry.worker.map(|worker| worker.slot),
         "handedOver": entry.handed_over,
     });
+    if let Some(id) = &entry.id {
+        line["id"] = (**id).into();
+    }
     // Writing to a string cannot fail.
     let _ = write!(out, "{line}");
 }
@@ -114,6 +117,9 @@ fn combined(entry: &Access, out: &mut String) {
         milliseconds(entry),
         if entry.handed_over { " handed-over" } else { "" },
     );
+    if let Some(id) = &entry.id {
+        let _ = write!(out, " {id}");
+    }
 }
 
 fn milliseconds(entry: &Access) -> u64 {

@@ -190,6 +190,7 @@ impl State {
                 .map_err(|error| internal(error.to_string()))?,
             forwarded_header: config.sundew.forwarded_header.into(),
             proxy_protocol: config.sundew.proxy_protocol.into(),
+            request_id: config.sundew.request_id,
             access_log: logs::access(config, &self.home, self.foreground),
             limits: (&config.sundew.limits).into(),
             node: self.nodes.as_ref().map_or(0, Nodes::number),
