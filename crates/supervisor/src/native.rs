@@ -167,11 +167,12 @@ impl Native {
         self.confirmed.send_if_modified(|before| std::mem::replace(before, through.max(*before)) < through);
     }
 
-    /// How long the oldest connection has waited to be taken.
+    /// Connections that wait to be taken.
     pub(crate) fn unconfirmed(&self) -> u64 {
         self.outbox.lock().unconfirmed.len() as u64
     }
 
+    /// How long the oldest of them has waited.
     pub(crate) fn oldest_unconfirmed(&self) -> Option<Duration> {
         self.outbox.lock().unconfirmed.front().map(|first| first.since.elapsed())
     }
