@@ -2,30 +2,54 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Counters that grow, beside one figure that is as it is now; and what they are at one moment.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    (
+        $(#[$about:meta])* $stats:ident of $counters:ident, beside $(#[$gauge_doc:meta])* $gauge:ident:
+        $($(#[$doc:meta])* $name:ident,)*
+    ) => {
         /// The counters as they are.
         #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+        pub(crate) struct $counters { $(pub(crate) $name: Counter,)* }
 
-        /// The counters of a front door at one moment. All but `connections` only grow.
+        $(#[$about])*
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        pub struct FrontStats {
-            /// Connections held now; those handed over are not.
-            pub connections: u64,
+        pub struct $stats {
+            $(#[$gauge_doc])* pub $gauge: u64,
             $($(#[$doc])* pub $name: u64,)*
         }
 
-        impl Counters {
-            pub(crate) fn read(&self, connections: u64) -> FrontStats {
-                FrontStats { connections, $($name: self.$name.get(),)* }
+        impl $counters {
+            pub(crate) fn read(&self, $gauge: u64) -> $stats {
+                $stats { $gauge, $($name: self.$name.get(),)* }
+            }
+        }
+
+        impl $stats {
+            /// All of them, by name.
+            pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [(stringify!($gauge), self.$gauge), $((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+
+        /// Of several front doors.
+        impl std::ops::AddAssign for $stats {
+            fn add_assign(&mut self, other: Self) {
+                self.$gauge += other.$gauge;
+                $(self.$name += other.$name;)*
             }
         }
     };
 }
 
+pub(crate) use counters;
+
 counters! {
+    /// The counters of a front door at one moment. All but `connections` only grow.
+    FrontStats of Counters, beside
+    /// Connections held now; those handed over are not.
+    connections:
     /// Connections accepted.
     accepted,
     /// Connections handed over to a worker.

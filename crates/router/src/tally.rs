@@ -1,42 +1,14 @@
 //! What one worker was given by a front door, and what became of it. Counted per process: one that takes another's place
 //! begins at zero.
 
-use std::ops::AddAssign;
-
 use crate::proxy::End;
-use crate::stats::Counter;
+use crate::stats::{Counter, counters};
 
-macro_rules! tally {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        #[derive(Debug, Default)]
-        pub(crate) struct Tally { $(pub(crate) $name: Counter,)* }
-
-        /// What a worker was given since it was started, and what became of it. All but `in_flight` only grow.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct WorkerStats {
-            /// Requests it is working on now.
-            pub in_flight: u64,
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl Tally {
-            pub(crate) fn read(&self, in_flight: u64) -> WorkerStats {
-                WorkerStats { in_flight, $($name: self.$name.get(),)* }
-            }
-        }
-
-        /// Of several front doors.
-        impl AddAssign for WorkerStats {
-            fn add_assign(&mut self, other: Self) {
-                self.in_flight += other.in_flight;
-                $(self.$name += other.$name;)*
-            }
-        }
-    };
-}
-
-tally! {
+counters! {
+    /// What a worker was given since it was started, and what became of it. All but `in_flight` only grow.
+    WorkerStats of Tally, beside
+    /// Requests it is working on now.
+    in_flight:
     /// Requests for a new session that it answered, or that were handed over with their connection.
     handshakes,
     /// Connections handed over to it.

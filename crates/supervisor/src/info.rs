@@ -206,42 +206,9 @@ fn front(app: &App) -> BTreeMap<String, u64> {
     if app.config.kind == Kind::None {
         return BTreeMap::new();
     }
-    let mut sum = BTreeMap::new();
+    let mut sum = FrontStats::default();
     for front in app.all_fronts() {
-        for (name, value) in counters(&front.stats()) {
-            *sum.entry(name.to_owned()).or_insert(0) += value;
-        }
+        sum += front.stats();
     }
-    sum
-}
-
-fn counters(stats: &FrontStats) -> impl Iterator<Item = (&'static str, u64)> {
-    [
-        ("connections", stats.connections),
-        ("accepted", stats.accepted),
-        ("handed_off", stats.handed_off),
-        ("tls", stats.tls),
-        ("tls_relayed", stats.tls_relayed),
-        ("h2", stats.h2),
-        ("raw", stats.raw),
-        ("rerouted", stats.rerouted),
-        ("proxied", stats.proxied),
-        ("tunnelled", stats.tunnelled),
-        ("learned", stats.learned),
-        ("let_go", stats.let_go),
-        ("legs_opened", stats.legs_opened),
-        ("retried", stats.retried),
-        ("rejected_connections", stats.rejected_connections),
-        ("rejected_malformed", stats.rejected_malformed),
-        ("rejected_head_size", stats.rejected_head_size),
-        ("rejected_slow", stats.rejected_slow),
-        ("rejected_tls", stats.rejected_tls),
-        ("rejected_nowhere", stats.rejected_nowhere),
-        ("rejected_unknown_sid", stats.rejected_unknown_sid),
-        ("rejected_learned_sids", stats.rejected_learned_sids),
-        ("rejected_no_worker", stats.rejected_no_worker),
-        ("worker_lost", stats.worker_lost),
-        ("client_gone", stats.client_gone),
-    ]
-    .into_iter()
+    sum.all().map(|(name, value)| (name.to_owned(), value)).collect()
 }
