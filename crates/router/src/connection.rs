@@ -24,6 +24,7 @@ use crate::proxy::{self, About, End, Exchange};
 use crate::raw::{self, Waiting};
 use crate::route::{self, Progress, Routed, Tries};
 use crate::sids::Session;
+use crate::tally::Tally;
 use crate::tls;
 
 /// How often a request is sent to another worker because one could not be reached.
@@ -366,7 +367,7 @@ impl<'a> Connection<'a> {
         let (member, opens) = (exchange.member().cloned(), exchange.about.placed.is_some());
         let end = exchange.run(&mut self.client, limits).await;
         if let Some(member) = member {
-            member.tally.ended(&end, opens);
+            count(&member.tally, &end, opens);
         }
         if !matches!(end, End::NoResponse { .. }) {
             arrived(exchange);
@@ -494,6 +495,25 @@ impl<'a> Connection<'a> {
             Routed::Answered { keep_alive: true } => After::Next,
             _ => After::Linger,
         }
+    }
+}
+
+/// An exchange with a worker has ended. `opens`: its request asks for a new session.
+fn count(tally: &Tally, end: &End, opens: bool) {
+    let answered = match end {
+        End::Answered { .. } => &tally.proxied,
+        End::Switched(..) => &tally.tunnelled,
+        End::NoResponse { invalid: true, .. } => return tally.invalid.add(),
+        End::NoResponse { .. } => return tally.unanswered.add(),
+        End::Cut => return tally.cut.add(),
+        End::ClientGone => return tally.client_gone.add(),
+        End::Stalled { .. } => return tally.stalled.add(),
+        // The client's fault alone.
+        End::Malformed { .. } => return,
+    };
+    answered.add();
+    if opens {
+        tally.handshakes.add();
     }
 }
 

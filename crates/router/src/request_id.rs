@@ -3,12 +3,9 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::client::Client;
-use crate::config::FrontConfig;
+use crate::http::forward::REQUEST_ID;
 use crate::http::request::Head;
 
-/// The header.
-pub(crate) const NAME: &str = "x-request-id";
 /// The longest one that is taken over, in bytes.
 const LONGEST: usize = 128;
 
@@ -35,11 +32,12 @@ pub(crate) struct RequestId {
 
 impl RequestIds {
     /// The id of a request: the one it came with, if who sent it is to be believed.
-    pub(crate) fn of(&self, head: &Head<'_, '_>, client: &Client, config: &FrontConfig) -> RequestId {
-        let peer = client.connection_peer().address.map(|peer| peer.ip());
-        let trusted = client.is_node || config.trusted_proxies.contains(peer);
-        let given =
-            head.headers.iter().filter(|_| trusted).find(|header| header.name.eq_ignore_ascii_case(NAME));
+    pub(crate) fn of(&self, head: &Head<'_, '_>, trusted: bool) -> RequestId {
+        let given = head
+            .headers
+            .iter()
+            .filter(|_| trusted)
+            .find(|header| header.name.eq_ignore_ascii_case(REQUEST_ID));
         if let Some(text) = given.and_then(|header| well_formed(header.value)) {
             return RequestId { text: text.into(), given: true };
         }

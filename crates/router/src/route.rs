@@ -197,7 +197,9 @@ impl<'a> Router<'a, '_> {
             self.client.told(told);
         }
         if config.request_id && self.client.request_id.is_none() {
-            self.client.request_id = Some(self.shared.request_ids.of(head, self.client, config));
+            let peer = self.client.connection_peer().address.map(|peer| peer.ip());
+            let trusted = self.client.is_node || config.trusted_proxies.contains(peer);
+            self.client.request_id = Some(self.shared.request_ids.of(head, trusted));
         }
         if let (Some(log), None) = (&config.access_log, &self.client.line) {
             let id = self.client.request_id.as_ref();

@@ -1,7 +1,6 @@
 //! What one worker was given by a front door, and what became of it. Counted per process: one that takes another's place
 //! begins at zero.
 
-use crate::proxy::End;
 use crate::stats::{Counter, counters};
 
 counters! {
@@ -31,25 +30,4 @@ counters! {
     stalled,
     /// Requests whose client went away before the answer was complete.
     client_gone,
-}
-
-impl Tally {
-    /// A request's exchange has ended. `opens`: it asks for a new session.
-    pub(crate) fn ended(&self, end: &End, opens: bool) {
-        let answered = match end {
-            End::Answered { .. } => &self.proxied,
-            End::Switched(..) => &self.tunnelled,
-            End::NoResponse { invalid: true, .. } => return self.invalid.add(),
-            End::NoResponse { .. } => return self.unanswered.add(),
-            End::Cut => return self.cut.add(),
-            End::ClientGone => return self.client_gone.add(),
-            End::Stalled { .. } => return self.stalled.add(),
-            // The client's fault alone.
-            End::Malformed { .. } => return,
-        };
-        answered.add();
-        if opens {
-            self.handshakes.add();
-        }
-    }
 }

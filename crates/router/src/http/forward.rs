@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use super::body::Body;
 use super::request::{Head, Upgrade};
 use super::{is_hop_by_hop, is_named, push_line, push_number};
-use crate::request_id;
 
+/// The header with a request's id.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 /// Behind the address of a client that came by TLS.
 pub(crate) const BY_TLS: &str = "; tls";
 
@@ -37,7 +38,7 @@ pub(crate) struct Peers<'a> {
 impl Peers<'_> {
     /// A header of the client's that another one takes the place of.
     fn replaces(&self, name: &str) -> bool {
-        self.request_id.is_some() && name.eq_ignore_ascii_case(request_id::NAME)
+        self.request_id.is_some() && name.eq_ignore_ascii_case(REQUEST_ID)
     }
 }
 
@@ -54,7 +55,7 @@ impl Head<'_, '_> {
             Manner::Transparent => self.write_transparent(out, peers, plain),
         }
         if let Some(id) = peers.request_id {
-            push_line(out, request_id::NAME.as_bytes(), id.as_bytes());
+            push_line(out, REQUEST_ID.as_bytes(), id.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
     }
