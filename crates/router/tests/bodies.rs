@@ -307,7 +307,7 @@ async fn a_client_that_does_not_read_stops_the_worker_and_not_the_front_door() {
 }
 
 #[tokio::test]
-async fn a_body_in_drops_is_given_up_on_and_a_slow_worker_is_not_the_clients_fault() {
+async fn a_body_in_drops_is_given_up_on_and_one_that_is_merely_slow_is_not() {
     let cluster = cluster(1, |config| {
         config.limits.body_timeout = Duration::from_millis(300);
         config.limits.body_rate = 1000;
