@@ -60,8 +60,8 @@ fn read(body: &[u8]) -> Found {
     let json = match memchr::memmem::find(body, br#"\"sid\""#) {
         Some(_) => {
             // Behind the script's own quote.
-            let start = memchr::memchr(b'"', body).filter(|at| body[*at - 1] != b'\\').map_or(0, |at| at + 1);
-            Cow::Owned(unescape(&body[start..]).0)
+            let quote = memchr::memchr(b'"', body).filter(|at| !body[..*at].ends_with(b"\\"));
+            Cow::Owned(unescape(&body[quote.map_or(0, |at| at + 1)..]).0)
         }
         None => Cow::Borrowed(body),
     };
@@ -215,6 +215,11 @@ mod tests {
             assert_eq!(sid(json.as_bytes()).as_deref(), Some(name));
             assert_eq!(sid(script(&json).as_bytes()).as_deref(), Some(name));
         }
+        assert_eq!(
+            sid(br#""0{\"sid\":\"first\"}""#).as_deref(),
+            Some("first"),
+            "a script of nothing but its string"
+        );
         assert_eq!(sid(br#"0{"sid":"\u00fc\ud83d\ude00\n"}"#).as_deref(), Some("ü\u{1f600}\n"));
     }
 
