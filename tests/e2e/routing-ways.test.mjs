@@ -200,8 +200,9 @@ for (const [name, { sundew, one, many }] of Object.entries(BY)) {
           t.diagnostic(`sessions by worker: ${JSON.stringify(counts)}`);
           const used = Object.keys(counts).length;
           assert.ok(workers === 1 ? used === 1 : used >= workers, JSON.stringify(counts));
-          // The bound of ip-hash: 1.25 times the mean, and one.
-          if (name !== 'affinity by address') assert.ok(Math.max(...Object.values(counts)) <= (CLIENTS / 4) * 1.25 + 1, JSON.stringify(counts));
+          // The bound of ip-hash is 1.25 times the mean of what there is at that moment: those that are being upgraded, or have
+          // left just now, are in it too.
+          if (name !== 'affinity by address') assert.ok(Math.max(...Object.values(counts)) <= (CLIENTS / 4) * 1.25 + CLIENTS / 50, JSON.stringify(counts));
         });
       }
     }
