@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::{Failure, IfPresent, StartRequest};
+use crate::client::Client;
 use crate::control::{self, Control};
 use crate::dispatcher::Dispatcher;
 use crate::ecosystem::AppConfig;
@@ -239,11 +240,14 @@ async fn lock(home: &Home) -> Result<File, DaemonError> {
     let options = options.create(true).truncate(false).read(true).write(true).mode(0o600);
     let mut file = options.open(&path).map_err(io_error(cannot()))?;
     let until = Instant::now() + LOCK_PATIENCE;
+    let other = Client::new(home.clone());
     while let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         if error != rustix::io::Errno::WOULDBLOCK {
             return Err(io_error(cannot())(error.into()));
         }
-        if Instant::now() > until {
+        // One that answers stays. One that is about to end, or to begin, does not answer.
+        let asked = tokio::time::timeout_at(until.into(), other.ping()).await;
+        if matches!(asked, Ok(Ok(_))) || Instant::now() > until {
             let mut text = String::new();
             let _ = file.read_to_string(&mut text);
             return Err(DaemonError::Running { home: home.path().to_owned(), pid: text.trim().parse().ok() });
