@@ -15,27 +15,30 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    match options.arguments.split_first() {
-        Some((first, rest)) if first == "pm2" => return compare(rest),
-        Some((first, rest)) if first == "nodes" => return nodes(rest),
-        Some((first, rest)) if first == "ways" => return ways(rest),
-        Some((first, _)) if first == "hostile" => return hostile(),
-        Some((first, _)) if ["node", "polling", "burst"].contains(&first.as_str()) => {
-            setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?;
+    let (first, rest) =
+        options.arguments.split_first().map_or(("", &[][..]), |(first, rest)| (&**first, rest));
+    match first {
+        "pm2" => {
+            let needs =
+                [NODE, NPM, Need::Npm("examples/node-chat"), Need::Npm("tests"), Need::Npm("tests/compare")];
+            return node(&needs, &["tests/compare/pm2.mjs"], rest);
         }
+        "nodes" => {
+            let needs = [NODE, NPM, HAPROXY, REDIS, IPROUTE, Need::Npm("tests")];
+            return node(&needs, &["tests/compare/nodes.mjs"], rest);
+        }
+        "ways" => {
+            let needs = [NODE, NPM, HAPROXY, NGINX, Need::Npm("tests")];
+            return node(&needs, &["tests/compare/ways.mjs"], rest);
+        }
+        "hostile" => {
+            let test = ["--test", "--test-timeout=600000", "tests/e2e/hostile.test.mjs"];
+            return node(&[NODE, NPM, Need::Npm("tests")], &test, &[]);
+        }
+        "node" | "polling" | "burst" => setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?,
         _ => {}
     }
-    shell::run(&mut cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "-p",
-        "sundew-cli",
-        "-p",
-        "echo",
-        "-p",
-        "sundew-bench",
-    ]))?;
+    build()?;
     shell::run(
         command(release("sundew-bench"))
             .args(&options.arguments)
@@ -44,56 +47,22 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     )
 }
 
-/// The hop from the wrong node to the right one, on several hosts that are network namespaces.
-fn nodes(arguments: &[String]) -> anyhow::Result<()> {
-    setup::provide(&[NODE, NPM, HAPROXY, REDIS, IPROUTE, Need::Npm("tests")])?;
-    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli", "-p", "echo"]))?;
-    shell::run(
-        command("node")
-            .arg("tests/compare/nodes.mjs")
-            .args(arguments)
-            .env("SUNDEW_BIN", shell::target().join("release")),
-    )
+/// As it ships. Always the same packages: with others the dependencies would have other features, and be built anew.
+fn build() -> anyhow::Result<()> {
+    let packages = ["-p", "sundew-cli", "-p", "echo", "-p", "sundew-bench"];
+    shell::run(cargo(&["build", "--release", "--locked"]).args(packages))
 }
 
-/// What each way to route costs, beside the others.
-fn ways(arguments: &[String]) -> anyhow::Result<()> {
-    setup::provide(&[NODE, NPM, HAPROXY, NGINX, Need::Npm("tests")])?;
-    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli", "-p", "echo"]))?;
+/// A measurement or comparison that is a program for Node.js.
+fn node(needs: &[Need], script: &[&str], arguments: &[String]) -> anyhow::Result<()> {
+    setup::provide(needs)?;
+    build()?;
     shell::run(
         command("node")
-            .arg("tests/compare/ways.mjs")
+            .args(script)
             .args(arguments)
-            .env("SUNDEW_BIN", shell::target().join("release")),
-    )
-}
-
-/// The end-to-end test of hostile clients with its full numbers. What it measures is in its diagnostics.
-fn hostile() -> anyhow::Result<()> {
-    setup::provide(&[NODE, NPM, Need::Npm("tests")])?;
-    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli", "-p", "echo"]))?;
-    shell::run(
-        command("node")
-            .args(["--test", "--test-timeout=600000", "tests/e2e/hostile.test.mjs"])
+            // For the test of hostile clients alone: its full numbers.
             .env("SUNDEW_HOSTILE", "full")
-            .env("SUNDEW_BIN", shell::target().join("release")),
-    )
-}
-
-/// The same example and the same crowd under stock pm2 and under Sundew. pm2 is installed for this alone.
-fn compare(arguments: &[String]) -> anyhow::Result<()> {
-    setup::provide(&[
-        NODE,
-        NPM,
-        Need::Npm("examples/node-chat"),
-        Need::Npm("tests"),
-        Need::Npm("tests/compare"),
-    ])?;
-    shell::run(&mut cargo(&["build", "--release", "--locked", "-p", "sundew-cli"]))?;
-    shell::run(
-        command("node")
-            .arg("tests/compare/pm2.mjs")
-            .args(arguments)
             .env("SUNDEW_BIN", shell::target().join("release")),
     )
 }
