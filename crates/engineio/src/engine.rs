@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, is_valid_sid, verify};
 use crate::proto::session::Machine;
+use crate::server::moving::{self, Arriving, Exported, ImportError};
 use crate::server::registry::Registry;
 use crate::server::shared::{Arrival, Shared};
 use crate::server::socket::Writer;
@@ -195,6 +196,50 @@ impl<P: Protocol> Engine<P> {
         Ok(reply::switching(key))
     }
 
+    /// Whether it has this session.
+    pub fn has(&self, sid: &str) -> bool {
+        self.0.registry.find(sid).is_some()
+    }
+
+    /// Freezes a session, to let it go on in another process. None unless it is on a websocket and at rest: nothing queued,
+    /// nothing half sent, and nothing that [`Session::export`](crate::Session::export) cannot give away. `limit`: the most
+    /// bytes of state. It may be dropped at any point; the session then stays.
+    pub async fn export(&self, sid: &str, limit: usize) -> Option<Exported> {
+        moving::export(self.0.registry.find(sid)?, limit).await
+    }
+
+    /// Takes a session that another process has frozen ([`Exported::state`]). It goes on once its connection is here:
+    /// [`Arriving::attach`].
+    ///
+    /// # Errors
+    /// When it cannot go on here.
+    pub fn import(&self, state: &[u8]) -> Result<Arriving, ImportError> {
+        let moving::State { sid, half_read, session } =
+            moving::State::read(state).ok_or(ImportError::Unreadable)?;
+        if !is_valid_sid(sid) {
+            return Err(ImportError::Unreadable);
+        }
+        let registry = &self.0.registry;
+        if registry.closed.load(Ordering::Relaxed) {
+            return Err(ImportError::NoPlace("the server is shutting down"));
+        }
+        if registry.len() >= self.config().max_sessions {
+            return Err(ImportError::NoPlace("too many sessions"));
+        }
+        let machine = Machine::resumed(registry.settings.clone(), now());
+        let shared = Arc::new(Shared::new(sid.to_owned(), registry.clone(), machine, None));
+        shared.act(|state| state.set_frozen(true));
+        if !shared.enlist(false) {
+            return Err(ImportError::NoPlace("its id is here already"));
+        }
+        let unopened = Unopened(&shared);
+        let resumed = self.0.protocol.resume(SessionHandle(shared.clone()), session);
+        let session = resumed.map_err(ImportError::Refused)?;
+        std::mem::forget(unopened);
+        tokio::spawn(SessionTask::resumed(shared.clone(), session));
+        Ok(Arriving { shared: Some(shared), half_read: half_read.into() })
+    }
+
     /// Waits until no session is left or `deadline` has passed; then closes those that are left, in paced batches,
     /// by closing the engine session (never a disconnect packet of the protocol above, after which clients do not
     /// come back). Returns when no session is left. New sessions are not refused: that is the router's part.
@@ -252,7 +297,7 @@ impl<P: Protocol> Inner<P> {
             let open = self.open_packet(&sid, transport);
             let machine = Machine::new(self.registry.settings.clone(), transport, open, now());
             let shared = Arc::new(Shared::new(sid, self.registry.clone(), machine, writer.take()));
-            if shared.enlist() {
+            if shared.enlist(true) {
                 return Ok(shared);
             }
             writer = shared.take_writer();

@@ -24,3 +24,4 @@ pub use handle::{Closed, SendError, SessionHandle, WeakHandle};
 pub use layer::{EngineLayer, EngineService};
 pub use message::{Message, Text};
 pub use protocol::{CloseReason, Handshake, Protocol, Session, Transport};
+pub use server::moving::{Arriving, Exported, ImportError};

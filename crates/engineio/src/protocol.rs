@@ -15,6 +15,16 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// A handshake was accepted. What is sent on `handle` in here leaves right after the open packet.
     fn open(&self, handle: SessionHandle, request: Handshake) -> Self::Session;
+
+    /// A session that another process exported goes on here, with what [`Session::export`] gave there. Nobody was told
+    /// of its end there, so nobody is told of a beginning here.
+    ///
+    /// # Errors
+    /// Why it cannot: the state is of another version, or something it needs is not here. The default takes none.
+    fn resume(&self, handle: SessionHandle, state: &[u8]) -> Result<Self::Session, String> {
+        let _ = (handle, state);
+        Err("this server takes no sessions of other processes".to_owned())
+    }
 }
 
 /// One session of the protocol above, owned by the session's task: no method needs a lock.
@@ -30,7 +40,17 @@ pub trait Session: Send + 'static {
     /// (back-pressure); a later [`poll`](Session::poll) makes it true again.
     fn ready_for_more(&self) -> bool;
 
-    /// The session is over. Takes `self`, so that unfinished work can move to a task of its own.
+    /// What another process needs to go on with this session ([`Protocol::resume`]), if it is at rest: nothing under way,
+    /// nothing waited for, nothing that is of this process only. The default: it never is.
+    fn export(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The connection of a session that was resumed here has come: from now on its client hears it.
+    fn arrived(&mut self) {}
+
+    /// The session is over. Takes `self`, so that unfinished work can move to a task of its own. With
+    /// [`CloseReason::Moved`] it goes on elsewhere: nobody is to be told of its end.
     fn close(self, reason: CloseReason);
 }
 
@@ -86,6 +106,8 @@ pub enum CloseReason {
     ForcedClose,
     /// The server is shutting down.
     ServerShutdown,
+    /// The session goes on in another process.
+    Moved,
 }
 
 impl CloseReason {
@@ -98,6 +120,7 @@ impl CloseReason {
             CloseReason::ParseError => "parse error",
             CloseReason::ForcedClose => "forced close",
             CloseReason::ServerShutdown => "server shutting down",
+            CloseReason::Moved => "moved",
         }
     }
 }

@@ -29,12 +29,25 @@ impl Link {
     pub(crate) fn new(handle: SessionHandle, request: Handshake, keep_headers: bool) -> Link {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let url = request.parts.uri.path_and_query().map_or("/", |url| url.as_str()).into();
+        let issued = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let headers = keep_headers.then(|| Box::new(request.parts.headers));
+        Link::resumed(handle, url, request.peer_addr, issued, headers)
+    }
+
+    /// As it was in another process.
+    pub(crate) fn resumed(
+        handle: SessionHandle,
+        url: Box<str>,
+        peer_addr: Option<SocketAddr>,
+        issued: u64,
+        headers: Option<Box<HeaderMap>>,
+    ) -> Link {
         Link {
             handle,
-            peer_addr: request.peer_addr,
-            issued: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            peer_addr,
+            issued,
             url,
-            headers: keep_headers.then(|| Box::new(request.parts.headers)),
+            headers,
             pending_acks: AtomicUsize::new(0),
             overflowed: AtomicBool::new(false),
             sockets: Mutex::default(),

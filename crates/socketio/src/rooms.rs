@@ -85,6 +85,11 @@ impl<T: Clone> Rooms<T> {
         self.ids.insert(id, key);
     }
 
+    /// How often the index holds this socket: in its entry, in the list of all, and once for each room.
+    pub(crate) fn handles(&self, id: &str) -> usize {
+        self.ids.get(id).map_or(0, |&key| 2 + self.sockets[key].joined.len())
+    }
+
     /// Takes a socket out of everything.
     pub(crate) fn remove(&mut self, id: &str) {
         let Some(key) = self.ids.remove(id) else { return };

@@ -49,6 +49,17 @@ impl Outbox {
         }
     }
 
+    /// What is next to be written, all of it.
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.bytes);
+        let mut skip = self.written;
+        for frames in &self.queue {
+            bytes.extend_from_slice(&frames.as_bytes()[skip..]);
+            skip = 0;
+        }
+        bytes
+    }
+
     /// Fills `slices` with what is next to be written and returns how many were filled.
     pub(crate) fn chunks<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut skip = self.written;

@@ -137,6 +137,13 @@ impl Machine {
         }
     }
 
+    /// A session that comes from another process, where it was at rest on a websocket.
+    pub(crate) fn resumed(settings: std::sync::Arc<Settings>, now: Instant) -> Machine {
+        let mut machine = Machine::new(settings, Transport::Websocket, Frames::raw(Bytes::new()), now);
+        machine.outbox.clear();
+        machine
+    }
+
     // --- What is so ---
 
     pub(crate) fn transport(&self) -> Transport {
@@ -184,6 +191,11 @@ impl Machine {
     pub(crate) fn has_room(&self) -> bool {
         self.outbox.bytes() <= self.settings.max_queued_bytes / 2
             && self.outbox.packets() <= self.settings.max_queued_packets / 2
+    }
+
+    /// Whether it could go on elsewhere from here: on a websocket, and everything said.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.is_open() && self.transport == Transport::Websocket && !self.paused && self.outbox.is_empty()
     }
 
     // --- Sending ---
@@ -342,6 +354,11 @@ impl Machine {
         self.outbox.clear();
     }
 
+    /// Ends the session at once, for this reason.
+    pub(crate) fn forget(&mut self, reason: CloseReason) {
+        self.end(reason);
+    }
+
     /// Nobody is left to serve the session: its task was stopped, or panicked.
     pub(crate) fn abort(&mut self) {
         self.end(CloseReason::TransportError);
@@ -471,6 +488,26 @@ impl Machine {
             if self.transport == Transport::Websocket {
                 self.outbox.push(Frames::raw(websocket::CLOSE));
             }
+        }
+    }
+
+    /// The session goes on in another process. What is queued leaves first, but no close frame: its connection lives on.
+    pub(crate) fn move_away(&mut self, now: Instant) {
+        if self.is_open() {
+            let until = now + self.settings.close_timeout;
+            self.phase = if self.outbox.is_empty() {
+                Phase::Lingering(CloseReason::Moved, until)
+            } else {
+                Phase::Closing(CloseReason::Moved, until)
+            };
+        }
+    }
+
+    /// Its connection has come after it. How long ago its last ping was is not known, so one is due.
+    pub(crate) fn arrived(&mut self, now: Instant) {
+        if self.is_open() {
+            self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
+            self.outbox.push(Frames::raw(PING));
         }
     }
 

@@ -117,6 +117,42 @@ impl Decoder {
         Decoder { max, rest: None }
     }
 
+    /// What is half-read, as bytes that bring another decoder to the same place: the message so far as one fragment, then
+    /// the frame that is being read, announced by what it still lacks.
+    pub(crate) fn half_read(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let Some(rest) = &self.rest else { return bytes };
+        let begins = |frame: &Frame| matches!(frame.opcode, OpCode::Data(Data::Text | Data::Binary));
+        let mut put = |last: bool, opcode: OpCode, mask: [u8; 4], length: usize, payload: &[u8]| {
+            let header = FrameHeader { is_final: last, opcode, mask: Some(mask), ..FrameHeader::default() };
+            // Into memory: it cannot fail.
+            let _ = header.format(length as u64, &mut bytes);
+            bytes.extend_from_slice(payload);
+        };
+        // A frame of which no payload has come begins its message by itself.
+        let whole = rest.frame.is_some_and(|frame| begins(&frame) && rest.data.is_empty());
+        if let Some(text) = rest.message.filter(|_| !whole) {
+            let kind = if text { Data::Text } else { Data::Binary };
+            put(false, OpCode::Data(kind), [0; 4], rest.data.len(), &rest.data);
+        }
+        match rest.frame {
+            Some(frame @ Frame { opcode: OpCode::Control(_), mask, .. }) => {
+                let mut first = mask;
+                first.rotate_right(rest.control.len() % 4);
+                let mut payload = rest.control.clone();
+                unmask(&mut payload, first);
+                put(frame.last, frame.opcode, first, payload.len() + frame.remaining, &payload);
+            }
+            Some(frame) => {
+                let opcode = if whole { frame.opcode } else { OpCode::Data(Data::Continue) };
+                put(frame.last, opcode, frame.mask, frame.remaining, &[]);
+            }
+            None => {}
+        }
+        bytes.extend_from_slice(&rest.head);
+        bytes
+    }
+
     /// Whether nothing is half-read.
     #[cfg(test)]
     fn is_idle(&self) -> bool {
@@ -344,6 +380,45 @@ mod tests {
         }
         assert!(decoder.is_idle());
         Ok(items)
+    }
+
+    #[test]
+    fn what_is_half_read_goes_on_in_another_decoder() {
+        let long = vec![7; 70_000];
+        let mut stream = [
+            frame(0x81, b"4hello"),
+            frame(0x01, b"4in "),
+            frame(0x89, b"are you there"),
+            frame(0x00, b""),
+            frame(0x00, b"three "),
+            frame(0x80, b"parts"),
+            frame(0x82, &[1, 2, 3]),
+            frame(0x02, b""),
+            frame(0x80, b"late"),
+            frame(0x88, b""),
+        ]
+        .concat();
+        let check = |stream: &[u8], cuts: &mut dyn Iterator<Item = usize>| {
+            let whole = decode(stream).unwrap();
+            for cut in cuts {
+                let (mut one, mut other) = (Decoder::new(100_000), Decoder::new(100_000));
+                let mut items = Vec::new();
+                let mut run = |decoder: &mut Decoder, bytes: &[u8]| {
+                    let mut bytes = BytesMut::from(bytes);
+                    while let Some(item) = decoder.decode(&mut bytes).unwrap() {
+                        items.push(item);
+                    }
+                };
+                run(&mut one, &stream[..cut]);
+                run(&mut other, &one.half_read());
+                run(&mut other, &stream[cut..]);
+                assert!(other.is_idle());
+                assert_eq!(items, whole, "cut at {cut}");
+            }
+        };
+        check(&stream, &mut (0..=stream.len()));
+        stream = [frame(0x82, &long), frame(0x01, &long[..9000]), frame(0x80, &long[..9000])].concat();
+        check(&stream, &mut (0..=stream.len()).step_by(997));
     }
 
     fn decode(bytes: &[u8]) -> Result<Vec<Item>, Violation> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod cors;
 pub(crate) mod heartbeat;
+pub(crate) mod moving;
 pub(crate) mod polling;
 pub(crate) mod probe;
 pub(crate) mod registry;

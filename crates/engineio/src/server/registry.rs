@@ -93,13 +93,13 @@ impl Registry {
         self.shard(sid).lock().get(sid).map(|entry| entry.0.clone())
     }
 
-    /// Enters a session; false if the id is taken.
-    pub(crate) fn insert(&self, session: &Arc<Shared>, transport: Transport) -> bool {
+    /// Enters a session; false if the id is taken. `opened`: it begins here.
+    pub(crate) fn insert(&self, session: &Arc<Shared>, transport: Transport, opened: bool) -> bool {
         if !self.shard(session.sid()).lock().insert(Entry(session.clone())) {
             return false;
         }
         self.counters.of(transport).fetch_add(1, Ordering::Relaxed);
-        self.counters.handshakes.fetch_add(1, Ordering::Relaxed);
+        self.counters.handshakes.fetch_add(u64::from(opened), Ordering::Relaxed);
         self.changed.notify_waiters();
         true
     }

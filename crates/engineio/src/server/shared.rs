@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use sundew_io::Raw;
 use tokio::sync::{Notify, oneshot};
 
 use super::now;
@@ -48,6 +49,10 @@ pub(crate) struct State {
     corked: bool,
     /// The socket did not take everything: the task waits until it can be written to.
     blocked: bool,
+    /// On the way from one process to another: nothing is read or written until it has arrived, or stays.
+    pub(crate) frozen: bool,
+    /// Who wants to take the session elsewhere.
+    pub(crate) taker: Option<Box<Taker>>,
     pub(crate) writer: Option<Writer>,
     /// When a message was last written by its sender instead of the task.
     inline: Option<Instant>,
@@ -69,6 +74,38 @@ pub(crate) struct Posted {
     pub(crate) taken: oneshot::Sender<()>,
 }
 
+/// Who wants to take a session elsewhere.
+pub(crate) enum Taker {
+    /// Gets it as plain data, or nothing while it is not at rest.
+    State(oneshot::Sender<Option<AtRest>>),
+    /// Gets its connection, and what has been queued for it since it was frozen.
+    Socket(oneshot::Sender<(Raw, Vec<u8>)>),
+}
+
+/// A session at rest, as plain data: what the protocol above needs to go on, and what was read of the client's next
+/// message.
+pub(crate) struct AtRest {
+    pub(crate) state: Vec<u8>,
+    pub(crate) half_read: Vec<u8>,
+}
+
+/// What was brought for the session's task.
+pub(crate) struct Brought {
+    pub(crate) posted: Option<Posted>,
+    pub(crate) arrival: Option<Box<Arrival>>,
+    pub(crate) frozen: bool,
+}
+
+/// How things stand at the end of a batch.
+pub(crate) struct Uncorked {
+    /// Why the session is over, if it is.
+    pub(crate) over: Option<CloseReason>,
+    /// Nothing is left to do.
+    pub(crate) closed: bool,
+    /// Somebody wants to take it elsewhere.
+    pub(crate) wanted: bool,
+}
+
 /// A websocket that has become the session's connection.
 pub(crate) struct Arrival {
     pub(crate) reader: Reader,
@@ -88,6 +125,8 @@ impl Shared {
             machine,
             corked: true,
             blocked: false,
+            frozen: false,
+            taker: None,
             writer,
             inline: None,
             arrival: None,
@@ -119,11 +158,11 @@ impl Shared {
         f(&self.state.lock())
     }
 
-    /// Enters the session in the engine's table; false if its id is taken.
-    pub(crate) fn enlist(self: &Arc<Self>) -> bool {
+    /// Enters the session in the engine's table; false if its id is taken. `opened`: it begins here.
+    pub(crate) fn enlist(self: &Arc<Self>, opened: bool) -> bool {
         let mut state = self.state.lock();
         let transport = state.machine.transport();
-        state.listed = self.registry.insert(self, transport).then_some(transport);
+        state.listed = self.registry.insert(self, transport, opened).then_some(transport);
         state.listed.is_some()
     }
 
@@ -157,7 +196,7 @@ impl Shared {
         let idle = state.machine.outbox().is_empty();
         state.machine.send(frames)?;
         // The task sends it at the end of its batch, or when the socket can be written to.
-        if state.corked || state.blocked {
+        if state.corked || state.blocked || state.frozen {
             return Ok(());
         }
         if state.machine.transport() == Transport::Websocket {
@@ -190,15 +229,15 @@ impl Shared {
     }
 
     /// The task begins a batch: what is sent from now on is queued. Returns what has been brought for it.
-    pub(crate) fn cork(&self) -> (Option<Posted>, Option<Box<Arrival>>) {
+    pub(crate) fn cork(&self) -> Brought {
         let mut state = self.state.lock();
         state.corked = true;
-        (state.inbox.take(), state.arrival.take())
+        Brought { posted: state.inbox.take(), arrival: state.arrival.take(), frozen: state.frozen }
     }
 
     /// The task has worked off its batch: everything queued leaves in one write. Returns why the session is over,
     /// if it is, and whether nothing is left to do.
-    pub(crate) fn uncork(self: &Arc<Self>, cx: &mut Context<'_>) -> (Option<CloseReason>, bool) {
+    pub(crate) fn uncork(self: &Arc<Self>, cx: &mut Context<'_>) -> Uncorked {
         let mut state = self.state.lock();
         state.corked = false;
         state.flush(Some(cx));
@@ -207,7 +246,7 @@ impl Shared {
         if over.is_some() {
             self.news.notify_waiters();
         }
-        (over, state.machine.is_closed())
+        Uncorked { over, closed: state.machine.is_closed(), wanted: state.taker.is_some() }
     }
 
     /// A planned tick of the timer wheel has come.
@@ -233,6 +272,7 @@ impl Shared {
             state.corked = false;
             state.inbox = None;
             state.arrival = None;
+            state.taker = None;
         });
         let mut state = self.state.lock();
         state.writer = None;
@@ -278,7 +318,7 @@ impl State {
             && match self.machine.transport() {
                 Transport::Polling => self.machine.has_get() || self.machine.outbox().is_empty(),
                 // What is queued only for the end of the task's batch is no obstacle.
-                Transport::Websocket => !self.blocked,
+                Transport::Websocket => !self.blocked && !self.frozen,
             }
     }
 
@@ -291,6 +331,13 @@ impl State {
         }
     }
 
+    /// Nothing is read or written from now on, or it goes on.
+    pub(crate) fn set_frozen(&mut self, frozen: bool) {
+        self.frozen = frozen;
+        // A pong may be on its way.
+        self.machine.set_paused(frozen, now());
+    }
+
     fn flush(&mut self, mut cx: Option<&mut Context<'_>>) {
         if self.machine.has_get()
             && let Some(get) = self.get.take()
@@ -300,6 +347,9 @@ impl State {
                 Some(body) => drop(get.send(body)),
                 None => self.get = Some(get),
             }
+        }
+        if self.frozen {
+            return;
         }
         let Some(writer) = &mut self.writer else { return };
         // Whoever is not the task has nothing to try while the task waits for the socket.

@@ -3,10 +3,12 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
+use rustix::net::{RecvFlags, recv};
 use sundew_io::{AsyncReadWrite, Raw};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::{tcp, unix};
@@ -58,6 +60,15 @@ pub(crate) fn split(raw: Raw) -> (Reader, Writer) {
     }
 }
 
+/// The connection whole again, where that can be.
+pub(crate) fn unite(reader: Reader, writer: Writer) -> Option<Raw> {
+    match (reader, writer) {
+        (Reader::Tcp(reader), Writer::Tcp(writer)) => reader.reunite(writer).ok().map(Raw::Tcp),
+        (Reader::Unix(reader), Writer::Unix(writer)) => reader.reunite(writer).ok().map(Raw::Unix),
+        _ => None,
+    }
+}
+
 impl Reader {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -85,6 +96,21 @@ impl Reader {
             // A message that a handler keeps must hold what its peer sent, not a whole read buffer.
             Poll::Ready(Ok(Some(BytesMut::from(&read[used..]))))
         })
+    }
+
+    /// Nothing is there to be read, as the system says: the runtime may not have heard of it yet. An end counts as
+    /// something.
+    pub(crate) fn is_drained(&self) -> bool {
+        let peek = |socket: BorrowedFd<'_>| {
+            let read = recv(socket, &mut [0u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            matches!(read, Err(rustix::io::Errno::AGAIN))
+        };
+        match self {
+            Reader::Tcp(half) => peek(half.as_ref().as_fd()),
+            Reader::Unix(half) => peek(half.as_ref().as_fd()),
+            // It may hold something back, and could not be taken to another process anyway.
+            Reader::Other(_) => false,
+        }
     }
 
     /// Reads and forgets until the peer ends the connection.

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 
 use super::now;
-use super::shared::{Arrival, Posted, Shared};
-use super::socket::Reader;
+use super::shared::{Arrival, AtRest, Brought, Posted, Shared, Taker, Uncorked};
+use super::socket::{Reader, unite};
 use crate::proto::packet::{Packet, PacketError, parse_text};
 use crate::proto::websocket::{CLOSE, Decoder, Item, Violation, close, pong};
 use crate::{CloseReason, Message, Session};
@@ -23,6 +23,10 @@ pub(crate) struct SessionTask<S: Session> {
     posted: Option<Box<Posted>>,
     /// Not reading, because the session is behind.
     paused: bool,
+    /// On the way to another process, or from it: nothing is read.
+    frozen: bool,
+    /// It comes from another process, and its connection does later.
+    expected: bool,
     lingering: bool,
 }
 
@@ -60,25 +64,40 @@ impl<S: Session> SessionTask<S> {
             link: arrival.map(Link::from),
             posted: None,
             paused: false,
+            frozen: false,
+            expected: false,
             lingering: false,
         }
     }
 
+    /// A session that another process exported.
+    pub(crate) fn resumed(shared: Arc<Shared>, session: S) -> SessionTask<S> {
+        let mut task = SessionTask::new(shared, session, None);
+        task.expected = true;
+        task
+    }
+
     /// Begins a batch and takes what others have brought.
     fn begin(&mut self) {
-        let (posted, arrival) = self.shared.cork();
+        let Brought { posted, arrival, frozen } = self.shared.cork();
+        self.frozen = frozen;
         if let Some(posted) = posted {
             // There is one body at a time: the one before was worked off, or its session is over.
             self.posted = Some(Box::new(posted));
         }
         if let Some(arrival) = arrival {
             self.link = Some(Link::from(*arrival));
+            if std::mem::take(&mut self.expected)
+                && let Some(session) = &mut self.session
+            {
+                session.arrived();
+            }
         }
     }
 
     /// Gives the session what has arrived: one body or one read at most.
     fn receive(&mut self, cx: &mut Context<'_>) -> Received {
-        let Some(session) = &self.session else { return Received::Nothing };
+        let Some(session) = self.session.as_ref().filter(|_| !self.frozen) else { return Received::Nothing };
         let held = !session.ready_for_more();
         if held != self.paused {
             self.paused = held;
@@ -176,6 +195,47 @@ impl<S: Session> SessionTask<S> {
         }
     }
 
+    /// Somebody wants to take the session to another process: freezes it there and then if it is at rest.
+    fn leave(&mut self) {
+        if self.shared.look(|state| matches!(state.taker.as_deref(), Some(Taker::Socket(_)))) {
+            return self.leave_with_socket();
+        }
+        let link = self.link.as_ref().filter(|link| {
+            // What has come and was not told of yet would be left behind.
+            self.posted.is_none() && !self.paused && link.unread.is_empty() && link.reader.is_drained()
+        });
+        let half_read = link.map(|link| link.decoder.half_read());
+        let state = match (&half_read, &mut self.session) {
+            (Some(_), Some(session)) => session.export(),
+            _ => None,
+        };
+        let at_rest = state.zip(half_read).map(|(state, half_read)| AtRest { state, half_read });
+        self.shared.act(|state| {
+            let Some(Taker::State(taker)) = state.taker.take().map(|taker| *taker) else { return };
+            let at_rest = at_rest.filter(|_| state.machine.is_at_rest() && !state.frozen);
+            let freezes = at_rest.is_some();
+            // It thaws again when whoever asked is gone, see `Exported`.
+            if taker.send(at_rest).is_ok() && freezes {
+                state.set_frozen(true);
+            }
+        });
+    }
+
+    /// Frozen before, it is taken away now.
+    fn leave_with_socket(&mut self) {
+        let link = self.link.take();
+        self.shared.act(|state| {
+            let Some(Taker::Socket(taker)) = state.taker.take().map(|taker| *taker) else { return };
+            let queued = state.machine.outbox().to_vec();
+            let socket = link.zip(state.writer.take()).and_then(|(link, writer)| unite(link.reader, writer));
+            state.machine.forget(CloseReason::Moved);
+            if let Some(socket) = socket {
+                // Nobody there: the connection ends with it.
+                let _ = taker.send((socket, queued));
+            }
+        });
+    }
+
     fn fail(&self, reason: CloseReason, frame: bytes::Bytes) {
         self.shared.within_batch(|state| state.machine.websocket_failed(reason, frame, now()));
     }
@@ -213,7 +273,7 @@ impl<S: Session> Future for SessionTask<S> {
             if let Some(session) = &mut this.session {
                 session.poll(cx);
             }
-            let (over, closed) = this.shared.uncork(cx);
+            let Uncorked { over, closed, wanted } = this.shared.uncork(cx);
             if let Some(reason) = over {
                 if let Some(session) = this.session.take() {
                     session.close(reason);
@@ -227,6 +287,9 @@ impl<S: Session> Future for SessionTask<S> {
                 Received::Held => this.session.as_ref().is_some_and(|session| session.ready_for_more()),
             };
             if !again {
+                if wanted {
+                    this.leave();
+                }
                 return Poll::Pending;
             }
         }

@@ -151,6 +151,27 @@ impl Namespace {
         self
     }
 
+    /// Lets its sockets go on in another worker: where several nodes serve one app, a websocket that came to another node
+    /// than its session's is relayed between the two, until the session is at rest for a moment; then it moves to the node
+    /// that holds the connection. The client notices nothing, and neither `on_disconnect` nor `on_connect` runs.
+    ///
+    /// What moves with a socket: its id, rooms, [`data`](Socket::data), auth and handshake. So this promises that nothing
+    /// else belongs to it: no entry in a map of the app's own, no task that will emit to it. One that has handlers of its
+    /// own or values of [`Socket::insert`], that waits for an acknowledgement, has a handler running, or is held somewhere
+    /// as a [`Socket`] stays where it is. All namespaces of a connection have to allow it, in both workers. What other sockets do
+    /// to it in the instant of the move (put it into a room, say) may be lost. What is emitted to it is not.
+    pub fn movable(&self) -> &Namespace {
+        self.0.set_movable();
+        self
+    }
+
+    /// Runs when a socket has come from another worker ([`movable`](Namespace::movable)), as `on_connect` does when one
+    /// connects: to begin here what the app does for each socket.
+    pub fn on_arrive<M>(&self, handler: impl Handler<ConnectCall, M>) -> &Namespace {
+        self.0.handlers.write().arrive = Some(erase(handler));
+        self
+    }
+
     /// How many sockets it has on this server.
     pub fn socket_count(&self) -> usize {
         self.0.rooms.read().len()

@@ -39,6 +39,7 @@ pub(crate) struct Table {
     acks: AtomicU64,
     serial: AtomicBool,
     drop_when_full: AtomicBool,
+    movable: AtomicBool,
 }
 
 type OnError = Arc<dyn Fn(&HandlerError) + Send + Sync>;
@@ -52,6 +53,7 @@ pub(crate) struct Handlers {
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
     pub(crate) disconnect: Option<Erased<DisconnectCall>>,
     pub(crate) on_error: Option<OnError>,
+    pub(crate) arrive: Option<Erased<ConnectCall>>,
 }
 
 /// An event's handler, and the event's name.
@@ -73,6 +75,7 @@ impl Table {
             acks: AtomicU64::new(0),
             serial: AtomicBool::new(false),
             drop_when_full: AtomicBool::new(false),
+            movable: AtomicBool::new(false),
         }
     }
 
@@ -98,6 +101,14 @@ impl Table {
 
     pub(crate) fn set_on_full(&self, policy: OnFull) {
         self.drop_when_full.store(policy == OnFull::Drop, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_movable(&self) -> bool {
+        self.movable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_movable(&self) {
+        self.movable.store(true, Ordering::Relaxed);
     }
 
     /// The handler of an event: the socket's own, the namespace's, the fallback.

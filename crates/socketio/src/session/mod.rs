@@ -2,6 +2,7 @@
 //! Owned by the connection's task, so nothing here is locked; when the connection ends, what is unfinished moves to a
 //! task of its own.
 
+mod export;
 mod member;
 pub(crate) mod running;
 
@@ -48,15 +49,12 @@ impl Protocol for Server {
         let options = &self.0.options;
         Connection {
             timer: Some(Box::pin(tokio::time::sleep(options.connect_timeout))),
-            link: Arc::new(Link::new(handle, request, options.keep_headers)),
-            shared: self.0.clone(),
-            members: Vec::new(),
-            partial: None,
-            running: None,
-            in_progress: 0,
-            waiting: 0,
-            over: false,
+            ..Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options.keep_headers)))
         }
+    }
+
+    fn resume(&self, handle: SessionHandle, state: &[u8]) -> Result<Connection, String> {
+        self.take_up(handle, state)
     }
 }
 
@@ -117,7 +115,18 @@ impl Session for Connection {
             && (self.in_progress < options.max_in_progress || self.link.owes_acks())
     }
 
+    fn export(&mut self) -> Option<Vec<u8>> {
+        self.snapshot()
+    }
+
+    fn arrived(&mut self) {
+        self.settle_in();
+    }
+
     fn close(mut self, reason: CloseReason) {
+        if reason == CloseReason::Moved {
+            return self.vanish();
+        }
         let mut reason = DisconnectReason::from(reason);
         if self.link.overflowed.load(Ordering::Acquire) {
             reason = DisconnectReason::QueueFull;
@@ -141,6 +150,20 @@ impl Session for Connection {
 }
 
 impl Connection {
+    fn new(shared: Arc<Shared>, link: Arc<Link>) -> Connection {
+        Connection {
+            shared,
+            link,
+            members: Vec::new(),
+            partial: None,
+            running: None,
+            in_progress: 0,
+            waiting: 0,
+            timer: None,
+            over: false,
+        }
+    }
+
     fn text(&mut self, text: Text) -> Result<(), Violation> {
         if self.partial.is_some() {
             return Err(Violation::AttachmentsMissing);

@@ -48,6 +48,10 @@ impl Acks {
         Ok(())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub(crate) fn take(&mut self, id: u64) -> Option<Waiter> {
         let waiter = self.waiting.remove(&id);
         if self.waiting.is_empty() {

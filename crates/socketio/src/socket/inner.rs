@@ -89,6 +89,42 @@ impl Inner {
         true
     }
 
+    /// Whether nothing about it is of this process alone.
+    pub(crate) fn can_move(&self) -> bool {
+        self.is_open()
+            && !self.holding.load(Ordering::Acquire)
+            && self.acks.lock().is_empty()
+            && self.own.read().is_none()
+            && self.kept.lock().as_ref().is_none_or(|kept| kept.values.is_empty())
+    }
+
+    /// Goes on with what another process knew of it, in its namespace and out of all rooms.
+    pub(crate) fn resume(self: &Arc<Self>, data: serde_json::Value) {
+        // CONNECT was answered there.
+        self.holding.store(false, Ordering::Release);
+        if !data.is_null() {
+            *self.kept.lock() = Some(Box::new(Kept { data, ..Kept::default() }));
+        }
+        self.open();
+    }
+
+    /// It goes on in another process: out of everything, without a word.
+    pub(crate) fn vanish(self: &Arc<Self>) {
+        if self.state.swap(GONE, Ordering::AcqRel) == OPEN {
+            self.withdraw();
+        }
+        self.drop_handlers();
+    }
+
+    /// Out of its rooms; those who wait for its acknowledgements hear that none will come.
+    fn withdraw(self: &Arc<Self>) {
+        self.table.rooms.write().remove(&self.id);
+        self.link.remove(self);
+        let unanswered = self.acks.lock().close();
+        self.link.pending_acks.fetch_sub(unanswered.len(), Ordering::Relaxed);
+        drop(unanswered);
+    }
+
     /// Answers CONNECT, then sends what was held. Does nothing the second time.
     pub(crate) fn release(&self) {
         if !self.holding.load(Ordering::Acquire) {
@@ -203,11 +239,7 @@ impl Inner {
         };
         run(own_disconnecting, What::Disconnecting);
         run(disconnecting, What::Disconnecting);
-        self.table.rooms.write().remove(&self.id);
-        self.link.remove(self);
-        let unanswered = self.acks.lock().close();
-        self.link.pending_acks.fetch_sub(unanswered.len(), Ordering::Relaxed);
-        drop(unanswered);
+        self.withdraw();
         run(own_disconnect, What::Disconnect);
         run(disconnect, What::Disconnect);
         true

@@ -40,6 +40,8 @@ pub struct Client {
     ws: WebSocket<TcpStream>,
     /// Engine.IO messages that came, pings answered and left out.
     pub keep_pings: bool,
+    /// The engine session's id.
+    pub sid: String,
 }
 
 impl Client {
@@ -50,8 +52,10 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         let url = format!("ws://{addr}/socket.io/?EIO=4&transport=websocket");
         let (ws, _) = tungstenite::client(url, stream).unwrap();
-        let mut client = Client { ws, keep_pings: false };
-        assert!(client.text().starts_with("0{"));
+        let mut client = Client { ws, keep_pings: false, sid: String::new() };
+        let open = client.text();
+        let open: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+        client.sid = open["sid"].as_str().unwrap().to_owned();
         client
     }
 
@@ -158,12 +162,13 @@ pub fn http(addr: SocketAddr, method: &str, path: &str, head: &str, body: &str) 
 /// A handler that captures: `with!([a, b] (x: X) => body)` clones `a` and `b` for every call.
 #[allow(unused_macros)]
 macro_rules! with {
-    ([$($name:ident),*] ($($args:tt)*) => $body:expr) => {
+    ([$($name:ident),*] ($($args:tt)*) => $body:expr) => {{
+        $(let $name = $name.clone();)*
         move |$($args)*| {
             $(let $name = $name.clone();)*
             async move { $body }
         }
-    };
+    }};
 }
 #[allow(unused_imports)]
 pub(crate) use with;
