@@ -8,5 +8,6 @@ mod message;
 
 pub use channel::{Channel, Endpoint, RecvError, SendError, SupervisorChannel, WorkerChannel, pair};
 pub use message::{
-    ConnectionKind, LetGo, NoTarget, PROTOCOL, PeerId, RouteLimits, Target, ToSupervisor, ToWorker, Welcome,
+    ConnectionKind, LetGo, NoTarget, PROTOCOL, PeerId, RouteLimits, SessionState, Target, ToSupervisor,
+    ToWorker, Welcome,
 };

@@ -34,13 +34,15 @@ fn shown(info: &NodesInfo, look: Look) -> String {
             Cell::new(ago(node.heard_ms)),
         ]);
     }
-    let mut apps = table(look, &["app", "forwarded", "relayed", "taken for others", "asked", "found"]);
+    let mut apps =
+        table(look, &["app", "forwarded", "relayed", "moved", "taken for others", "asked", "found"]);
     for app in &info.apps {
         let name = format!("{} {}", app.app, place(&app.door));
         apps.add_row([
             Cell::new(name.trim_end()),
             right(app.forwarded),
             right(app.relayed),
+            right(app.moved),
             right(app.from_nodes),
             right(app.asked),
             right(app.found),

@@ -108,6 +108,13 @@ pub struct Limits {
     pub max_connections: u32,
     /// How long a start waits for the registry.
     pub registry_wait_ms: u64,
+    /// How long nothing has to move on a websocket that is relayed to its session's node before the session is asked to
+    /// come over. 0: it never is.
+    pub move_quiet_ms: u64,
+    /// How long each step of a session's move may take.
+    pub move_timeout_ms: u64,
+    /// A session that needs more bytes to be described stays where it is: [`Limits::MOST_MOVE_BYTES`] at most.
+    pub move_bytes: u32,
 }
 
 impl Default for Limits {
@@ -121,11 +128,25 @@ impl Default for Limits {
             asks_in_flight: 1024,
             max_connections: 16_384,
             registry_wait_ms: 5000,
+            move_quiet_ms: 100,
+            move_timeout_ms: 2000,
+            move_bytes: Self::MOST_MOVE_BYTES,
         }
     }
 }
 
 impl Limits {
+    /// What fits in one record between nodes.
+    pub const MOST_MOVE_BYTES: u32 = crate::moving::MOST_BYTES;
+
+    pub(crate) fn move_quiet(&self) -> Duration {
+        Duration::from_millis(self.move_quiet_ms)
+    }
+
+    pub(crate) fn move_timeout(&self) -> Duration {
+        Duration::from_millis(self.move_timeout_ms)
+    }
+
     pub(crate) fn heartbeat(&self) -> Duration {
         Duration::from_millis(self.heartbeat_ms)
     }

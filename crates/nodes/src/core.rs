@@ -92,6 +92,8 @@ impl Core {
             key: self.link_key,
             connect_timeout: self.config.limits.connect_timeout(),
             silence: self.config.limits.expiry(),
+            move_quiet: self.config.limits.move_quiet(),
+            move_timeout: self.config.limits.move_timeout(),
         })
     }
 

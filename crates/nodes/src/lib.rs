@@ -16,6 +16,7 @@ mod find;
 mod keep;
 mod leg;
 mod memory;
+mod moving;
 mod pump;
 mod registry;
 mod seal;
@@ -81,6 +82,8 @@ pub struct AppTraffic {
     pub forwarded: u64,
     /// Websockets relayed to the node that has their session.
     pub relayed: u64,
+    /// Those of them whose session has come here since.
+    pub moved: u64,
     /// Requests, and websockets, taken for other nodes.
     pub from_nodes: u64,
     /// Searches for a session at the other nodes.
@@ -171,6 +174,7 @@ impl Nodes {
             door,
             forwarded: stats.forwarded,
             relayed: stats.relayed,
+            moved: stats.moved,
             from_nodes: stats.from_nodes,
             asked: stats.asked,
             found: stats.found,

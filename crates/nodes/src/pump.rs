@@ -1,5 +1,9 @@
 //! Carries bytes between a sealed connection and the plain socket pair whose other end is a front door's. No buffer is
 //! held while nothing moves.
+//!
+//! The first byte of each record tells what it is: bytes, or a word about moving the session whose websocket this is
+//! (`moving.rs`). A word keeps its place among the bytes: it leaves when all that was written to the pair before has left,
+//! and is heard when all that came before is in the pair.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,7 +14,11 @@ use snow::TransportState;
 use tokio::io::{Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::moving::{Side, Word};
 use crate::seal::{self, PLAIN, SEALED, Sealed};
+
+/// What a record of bytes begins with.
+const BYTES: u8 = 0;
 
 /// Rounds in a row before others get their turn.
 const ROUNDS: u32 = 16;
@@ -48,13 +56,19 @@ struct Pump {
     back: Way,
     /// The beginning of a record.
     partial: Vec<u8>,
+    /// To be said when everything before it has left.
+    say: Option<Word>,
+    /// To be heard when everything before it is in the pair.
+    heard: Option<Word>,
+    side: Side,
 }
 
 /// Carries until both sides have ended, or one has failed.
-pub(crate) async fn pump(plain: UnixStream, sealed: Sealed) {
+pub(crate) async fn pump(plain: UnixStream, sealed: Sealed, side: Side) {
     let Sealed { stream, noise } = sealed;
+    let (out, back) = (Way::default(), Way::default());
     let mut pump =
-        Pump { plain, stream, noise, out: Way::default(), back: Way::default(), partial: Vec::new() };
+        Pump { plain, stream, noise, out, back, partial: Vec::new(), say: None, heard: None, side };
     while !(pump.out.closed && pump.back.closed) {
         let moved = SCRATCH.with_borrow_mut(|scratch| -> io::Result<bool> {
             for _ in 0..ROUNDS {
@@ -85,15 +99,24 @@ impl Pump {
             self.out.closed = true;
             return Ok(false);
         }
-        let length = match read(&self.plain, &mut scratch.input[..PLAIN])? {
-            None => return Ok(false),
+        // Before a word, the system itself is asked: the runtime may not know yet of what is there.
+        let (head, input) = scratch.input.split_at_mut(1);
+        scratch.output.clear();
+        let input = &mut input[..PLAIN - 1];
+        let got = if self.say.is_some() { read_now(&self.plain, input) } else { read(&self.plain, input) };
+        match got? {
             // Not one side only, but gone: so is the other.
             Some(0) if hung_up(&self.plain) => return Err(io::ErrorKind::ConnectionAborted.into()),
-            Some(length) => length,
-        };
-        self.out.ended = length == 0;
-        scratch.output.clear();
-        seal::seal(&mut self.noise, &scratch.input[..length], &mut scratch.output)?;
+            Some(length) => {
+                head[0] = BYTES;
+                self.out.ended = length == 0;
+                seal::seal(&mut self.noise, &scratch.input[..1 + length], &mut scratch.output)?;
+            }
+            None => {
+                let Some(word) = self.say.take() else { return Ok(false) };
+                seal::seal(&mut self.noise, &word.to_record(), &mut scratch.output)?;
+            }
+        }
         let written = write(&self.stream, &scratch.output)?;
         self.out.waiting.extend_from_slice(&scratch.output[written..]);
         Ok(true)
@@ -104,27 +127,44 @@ impl Pump {
         if !self.back.waiting.is_empty() {
             return drain(&mut self.back.waiting, |bytes| write(&self.plain, bytes));
         }
+        if let Some(word) = self.heard.take() {
+            self.side.hear(word, &mut self.say);
+            return Ok(true);
+        }
         if self.back.ended {
             return Ok(false);
         }
         let room = scratch.input.len() - self.partial.len();
         scratch.input[..self.partial.len()].copy_from_slice(&self.partial);
         let held = self.partial.len();
-        let length = match read(&self.stream, &mut scratch.input[held..held + room])? {
-            None => return Ok(false),
-            // Without its last record: it was cut off.
-            Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Some(length) => held + length,
+        let length = match record(&self.partial)? {
+            // It was behind a word.
+            Some(_) => held,
+            None => match read(&self.stream, &mut scratch.input[held..held + room])? {
+                None => return Ok(false),
+                // Without its last record: it was cut off.
+                Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Some(length) => held + length,
+            },
         };
         let mut rest = &scratch.input[..length];
         while let Some((record, after)) = record(rest)? {
             let opened = seal::open(&mut self.noise, record, &mut scratch.plain)?;
             rest = after;
-            if opened == 0 {
+            let plain = match scratch.plain[..opened].split_first() {
+                Some((&BYTES, plain)) => plain,
+                Some((_, _)) => {
+                    let word = Word::from_record(&scratch.plain[..opened]);
+                    self.heard = Some(word.ok_or(io::ErrorKind::InvalidData)?);
+                    // What is behind it has to wait.
+                    break;
+                }
+                None => return Err(io::ErrorKind::InvalidData.into()),
+            };
+            if plain.is_empty() {
                 self.back.ended = true;
                 break;
             }
-            let plain = &scratch.plain[..opened];
             let written = if self.back.waiting.is_empty() { write(&self.plain, plain)? } else { 0 };
             self.back.waiting.extend_from_slice(&plain[written..]);
         }
@@ -142,9 +182,11 @@ impl Pump {
         // Also when nothing is expected of it any more: that it is gone has to show.
         let theirs = interest(!self.back.ended && self.back.waiting.is_empty(), !self.out.waiting.is_empty());
         let none = ours.is_none() && theirs.is_none();
+        let idle = self.say.is_none();
         tokio::select! {
             _ = ready(ours, |interest| self.plain.ready(interest)), if ours.is_some() => {}
             _ = ready(theirs, |interest| self.stream.ready(interest)), if theirs.is_some() => {}
+            word = self.side.next(), if idle => self.say = Some(word),
             () = std::future::ready(()), if none => {}
         }
     }
@@ -217,6 +259,15 @@ fn read(socket: &impl Socket, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     }
 }
 
+/// As [`read`], without asking the runtime.
+fn read_now(socket: &UnixStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+        Ok((_, length)) => Ok(Some(length)),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Writes what can be written now; how much that is.
 fn write(socket: &impl Socket, bytes: &[u8]) -> io::Result<usize> {
     let send = || -> io::Result<usize> {
@@ -269,8 +320,8 @@ mod tests {
     async fn leg() -> (UnixStream, UnixStream) {
         let (near, far) = sealed([7; 32], [7; 32]).await;
         let ((one, one_end), (other, other_end)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
-        tokio::spawn(pump(one_end, near.unwrap()));
-        tokio::spawn(pump(other_end, far.unwrap()));
+        tokio::spawn(pump(one_end, near.unwrap(), Side::Still));
+        tokio::spawn(pump(other_end, far.unwrap(), Side::Still));
         (one, other)
     }
 

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::core::Core;
 use crate::doors::Name;
+use crate::moving::{Far, Side};
 use crate::pump::pump;
 use crate::seal::{self, Sealed};
 use crate::wire::{Hello, Identity, Reply, Request};
@@ -60,7 +61,9 @@ async fn one(core: &Arc<Core>, stream: TcpStream) -> io::Result<()> {
             let front = core.doors.find(&Name { app, door }).ok_or(io::ErrorKind::NotFound)?;
             let (ours, theirs) = UnixStream::pair()?;
             front.serve_node(theirs.into_std()?.into())?;
-            pump(ours, sealed).await;
+            let far = Far::new(front.downgrade(), limits.move_bytes);
+            drop(front);
+            pump(ours, sealed, Side::Far(far)).await;
             Ok(())
         }
         Hello::Control(identity) => answer(core, sealed, &identity).await,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of all this. It is part of the handshake: nodes of different versions do not understand each other, and
 /// say so.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Who a node is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::accept::At;
+use crate::moving::{Arrival, Departure, Mover, Moving};
 
 /// A worker: a slot of the app, and which worker of that slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +81,8 @@ pub enum Leg {
     Unix(tokio::net::UnixStream),
     /// A TCP connection.
     Tcp(tokio::net::TcpStream),
+    /// One end of a socket pair behind which another node is, and who can be asked there for a session.
+    Node(tokio::net::UnixStream, Arc<dyn Mover>),
 }
 
 /// A worker, as the front door sees it.
@@ -113,6 +117,19 @@ pub trait Backend: Send + Sync + 'static {
         ours.set_nonblocking(true)?;
         theirs.set_nonblocking(true)?;
         Ok((Leg::Unix(tokio::net::UnixStream::from_std(ours)?), theirs.into()))
+    }
+
+    /// Freezes a session of the worker's, to let it go on elsewhere. None: it stays. `limit`: the most bytes of state.
+    /// The default: every session stays.
+    fn export(self: Arc<Self>, sid: &str, limit: u32) -> Moving<Option<Departure>> {
+        let _ = (sid, limit);
+        Box::pin(std::future::ready(None))
+    }
+
+    /// Lets the worker go on with a session that was frozen elsewhere. The default takes none.
+    fn import(self: Arc<Self>, state: Vec<u8>) -> Moving<Result<Arrival, String>> {
+        let _ = state;
+        Box::pin(std::future::ready(Err("this worker takes no sessions of others".to_owned())))
     }
 
     /// The sessions the worker reported last.

@@ -208,7 +208,7 @@ impl Client {
         // Watched anew: what is there already would be news to nobody else.
         match Leg::from_fd(self.into_fd()?)? {
             Leg::Tcp(stream) => Ok((stream, peer)),
-            Leg::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Leg::Unix(_) | Leg::Node(..) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::http::chunked;
 use crate::http::request::Fault;
 use crate::leg::Lease;
 use crate::members::{InFlight, Member, Relayed};
+use crate::moving::{self, Arrival};
 use crate::nodes;
 use crate::proxy::{self, About, End, Exchange};
 use crate::raw::{self, Waiting};
@@ -130,6 +131,15 @@ async fn serve_here(
                 connection.client.request_id = None;
             }
             After::Elsewhere(shared) => return Some((shared, connection.client)),
+            After::Moved(arrival) => {
+                // Out of the runtime before it is closed here, as in a hand-over.
+                if let Ok(socket) = connection.client.into_fd()
+                    && let Err(error) = arrival.attach(socket)
+                {
+                    tracing::debug!(app = held.shared.config.app, %error, "a session lost its connection");
+                }
+                return None;
+            }
             After::Close => {
                 connection.client.finish(held.shared.config.limits.linger_timeout).await;
                 return None;
@@ -164,6 +174,8 @@ enum After {
     Elsewhere(Arc<Shared>),
     /// Close, once the client has had a chance to read what it was sent.
     Linger,
+    /// Its session has come here, and waits for it.
+    Moved(Arrival),
     HandOver {
         member: Arc<Member>,
         sid: bool,
@@ -384,8 +396,7 @@ impl<'a> Connection<'a> {
             }
             End::Switched(lease, in_flight) => {
                 counters.tunnelled.add();
-                self.tunnel(&mut exchange.about, &lease, &in_flight).await;
-                After::Close
+                self.tunnel(&mut exchange.about, &lease, &in_flight).await
             }
             End::NoResponse { reused, unread, invalid, complete } => {
                 exchange.about.placed = None;
@@ -440,10 +451,12 @@ impl<'a> Connection<'a> {
     }
 
     /// Carries what follows an upgrade, to its end.
-    async fn tunnel(&mut self, about: &mut About, lease: &Lease, in_flight: &InFlight) {
+    async fn tunnel(&mut self, about: &mut About, lease: &Lease, in_flight: &InFlight) -> After {
         let shared = self.shared;
+        let rest = shared.config.limits.stall_timeout;
         if !about.websocket {
-            return proxy::relay(&mut self.client, lease.leg(), shared.config.limits.stall_timeout).await;
+            proxy::relay(&mut self.client, lease.leg(), rest).await;
+            return After::Close;
         }
         let member = &in_flight.0;
         let _relayed = (!member.abilities.tells_sessions).then(|| Relayed::new(member.clone()));
@@ -452,10 +465,17 @@ impl<'a> Connection<'a> {
         if let Some(session) = &about.session {
             session.upgrade(shared.now());
         }
-        proxy::relay(&mut self.client, lease.leg(), shared.config.limits.stall_timeout).await;
+        let moved = match &about.follows {
+            Some(sid) => moving::relay_until_moved(shared, &mut self.client, lease.leg(), sid, rest).await,
+            None => {
+                proxy::relay(&mut self.client, lease.leg(), rest).await;
+                None
+            }
+        };
         if let Some(session) = &about.session {
             shared.sids.forget(session);
         }
+        moved.map_or(After::Close, After::Moved)
     }
 
     /// Whether to send a request once more after a leg ended without an answer.

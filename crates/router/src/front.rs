@@ -17,6 +17,7 @@ use crate::connection;
 use crate::crowds::Crowds;
 use crate::direct;
 use crate::members::Members;
+use crate::moving::{Departure, Moving};
 use crate::nodes::{Node, Nodes};
 use crate::pick::{Picker, Wanted};
 use crate::request_id::RequestIds;
@@ -258,6 +259,16 @@ impl Front {
         let Shared { sids, picker, members, .. } = &*self.shared;
         let learned = sids.find(sid).is_some_and(|session| !session.owner.id.is_node());
         learned || picker.owner(members, sid).is_some()
+    }
+
+    /// Freezes a session of a worker here, to let it go on at another node. None: it stays, for the moment. `limit`: the
+    /// most bytes of state.
+    pub fn export(&self, sid: &str, limit: u32) -> Moving<Option<Departure>> {
+        let Shared { picker, members, .. } = &*self.shared;
+        match picker.owner(members, sid.as_bytes()) {
+            Some(owner) => Arc::clone(&owner.backend).export(sid, limit),
+            None => Box::pin(std::future::ready(None)),
+        }
     }
 
     /// A way to the front door that does not keep it.

@@ -11,11 +11,12 @@ use slab::Slab;
 use tokio::io::{Interest, Ready};
 
 use crate::backend::{Backend, Leg};
+use crate::moving::Mover;
 
 impl AsFd for Leg {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(stream) => stream.as_fd(),
+            Self::Unix(stream) | Self::Node(stream, _) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
         }
     }
@@ -33,21 +34,21 @@ impl Leg {
     /// Out of the runtime again.
     pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
         Ok(match self {
-            Self::Unix(stream) => stream.into_std()?.into(),
+            Self::Unix(stream) | Self::Node(stream, _) => stream.into_std()?.into(),
             Self::Tcp(stream) => stream.into_std()?.into(),
         })
     }
 
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
         match self {
-            Self::Unix(stream) => stream.ready(interest).await,
+            Self::Unix(stream) | Self::Node(stream, _) => stream.ready(interest).await,
             Self::Tcp(stream) => stream.ready(interest).await,
         }
     }
 
     pub(crate) fn try_io<T>(&self, interest: Interest, io: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         match self {
-            Self::Unix(stream) => stream.try_io(interest, io),
+            Self::Unix(stream) | Self::Node(stream, _) => stream.try_io(interest, io),
             Self::Tcp(stream) => stream.try_io(interest, io),
         }
     }
@@ -65,6 +66,19 @@ impl Leg {
             (Some(length), _) => Ok(length),
             (None, Err(error)) => Err(error),
             (None, Ok(())) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// As [`Leg::read`], without asking the runtime, which may not know yet of what is there.
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self, &mut *buffer, RecvFlags::DONTWAIT)?.1)
+    }
+
+    /// Who can be asked for the session of a websocket on this leg, if it leads to another node.
+    pub(crate) fn mover(&self) -> Option<&Arc<dyn Mover>> {
+        match self {
+            Self::Node(_, mover) => Some(mover),
+            Self::Unix(_) | Self::Tcp(_) => None,
         }
     }
 

@@ -9,4 +9,4 @@ mod exchange;
 mod relay;
 
 pub(crate) use exchange::{About, End, Exchange, Pending, Sent};
-pub(crate) use relay::relay;
+pub(crate) use relay::{Relay, Still, relay};

@@ -450,6 +450,10 @@ impl<'a> Router<'a, '_> {
         };
         let to_leg = out[written..].to_vec();
         let closes = session.is_some() && head.method == "POST" && is_close(&rest[..taken], query);
+        // What was decrypted here stays here.
+        let follows =
+            query.sid.as_deref().filter(|_| websocket && member.id.is_node() && !self.client.is_encrypted());
+        let follows = follows.and_then(|sid| std::str::from_utf8(sid).ok()).map(Into::into);
         let about = About {
             asked: Asked {
                 head: head.method == "HEAD",
@@ -465,6 +469,7 @@ impl<'a> Router<'a, '_> {
             atomic: whole && to_leg.is_empty() && out.len() <= ATOMIC,
             placed: opens.then(|| Placed::new(&member)),
             websocket,
+            follows,
             session,
             closes,
             origin: head.origin.filter(|_| query.sid.is_some()).map(Into::into),

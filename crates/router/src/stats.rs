@@ -72,6 +72,8 @@ counters! {
     forwarded,
     /// Websockets relayed to the node that has their session.
     relayed,
+    /// Sessions that have come over to such a websocket.
+    moved,
     /// Requests taken for other nodes.
     from_nodes,
     /// Searches for a session at the other nodes.

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use sundew_engineio::{Arriving, Exported};
+use sundew_io::Raw;
 use sundew_socketio::SocketIo;
-use sundew_worker::{Pace, SessionStats, Sessions};
+use sundew_worker::{Export, Import, Pace, SessionStats, Sessions};
 
 pub(crate) struct Hooks(pub(crate) SocketIo);
 
@@ -31,5 +33,37 @@ impl Sessions for Hooks {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         self.0.close().boxed()
+    }
+
+    fn export<'a>(&'a self, sid: &'a str, limit: usize) -> BoxFuture<'a, Option<Box<dyn Export>>> {
+        let exported = self.0.engine().export(sid, limit);
+        exported.map(|exported| Some(Box::new(Leaving(exported?)) as Box<dyn Export>)).boxed()
+    }
+
+    fn import(&self, state: &[u8]) -> Result<Box<dyn Import>, String> {
+        let arriving = self.0.engine().import(state).map_err(|error| error.to_string())?;
+        Ok(Box::new(Coming(Some(arriving))))
+    }
+}
+
+struct Leaving(Exported);
+
+impl Export for Leaving {
+    fn state(&self) -> &[u8] {
+        self.0.state()
+    }
+
+    fn release(self: Box<Self>) {
+        self.0.release();
+    }
+}
+
+struct Coming(Option<Arriving>);
+
+impl Import for Coming {
+    fn attach(&mut self, socket: Raw) {
+        if let Some(arriving) = self.0.take() {
+            arriving.attach(socket, &[]);
+        }
     }
 }

@@ -28,6 +28,7 @@ mod link;
 mod listening;
 mod logs;
 mod mesh;
+mod moves;
 mod native;
 mod node;
 mod ops;

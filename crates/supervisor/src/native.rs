@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sundew_channel::native::{ConnectionKind, PeerId, SendError, SupervisorChannel, ToWorker};
-use sundew_router::{Backend, BackendId, HandOff, Leg};
+use sundew_router::{Arrival, Backend, BackendId, Departure, HandOff, Leg, Moving};
 use tokio::sync::{Notify, watch};
 
 use crate::api::Sessions;
+use crate::moves::{self, Moves};
 
 /// Connections and legs on their way to one worker, not confirmed yet. Beyond it the front door uses another worker.
 const UNCONFIRMED_LIMIT: usize = 256;
@@ -33,6 +34,7 @@ pub(crate) struct Native {
     confirmed: watch::Sender<u64>,
     sessions: Mutex<Sessions>,
     placements: AtomicU64,
+    pub(crate) moves: Moves,
     drained: watch::Sender<bool>,
     /// What it was sent has been waiting for too long.
     hung: AtomicBool,
@@ -81,6 +83,7 @@ impl Native {
             confirmed: watch::Sender::new(0),
             sessions: Mutex::default(),
             placements: AtomicU64::new(0),
+            moves: Moves::default(),
             drained: watch::Sender::new(false),
             hung: AtomicBool::new(false),
             hung_after,
@@ -133,6 +136,14 @@ impl Native {
     pub(crate) fn tell(&self, message: ToWorker) {
         // An error means the worker is gone, which is noticed elsewhere.
         let _ = self.push(&mut self.outbox.lock(), |_| message, None);
+    }
+
+    /// Sends the connection of a session that the worker has imported. An error means that it will never get it.
+    pub(crate) fn attach(&self, id: u64, socket: OwnedFd) -> io::Result<()> {
+        let mut outbox = self.outbox.lock();
+        let message = |seq| ToWorker::Attach { seq, id };
+        let pushed = self.push(&mut outbox, message, Some(Carried::End(socket)));
+        pushed.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     /// Sends one end of a pair to another worker. Gives the number by which it will be confirmed.
@@ -201,6 +212,7 @@ impl Native {
         outbox.closed = true;
         let unconfirmed = std::mem::take(&mut outbox.unconfirmed);
         let queue = std::mem::take(&mut outbox.queue);
+        self.moves.close();
         // Ends `run`, which would keep the channel open for good.
         self.queued.notify_one();
         let queued = queue.into_iter().filter_map(|(_, carried)| match carried {
@@ -265,7 +277,7 @@ impl Carried {
 
 impl Outbox {
     fn sent(&mut self, message: &ToWorker, carried: Option<Carried>) {
-        let ToWorker::Connection { seq, .. } = message else { return };
+        let (ToWorker::Connection { seq, .. } | ToWorker::Attach { seq, .. }) = message else { return };
         let connection = match carried {
             Some(Carried::Client(connection)) => Some(connection),
             _ => None,
@@ -310,6 +322,14 @@ impl Backend for Native {
             Ok(()) => Ok(Leg::Unix(tokio::net::UnixStream::from_std(ours)?)),
             Err(_) => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
         }
+    }
+
+    fn export(self: Arc<Self>, sid: &str, limit: u32) -> Moving<Option<Departure>> {
+        moves::export(self, sid, limit)
+    }
+
+    fn import(self: Arc<Self>, state: Vec<u8>) -> Moving<Result<Arrival, String>> {
+        moves::import(self, state)
     }
 
     fn sessions(&self) -> u32 {

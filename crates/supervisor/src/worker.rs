@@ -237,6 +237,8 @@ pub(crate) async fn listen(id: WorkerId, native: Arc<Native>, front: WeakFront, 
                 }
                 ToSupervisor::Accepted { through } => native.confirm(through),
                 ToSupervisor::Drained => native.report_drained(),
+                ToSupervisor::Exported { id, state } => native.moves.exported(id, state),
+                ToSupervisor::Imported { id, result } => native.moves.imported(id, result),
                 ToSupervisor::Route { id, host, client } => {
                     let told = front.upgrade().map(|front| front.tell(host.as_bytes(), client));
                     native.tell(ToWorker::Routed { id, result: told.unwrap_or(Err(NoTarget::NoWorker)) });

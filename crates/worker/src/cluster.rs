@@ -16,6 +16,7 @@ use sundew_channel::native::{Endpoint, PROTOCOL, PeerId, ToSupervisor, ToWorker,
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::inbox::{Inbox, Incoming};
+use crate::moving::Moves;
 use crate::route::Questions;
 use crate::{inbound, outbound};
 
@@ -64,6 +65,7 @@ struct State {
     bound: Mutex<Bound>,
     peers: Mutex<Peers>,
     questions: Questions,
+    moves: Moves,
     phase: watch::Sender<Phase>,
 }
 
@@ -150,6 +152,7 @@ impl Cluster {
             bound: Mutex::default(),
             peers: Mutex::new(Peers::Waiting(Vec::new())),
             questions: Questions::default(),
+            moves: Moves::default(),
             phase: watch::Sender::new(Phase::Serving),
         })))
     }
@@ -263,6 +266,10 @@ impl Cluster {
         let mut bound = self.0.bound.lock();
         bound.closed = true;
         bound.waiting.clear();
+    }
+
+    pub(crate) fn moves(&self) -> &Moves {
+        &self.0.moves
     }
 
     pub(crate) fn questions(&self) -> &Questions {

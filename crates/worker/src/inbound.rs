@@ -55,11 +55,34 @@ impl Inbound {
                     Err(error) => self.lost(seq, &error),
                 }
             }
-            (ToWorker::Connection { seq, .. } | ToWorker::Peer { seq, .. }, None) => {
+            (ToWorker::Attach { seq, id }, Some(fd)) => match connection(fd, ConnectionKind::HandOff, None) {
+                Ok(conn) => {
+                    if self.cluster.moves().attach(id, conn.into_raw()).is_none() {
+                        tracing::warn!(id, "a connection came for a session that is not here");
+                    }
+                    self.passed(seq);
+                }
+                Err(error) => self.lost(seq, &error),
+            },
+            (
+                ToWorker::Connection { seq, .. } | ToWorker::Peer { seq, .. } | ToWorker::Attach { seq, .. },
+                None,
+            ) => {
                 self.lost(seq, &io::Error::other("its descriptor did not come along: too many files open?"));
             }
             (ToWorker::Bound { id, result }, _) => self.cluster.answer_listen(id, result),
             (ToWorker::Routed { id, result }, _) => self.cluster.questions().answer(id, result),
+            (ToWorker::Export { id, sid, limit }, _) => {
+                self.cluster.moves().export(&self.cluster, id, sid, limit);
+            }
+            (ToWorker::Settle { id, moved }, _) => self.cluster.moves().settle(id, moved),
+            (ToWorker::Import { id, state }, _) => {
+                let result = self.cluster.moves().import(&self.cluster, id, &state);
+                // Placed here, whatever came of it: if it is here, it is in the load by now.
+                self.cluster.count_placement();
+                self.cluster.send(ToSupervisor::Imported { id, result }).await;
+            }
+            (ToWorker::Forget { id }, _) => self.cluster.moves().forget(id),
             (ToWorker::Drain { deadline_ms }, _) => self.drain(Duration::from_millis(deadline_ms)),
             (ToWorker::Shutdown, _) => self.cluster.enter(Phase::Leaving),
             (ToWorker::Welcome(_), _) => tracing::warn!("the supervisor said welcome twice"),
@@ -97,6 +120,7 @@ impl Inbound {
         }
         self.cluster.drop_listens();
         self.cluster.questions().close();
+        self.cluster.moves().end();
         if *self.cluster.phase().borrow() == Phase::Leaving {
             return;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt};
 use parking_lot::RwLock;
+use sundew_io::Raw;
 use tokio::sync::Notify;
 
 /// How many sessions a server carries.
@@ -38,6 +39,34 @@ pub trait Sessions: Send + Sync + 'static {
     fn drain(&self, deadline: Duration, pace: Pace) -> BoxFuture<'_, ()>;
     /// Closes all sessions now. Returns when none is left.
     fn close(&self) -> BoxFuture<'_, ()>;
+    /// Freezes a session, to let it go on in another worker; none if there is no such session, or it has to stay for the
+    /// moment. `limit`: the most bytes of state. The default: every session stays.
+    fn export<'a>(&'a self, sid: &'a str, limit: usize) -> BoxFuture<'a, Option<Box<dyn Export>>> {
+        let _ = (sid, limit);
+        future::ready(None).boxed()
+    }
+    /// Takes a session that another worker has frozen.
+    ///
+    /// # Errors
+    /// Why it cannot go on here. The default takes none.
+    fn import(&self, state: &[u8]) -> Result<Box<dyn Import>, String> {
+        let _ = state;
+        Err("this server takes no sessions of other workers".to_owned())
+    }
+}
+
+/// A frozen session. Dropped, it goes on as if nothing had happened.
+pub trait Export: Send {
+    /// What the other worker needs to go on with it.
+    fn state(&self) -> &[u8];
+    /// It goes on there: what has been queued for it leaves, then its connection ends.
+    fn release(self: Box<Self>);
+}
+
+/// A session of another worker whose connection has not come yet. Dropped, it was never here.
+pub trait Import: Send {
+    /// Goes on with this connection. Called once.
+    fn attach(&mut self, socket: Raw);
 }
 
 /// Servers live as long as the process: an app builds one or a few of them at its start.
@@ -89,4 +118,37 @@ pub(crate) async fn drain(deadline: Duration, pace: Pace) {
 pub(crate) async fn close() {
     let servers = servers();
     future::join_all(servers.iter().map(|server| server.close())).await;
+}
+
+/// Freezes a session of any of the servers. Which one's it is goes before its state.
+pub(crate) async fn export(sid: &str, limit: usize) -> Option<Box<dyn Export>> {
+    for (index, server) in (0..=u8::MAX).zip(servers()) {
+        if let Some(session) = server.export(sid, limit.saturating_sub(1)).await {
+            let state = [&[index], session.state()].concat();
+            return Some(Box::new(Numbered { session, state }));
+        }
+    }
+    None
+}
+
+struct Numbered {
+    session: Box<dyn Export>,
+    state: Vec<u8>,
+}
+
+impl Export for Numbered {
+    fn state(&self) -> &[u8] {
+        &self.state
+    }
+
+    fn release(self: Box<Self>) {
+        self.session.release();
+    }
+}
+
+/// Takes a session into the server of the same number: an app makes its servers in the same order everywhere.
+pub(crate) fn import(state: &[u8]) -> Result<Box<dyn Import>, String> {
+    let (index, state) = state.split_first().ok_or("an empty session")?;
+    let server = servers().get(usize::from(*index)).cloned().ok_or("no such server in this worker")?;
+    server.import(state)
 }

@@ -27,6 +27,8 @@ async fn main() -> std::io::Result<()> {
 
     let io = SocketIo::builder().build();
     for namespace in ["/", "/ws", "/auth"] {
+        // It keeps nothing about a socket, so one may go on at another node.
+        io.of(namespace).movable();
         one_client(&io.of(namespace));
         everybody(&io.of(namespace));
         rooms(&io.of(namespace));

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine as _};
 use serde::{Deserialize, Serialize};
 
 use crate::tag::TagKey;
@@ -55,8 +56,63 @@ pub enum ToWorker {
         /// Where the client should connect to, or why nobody can say.
         result: Result<Target, NoTarget>,
     },
+    /// Freeze a session, to let it go on in another worker. Answered by [`ToSupervisor::Exported`], and settled by
+    /// [`ToWorker::Settle`] if it was frozen.
+    Export {
+        /// Chosen by the supervisor; comes back in the answer.
+        id: u64,
+        /// The session's id.
+        sid: String,
+        /// The most bytes of state.
+        limit: u32,
+    },
+    /// What becomes of a session that was asked for: it has moved, or it goes on here.
+    Settle {
+        /// The id of its export.
+        id: u64,
+        /// It goes on in another worker.
+        moved: bool,
+    },
+    /// Take a session that another worker has frozen. Answered by [`ToSupervisor::Imported`].
+    Import {
+        /// Chosen by the supervisor; comes back in the answer.
+        id: u64,
+        /// The session.
+        state: SessionState,
+    },
+    /// The connection of a session that was imported; its descriptor travels with this message.
+    Attach {
+        /// As in `Connection`: the same sequence.
+        seq: u64,
+        /// The id of its import.
+        id: u64,
+    },
+    /// A session that was imported stays where it was.
+    Forget {
+        /// The id of its import.
+        id: u64,
+    },
     /// Leave now.
     Shutdown,
+}
+
+/// A session as the worker that has it describes it to the one that takes it. Base64 on the channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SessionState(pub Vec<u8>);
+
+impl From<SessionState> for String {
+    fn from(state: SessionState) -> Self {
+        BASE64_STANDARD_NO_PAD.encode(state.0)
+    }
+}
+
+impl TryFrom<String> for SessionState {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        BASE64_STANDARD_NO_PAD.decode(text).map(Self)
+    }
 }
 
 /// Where a client should connect to: a worker's own port.
@@ -201,6 +257,20 @@ pub enum ToSupervisor {
         host: String,
         /// The client's address, where it is known.
         client: Option<IpAddr>,
+    },
+    /// The answer to [`ToWorker::Export`].
+    Exported {
+        /// The request's id.
+        id: u64,
+        /// The session, frozen now; none if it has to stay for the moment.
+        state: Option<SessionState>,
+    },
+    /// The answer to [`ToWorker::Import`].
+    Imported {
+        /// The request's id.
+        id: u64,
+        /// Why the session cannot go on here, if it cannot.
+        result: Result<(), String>,
     },
     /// The drain is over: no session is left.
     Drained,

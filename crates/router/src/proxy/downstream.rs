@@ -35,8 +35,8 @@ impl Exchange<'_> {
             Err(error) => {
                 // A unix socket tells whether its peer closed it without having read everything. Over TCP the same error
                 // can have been made on purpose.
-                let unread =
-                    error.kind() == io::ErrorKind::ConnectionReset && matches!(&**lease.leg(), Leg::Unix(_));
+                let unread = error.kind() == io::ErrorKind::ConnectionReset
+                    && matches!(&**lease.leg(), Leg::Unix(_) | Leg::Node(..));
                 return self.leg_ended(client, unread).map(|()| true);
             }
             Ok(0) => return self.leg_ended(client, false).map(|()| true),

@@ -40,6 +40,8 @@ pub(crate) struct About {
     pub(crate) placed: Option<Placed>,
     /// Socket.IO's websocket, through a leg.
     pub(crate) websocket: bool,
+    /// The session of that websocket, where it is another node's and may come over.
+    pub(crate) follows: Option<Box<str>>,
     /// The learned session it belongs to.
     pub(crate) session: Option<Arc<Session>>,
     /// The client closes that session by it.

@@ -31,8 +31,17 @@ const CLUSTER: &[&str] = &[
     "expiry",
     "limits",
 ];
-const LIMITS: &[&str] =
-    &["hold", "connectTimeout", "askTimeout", "asksInFlight", "maxConnections", "registryWait"];
+const LIMITS: &[&str] = &[
+    "hold",
+    "connectTimeout",
+    "askTimeout",
+    "asksInFlight",
+    "maxConnections",
+    "registryWait",
+    "moveQuiet",
+    "moveTimeout",
+    "moveBytes",
+];
 
 const SECRET_HINT: &str = "every node needs the same: make one with `openssl rand -hex 32`, and keep it in a file that only \
                            you can read (`secretFile`) or in the variable SUNDEW_CLUSTER_SECRET";
@@ -154,13 +163,16 @@ fn one(
 }
 
 fn limit(limits: &mut Limits, known: &str, key: &str, node: &Node, reader: &mut Reader<'_>) {
-    let mut count = || {
-        let count = reader.count(key, node, 1, u64::from(u32::MAX));
+    let mut count = |most: u32| {
+        let count = reader.count(key, node, 1, u64::from(most));
         count.and_then(|count| u32::try_from(count).ok())
     };
     match known {
-        "asksInFlight" => put(&mut limits.asks_in_flight, count()),
-        "maxConnections" => put(&mut limits.max_connections, count()),
+        "asksInFlight" => put(&mut limits.asks_in_flight, count(u32::MAX)),
+        "maxConnections" => put(&mut limits.max_connections, count(u32::MAX)),
+        "moveBytes" => put(&mut limits.move_bytes, count(Limits::MOST_MOVE_BYTES)),
+        "moveQuiet" => put(&mut limits.move_quiet_ms, reader.time(key, node, 0)),
+        "moveTimeout" => put(&mut limits.move_timeout_ms, reader.time(key, node, 10)),
         "hold" => put(&mut limits.hold_ms, reader.time(key, node, 1000)),
         "connectTimeout" => put(&mut limits.connect_timeout_ms, reader.time(key, node, 10)),
         "askTimeout" => put(&mut limits.ask_timeout_ms, reader.time(key, node, 10)),

@@ -32,13 +32,15 @@ fn every_key() {
     let written = r#"{"listen": "10.0.0.1:70", "advertise": "a.example:71", "secretFile": "secret", "node": 3,
         "registry": ["a.example:71", "[::1]:71"], "name": "x", "heartbeat": "1s", "expiry": "3s",
         "limits": {"hold": "1m", "connectTimeout": 100, "askTimeout": 200, "asksInFlight": 5, "maxConnections": 6,
-        "registryWait": 300}}"#;
+        "registryWait": 300, "moveQuiet": 0, "moveTimeout": "1s", "moveBytes": 1000}}"#;
     let cluster = sandbox.load(&file(written)).unwrap().cluster.unwrap();
     assert_eq!(cluster.registry, Registry::List(vec!["a.example:71".to_owned(), "[::1]:71".to_owned()]));
     assert_eq!(cluster.secret, sundew_nodes::Secret::new(SECRET).unwrap());
     assert_eq!((cluster.node, cluster.name.as_str()), (Some(3), "x"));
     assert_eq!((cluster.limits.heartbeat_ms, cluster.limits.expiry_ms), (1000, 3000));
     assert_eq!((cluster.limits.hold_ms, cluster.limits.asks_in_flight), (60_000, 5));
+    let limits = &cluster.limits;
+    assert_eq!((limits.move_quiet_ms, limits.move_timeout_ms, limits.move_bytes), (0, 1000, 1000));
     let dns = format!(r#"{{"secret": "{SECRET}", "registry": "dns:chat.default:7465", "node": "auto"}}"#);
     let dns = sandbox.load(&file(&dns)).unwrap().cluster.unwrap();
     assert_eq!(dns.registry, Registry::Dns { name: "chat.default".to_owned(), port: 7465 });
@@ -56,6 +58,7 @@ fn errors_say_what_to_do() {
     let with = |rest: &str| error(&format!(r#"{{"secret": "{SECRET}", {rest}}}"#));
     for (text, part) in [
         (error(r#"{"registry": "redis://r"}"#), "openssl rand -hex 32"),
+        (with(r#""registry": "redis://r", "limits": {"moveBytes": 20000}"#), "16379"),
         (error(r#"{"registry": "redis://r", "secret": "short"}"#), "16 characters"),
         (error(r#"{"registry": "redis://r", "secretFile": "nowhere"}"#), "cannot read"),
         (with(r#""node": 1"#), "redis://HOST:6379"),
