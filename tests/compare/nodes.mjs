@@ -41,6 +41,8 @@ async function crowd(url, options) {
 
 async function measure(hosts, url, options) {
   const members = await crowd(url, options);
+  // Sessions that follow their websocket have done so by then.
+  await sleep(1000);
   const latencies = [];
   const before = cpu(hosts);
   const end = Date.now() + Number(seconds) * 1000;
@@ -63,31 +65,37 @@ async function measure(hosts, url, options) {
   return { ms: at(0.5), p99: at(0.99), cpu: (used * 1e6) / latencies.length };
 }
 
-const hosts = await Hosts.start({ count: Number(nodes) });
-try {
-  const sticky = await hosts.balance('source');
-  const dumb = hosts.url;
-  const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
-  console.log(`${nodes} nodes, ${kind} workers, ${clients} clients, median of ${ROUNDS} rounds`);
-  for (const [name, options] of [['websocket', {}], ['polling', { transports: ['polling'] }]]) {
-    const rounds = { sticky: [], any: [] };
-    for (let round = 0; round < ROUNDS; round++) {
-      rounds.sticky.push(await measure(hosts, sticky, options));
-      rounds.any.push(await measure(hosts, dumb, options));
+/** The nodes as `cluster` says, behind balancers of these names. */
+async function compare(name, cluster, balancers) {
+  const hosts = await Hosts.start({ count: Number(nodes), cluster });
+  try {
+    const urls = { sticky: await hosts.balance('source'), any: hosts.url };
+    const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+    for (const [transport, options] of [['websocket', {}], ['polling', { transports: ['polling'] }]]) {
+      if (transport === 'polling' && balancers.length === 1) continue;
+      const rounds = Object.fromEntries(balancers.map((balancer) => [balancer, []]));
+      for (let round = 0; round < ROUNDS; round++) {
+        for (const balancer of balancers) rounds[balancer].push(await measure(hosts, urls[balancer], options));
+      }
+      for (const [balancer, all] of Object.entries(rounds)) {
+        const of = (key) => median(all.map((one) => one[key]));
+        console.log(
+          `${transport.padEnd(10)} ${`${balancer}${name}`.padEnd(22)} ${of('ms').toFixed(2)} ms, p99 ${of('p99').toFixed(1)} ms, ${of('cpu').toFixed(0)} µs of CPU per message`,
+        );
+      }
     }
-    for (const [way, all] of Object.entries(rounds)) {
-      const of = (key) => median(all.map((one) => one[key]));
-      console.log(
-        `${name.padEnd(10)} ${way.padEnd(7)} ${of('ms').toFixed(2)} ms, p99 ${of('p99').toFixed(1)} ms, ${of('cpu').toFixed(0)} µs of CPU per message`,
-      );
+    const sums = {};
+    for (const counter of ['forwarded', 'relayed', 'moved', 'asked']) {
+      sums[counter] = (await Promise.all(hosts.all.map((host) => host.counted(counter)))).reduce((a, b) => a + b);
     }
+    console.log(JSON.stringify(sums));
+  } finally {
+    await hosts.close();
   }
-  const sums = {};
-  for (const name of ['forwarded', 'relayed', 'asked']) {
-    sums[name] = (await Promise.all(hosts.all.map((host) => host.counted(name)))).reduce((a, b) => a + b);
-  }
-  console.log(JSON.stringify(sums));
-} finally {
-  await hosts.close();
 }
+
+console.log(`${nodes} nodes, ${kind} workers, ${clients} clients, median of ${ROUNDS} rounds`);
+await compare('', {}, ['sticky', 'any']);
+// As it is for sessions that cannot follow their websocket.
+if (kind === 'native') await compare(', nobody moves', { limits: { moveQuiet: 0 } }, ['any']);
 process.exit(0);

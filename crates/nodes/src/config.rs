@@ -128,7 +128,7 @@ impl Default for Limits {
             asks_in_flight: 1024,
             max_connections: 16_384,
             registry_wait_ms: 5000,
-            move_quiet_ms: 100,
+            move_quiet_ms: 50,
             move_timeout_ms: 2000,
             move_bytes: Self::MOST_MOVE_BYTES,
         }
