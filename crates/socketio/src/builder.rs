@@ -21,6 +21,9 @@ pub(crate) struct Options {
     pub(crate) request_timeout: Duration,
     pub(crate) max_attachments: usize,
     pub(crate) max_namespaces: usize,
+    pub(crate) max_dynamic_namespaces: usize,
+    pub(crate) max_namespace_length: usize,
+    pub(crate) cleanup_empty_namespaces: bool,
     pub(crate) max_rooms: usize,
     pub(crate) max_in_progress: usize,
     pub(crate) max_waiting: usize,
@@ -49,6 +52,9 @@ impl Default for Builder {
                 request_timeout: Duration::from_secs(5),
                 max_attachments: 10,
                 max_namespaces: 100,
+                max_dynamic_namespaces: 10_000,
+                max_namespace_length: 256,
+                cleanup_empty_namespaces: true,
                 max_rooms: 10_000,
                 max_in_progress: 256,
                 max_waiting: 1024,
@@ -186,6 +192,31 @@ impl Builder {
     #[must_use]
     pub fn max_namespaces(mut self, count: usize) -> Builder {
         self.options.max_namespaces = count;
+        self
+    }
+
+    /// The most namespaces that may exist because clients asked for them (of [`SocketIo::of_pattern`] and
+    /// [`SocketIo::of_when`]). Default 10,000; further ones are refused with a connect error, a warning, and
+    /// [`Troubles::namespaces_refused`](crate::Troubles::namespaces_refused).
+    #[must_use]
+    pub fn max_dynamic_namespaces(mut self, count: usize) -> Builder {
+        self.options.max_dynamic_namespaces = count;
+        self
+    }
+
+    /// The longest name, in bytes, of a namespace that exists because a client asked for it. Default 256; a longer one is
+    /// an invalid namespace.
+    #[must_use]
+    pub fn max_namespace_length(mut self, bytes: usize) -> Builder {
+        self.options.max_namespace_length = bytes;
+        self
+    }
+
+    /// Whether a namespace that exists because a client asked for it goes when its last socket has left
+    /// (`cleanupEmptyChildNamespaces`). Default true, unlike Node: otherwise clients could fill the server with names.
+    #[must_use]
+    pub fn cleanup_empty_namespaces(mut self, cleanup: bool) -> Builder {
+        self.options.cleanup_empty_namespaces = cleanup;
         self
     }
 

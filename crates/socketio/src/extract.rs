@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use serde::de::DeserializeOwned;
 
 use crate::call::{Call, ConnectCall, DisconnectCall, EventCall};
+use crate::namespace::{Params, ParamsError, read_params};
 use crate::packet::{Args, DataError, from_payload};
 use crate::{Ack, DisconnectReason, Namespace, Socket, SocketIo};
 
@@ -17,7 +18,7 @@ use crate::{Ack, DisconnectReason, Namespace, Socket, SocketIo};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of this handler",
     label = "not an extractor here",
-    note = "everywhere: `Socket`, `SocketIo`, `Namespace`, `State<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
+    note = "everywhere: `Socket`, `SocketIo`, `Namespace`, `State<T>`, `Params<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
     note = "in `on`: `Data<T>`, `Args`, `Ack`, `Event`; in `on_connect` and middleware: `Auth<T>`; in `on_disconnect`: `DisconnectReason`"
 )]
 pub trait Extract<C>: Sized {
@@ -35,6 +36,9 @@ pub enum ExtractError {
     /// The client's arguments do not have the type the handler expects.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The namespace's parameters do not have the type the handler expects.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
     /// The server has no such state.
     #[error("there is no State<{0}>: give it to the builder with .state(value)")]
     State(&'static str),
@@ -109,6 +113,12 @@ impl<C: Call, T: Clone + Send + Sync + 'static> Extract<C> for State<T> {
         let io = call.socket().io().ok_or(ExtractError::Gone)?;
         let value = io.shared().state.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref::<T>());
         value.cloned().map(State).ok_or(ExtractError::State(std::any::type_name::<T>()))
+    }
+}
+
+impl<C: Call, T: DeserializeOwned> Extract<C> for Params<T> {
+    fn extract(call: &mut C) -> Result<Params<T>, ExtractError> {
+        Ok(Params(read_params(&call.socket().inner().table.params)?))
     }
 }
 

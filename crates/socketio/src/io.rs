@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::RwLock;
 use sundew_engineio::{Engine, Pace, Stats};
 use tower_layer::Layer;
 
 use crate::adapter::{Adapter, Local};
 use crate::builder::{Builder, Options};
-use crate::namespace::{Namespace, Table};
+use crate::namespace::{Namespace, Pattern, PatternError, Registry, Rule, Table};
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::session::Server;
 
@@ -33,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     pub(crate) counters: Arc<Counters>,
-    namespaces: RwLock<HashMap<Arc<str>, Arc<Table>>>,
+    pub(crate) registry: Registry,
     /// Set right after construction: the engine holds this, and this the engine. The circle lasts as long as the server,
     /// which is as long as the process.
     engine: OnceLock<Engine<Server>>,
@@ -51,6 +50,8 @@ pub struct Troubles {
     pub protocol_errors: u64,
     /// Events without a handler.
     pub unhandled: u64,
+    /// Clients refused a namespace because there are too many (`max_dynamic_namespaces`).
+    pub namespaces_refused: u64,
 }
 
 #[derive(Debug, Default)]
@@ -59,20 +60,16 @@ pub(crate) struct Counters {
     pub(crate) queue_full: AtomicU64,
     pub(crate) protocol_errors: AtomicU64,
     pub(crate) unhandled: AtomicU64,
+    pub(crate) namespaces_refused: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn namespace(&self, nsp: &str) -> Option<Arc<Table>> {
-        self.namespaces.read().get(nsp).cloned()
+        self.registry.get(nsp)
     }
 
     fn make(self: &Arc<Self>, nsp: &str) -> Arc<Table> {
-        if let Some(table) = self.namespace(nsp) {
-            return table;
-        }
-        let mut namespaces = self.namespaces.write();
-        let make = |name: &Arc<str>| Arc::new(Table::new(name.clone(), self));
-        namespaces.entry(nsp.into()).or_insert_with_key(make).clone()
+        self.registry.make(self, nsp)
     }
 }
 
@@ -93,7 +90,7 @@ impl SocketIo {
             adapter: builder.adapter,
             state: builder.state,
             counters: Arc::default(),
-            namespaces: RwLock::default(),
+            registry: Registry::default(),
             engine: OnceLock::new(),
         });
         let engine = Engine::new(builder.engine, Server::new(shared.clone()));
@@ -113,10 +110,81 @@ impl SocketIo {
     }
 
     /// The namespace of that name, made if it does not exist yet. A missing slash is put before it; what follows a `?` or
-    /// a `,` is left off (commas end a namespace on the wire).
+    /// a `,` is left off (commas end a namespace on the wire). Made so, it stays, even where the name follows a pattern of
+    /// [`of_pattern`](SocketIo::of_pattern): its handlers then go before the parent's.
     pub fn of(&self, name: &str) -> Namespace {
         let name = normal(name);
         Namespace::new(self.shared.make(&name))
+    }
+
+    /// A parent of all namespaces whose names follow `pattern`, such as `/org-{id}`: each `{name}` stands for one or more
+    /// characters other than `/`. A child is made when the first client asks for it, and gone when its last socket has
+    /// left (see [`cleanup_empty_namespaces`](Builder::cleanup_empty_namespaces)); at most
+    /// [`max_dynamic_namespaces`](Builder::max_dynamic_namespaces) there are at a time. (`of(/regex/)` in Node.)
+    ///
+    /// What is registered on the parent is for all children, those that exist included. What is emitted on it goes to the
+    /// sockets of all children, on all servers. Handlers and middleware read the parameters as
+    /// [`Params<T>`](crate::Params). Of several parents whose pattern fits, the one made first has the child.
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, Socket, ConnectError, Params, extract::Auth};
+    /// # fn f() -> Result<(), sundew_socketio::PatternError> {
+    /// # let io = SocketIo::new();
+    /// let orgs = io.of_pattern("/org-{id}")?;
+    /// orgs.with(async |Params(org): Params<u32>, Auth(may): Auth<Vec<u32>>| {
+    ///     if may.contains(&org) { Ok(()) } else { Err(ConnectError::new("not yours")) }
+    /// });
+    /// orgs.on("rename", async |socket: Socket, Params(org): Params<u32>| {
+    ///     socket.broadcast().emit("renamed", org);
+    /// });
+    /// orgs.emit("maintenance", "in five minutes");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// It is no pattern.
+    pub fn of_pattern(&self, pattern: &str) -> Result<Namespace, PatternError> {
+        let rule = Rule::Pattern(Arc::new(Pattern::parse(pattern)?));
+        Ok(Namespace::new(self.shared.registry.add_parent(&self.shared, Some(pattern), rule)))
+    }
+
+    /// A parent of all namespaces that `allow` allows, given the name a client asks for and its `auth` (null if it sent
+    /// none). As [`of_pattern`](SocketIo::of_pattern) in everything else. Asked only for names that are not there yet; while
+    /// it waits, the client's other namespaces go on. (`of((name, auth, next) => ...)` in Node.)
+    ///
+    /// What it decides is whether the namespace may exist, once for all clients: who may enter is a
+    /// [middleware's](Namespace::with) to say.
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, Socket};
+    /// # async fn in_database(name: &str) -> bool { true }
+    /// # let io = SocketIo::new();
+    /// io.of_when(|name, _auth| async move { in_database(&name).await })
+    ///     .on_connect(async |socket: Socket| drop(socket.emit("welcome", socket.namespace().name())));
+    /// ```
+    pub fn of_when<F, Fut>(&self, allow: F) -> Namespace
+    where
+        F: Fn(String, serde_json::Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = bool> + Send + 'static,
+    {
+        let rule = Rule::When(Arc::new(move |name, auth| Box::pin(allow(name, auth))));
+        Namespace::new(self.shared.registry.add_parent(&self.shared, None, rule))
+    }
+
+    /// The namespace of that name, if it exists. Unlike [`of`](SocketIo::of), it makes none and keeps none.
+    pub fn find(&self, name: &str) -> Option<Namespace> {
+        self.shared.namespace(&normal(name)).map(Namespace::new)
+    }
+
+    /// The names of all namespaces there are, parents not among them.
+    pub fn namespaces(&self) -> Vec<String> {
+        self.shared.registry.names()
+    }
+
+    /// Hears of every namespace made from now on, before its first socket enters (`new_namespace` in Node).
+    pub fn on_new_namespace(&self, hook: impl Fn(&Namespace) + Send + Sync + 'static) -> &SocketIo {
+        self.shared.registry.set_on_new(Arc::new(hook));
+        self
     }
 
     /// The engine underneath.
@@ -140,6 +208,7 @@ impl SocketIo {
             queue_full: counters.queue_full.load(Ordering::Relaxed),
             protocol_errors: counters.protocol_errors.load(Ordering::Relaxed),
             unhandled: counters.unhandled.load(Ordering::Relaxed),
+            namespaces_refused: counters.namespaces_refused.load(Ordering::Relaxed),
         }
     }
 

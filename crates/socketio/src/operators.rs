@@ -15,7 +15,7 @@ use crate::adapter::{
 };
 use crate::error::{BroadcastAckError, EmitError};
 use crate::namespace::Table;
-use crate::packet::{Args, EmitArgs, Kind, Packet, event, frames};
+use crate::packet::{Args, EmitArgs, Packet, event};
 use crate::socket::check;
 
 /// One room or several: `"a"`, `String`, `["a", "b"]`, `&[..]`, `Vec<..>`.
@@ -132,6 +132,24 @@ pub struct Sent {
     pub error: Option<EmitError>,
 }
 
+impl Sent {
+    pub(crate) fn and(self, other: Sent) -> Sent {
+        Sent {
+            sockets: self.sockets + other.sockets,
+            failed: self.failed + other.failed,
+            error: self.error.or(other.error),
+        }
+    }
+}
+
+/// An event as it goes out.
+enum Encoded {
+    /// In one namespace of this server: straight into frames.
+    Frames(Frames),
+    /// For others as well.
+    Packet(Packet),
+}
+
 /// To whom and how to emit: sockets of one namespace, on all servers of the app.
 #[derive(Clone)]
 #[must_use = "nothing is sent until `emit`"]
@@ -188,45 +206,49 @@ impl Broadcast {
 
     /// Sends an event: encoded once, to this server's sockets first, then to the other servers, which are not waited for.
     pub fn emit(&self, name: &str, args: impl EmitArgs) -> Sent {
-        match self.encode(name, args) {
-            Ok((frames, packet)) => {
-                let sent = self.table.broadcast(&frames, &self.opts);
+        let sent = match self.encode(name, args) {
+            Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast(&frames, &self.opts)),
+            Ok(Encoded::Packet(packet)) => {
+                let sent = self.table.broadcast_packet(&packet, &self.opts);
                 self.publish(packet);
-                sent
+                Ok(sent)
             }
-            Err(error) => {
-                tracing::error!(nsp = &*self.table.name, event = name, %error, "a broadcast was not sent");
-                Sent { error: Some(error), ..Sent::default() }
-            }
-        }
+            Err(error) => Err(error),
+        };
+        self.told(name, sent)
     }
 
     /// As [`emit`](Broadcast::emit), but waits for clients whose queue is full, and lets other tasks run between
     /// recipients.
     pub async fn emit_async(&self, name: &str, args: impl EmitArgs) -> Sent {
-        match self.encode(name, args) {
-            Ok((frames, packet)) => {
-                self.publish(packet);
-                self.table.broadcast_async(&frames, &self.opts).await
+        let sent = match self.encode(name, args) {
+            Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast_async(&frames, &self.opts).await),
+            Ok(Encoded::Packet(packet)) => {
+                self.publish(packet.clone());
+                Ok(self.table.broadcast_packet_async(&packet, &self.opts).await)
             }
-            Err(error) => {
-                tracing::error!(nsp = &*self.table.name, event = name, %error, "a broadcast was not sent");
-                Sent { error: Some(error), ..Sent::default() }
-            }
-        }
+            Err(error) => Err(error),
+        };
+        self.told(name, sent)
     }
 
-    fn encode(&self, name: &str, args: impl EmitArgs) -> Result<(Frames, Option<Packet>), EmitError> {
+    fn told(&self, name: &str, sent: Result<Sent, EmitError>) -> Sent {
+        sent.unwrap_or_else(|error| {
+            tracing::error!(nsp = &*self.table.name, event = name, %error, "a broadcast was not sent");
+            Sent { error: Some(error), ..Sent::default() }
+        })
+    }
+
+    fn encode(&self, name: &str, args: impl EmitArgs) -> Result<Encoded, EmitError> {
         check(name)?;
-        if self.is_local() {
-            return Ok((event(&self.table.name, None, name, args)?, None));
+        if self.is_local() && !self.table.is_parent {
+            return Ok(Encoded::Frames(event(&self.table.name, None, name, args)?));
         }
-        let packet = Packet::event(name, args)?;
-        Ok((frames(Kind::Event, &self.table.name, None, &packet), Some(packet)))
+        Ok(Encoded::Packet(Packet::event(name, args)?))
     }
 
-    fn publish(&self, packet: Option<Packet>) {
-        if let Some(packet) = packet {
+    fn publish(&self, packet: Packet) {
+        if !self.is_local() {
             self.table.publish(&Operation::Broadcast { packet, opts: self.opts.clone() });
         }
     }

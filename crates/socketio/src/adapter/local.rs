@@ -50,7 +50,7 @@ impl Local {
     }
 
     fn namespace(&self, nsp: &str) -> Option<std::sync::Arc<crate::namespace::Table>> {
-        self.0.upgrade()?.namespace(nsp)
+        self.0.upgrade()?.registry.target(nsp)
     }
 }
 

@@ -1,5 +1,9 @@
 //! A namespace as the app sees it: register handlers, emit to everybody.
 
+mod family;
+mod params;
+mod pattern;
+mod registry;
 mod table;
 
 use std::fmt;
@@ -16,6 +20,11 @@ use crate::operators::{Broadcast, RemoteSocket, RoomNames, Sent};
 use crate::packet::EmitArgs;
 use crate::{Socket, SocketIo};
 
+pub(crate) use params::read as read_params;
+pub use params::{Params, ParamsError};
+pub(crate) use pattern::Pattern;
+pub use pattern::PatternError;
+pub(crate) use registry::{Asking, Claim, Decided, Hold, Registry, Rule};
 pub(crate) use table::{Found, Table};
 
 /// A namespace of a server. Cheap to clone.
@@ -51,9 +60,23 @@ impl Namespace {
         Namespace(table)
     }
 
-    /// Its name, with the slash.
+    /// Its name, with the slash. That of a parent begins with `~` instead.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// What its name has in the place of a parameter: of a child of [`SocketIo::of_pattern`]. See also
+    /// [`Params`](crate::Params).
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.0.params.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value)
+    }
+
+    /// Of a parent: its children on this server. Of any other namespace: none.
+    pub fn children(&self) -> Vec<Namespace> {
+        if !self.0.is_parent {
+            return Vec::new();
+        }
+        self.0.children().into_iter().map(Namespace::new).collect()
     }
 
     /// Its server.
@@ -174,22 +197,23 @@ impl Namespace {
 
     /// How many sockets it has on this server.
     pub fn socket_count(&self) -> usize {
-        self.0.rooms.read().len()
+        self.0.each(|table| table.rooms.read().len()).into_iter().sum()
     }
 
     /// Its sockets on this server.
     pub fn sockets(&self) -> Vec<Socket> {
-        self.0.rooms.read().select(&[], &[]).iter().cloned().collect()
+        let each = |table: &Table| table.rooms.read().select(&[], &[]).iter().cloned().collect::<Vec<_>>();
+        self.0.each(each).concat()
     }
 
     /// The socket of that id, if it is on this server.
     pub fn get(&self, id: &str) -> Option<Socket> {
-        self.0.rooms.read().get(id)
+        self.0.each(|table| table.rooms.read().get(id)).into_iter().flatten().next()
     }
 
     /// The rooms that have members on this server, without the sockets' own.
     pub fn rooms(&self) -> Vec<String> {
-        self.0.rooms.read().names()
+        self.0.room_names()
     }
 
     fn all(&self) -> Broadcast {

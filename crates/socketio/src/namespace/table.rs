@@ -2,15 +2,16 @@
 //! anything is written to a client or a handler runs.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use parking_lot::RwLock;
 use sundew_engineio::{Frames, SendError};
 use tokio::sync::mpsc;
 
+use super::pattern::Params;
 use super::{OnFull, Order};
 use crate::adapter::{Adapter, BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::builder::Options;
@@ -35,11 +36,20 @@ pub(crate) struct Table {
     pub(crate) counters: Arc<Counters>,
     pub(crate) handlers: RwLock<Handlers>,
     pub(crate) rooms: RwLock<Rooms<Socket>>,
-    shared: Weak<Shared>,
+    pub(super) shared: Weak<Shared>,
+    /// Of a child: whose handlers and settings it has besides its own.
+    pub(super) parent: Option<Arc<Table>>,
+    /// Of a child: what its name has in the gaps of the parent's pattern.
+    pub(crate) params: Params,
+    pub(crate) is_parent: bool,
+    /// Of a child: how many sockets are in it or on their way.
+    pub(super) held: AtomicUsize,
+    /// Of a child: the app has asked for it by name, so it stays.
+    pub(super) pinned: AtomicBool,
     acks: AtomicU64,
-    serial: AtomicBool,
-    drop_when_full: AtomicBool,
-    movable: AtomicBool,
+    serial: Setting,
+    drop_when_full: Setting,
+    movable: Setting,
 }
 
 type OnError = Arc<dyn Fn(&HandlerError) + Send + Sync>;
@@ -54,6 +64,23 @@ pub(crate) struct Handlers {
     pub(crate) disconnect: Option<Erased<DisconnectCall>>,
     pub(crate) on_error: Option<OnError>,
     pub(crate) arrive: Option<Erased<ConnectCall>>,
+}
+
+/// Yes, no, or not said.
+#[derive(Default)]
+struct Setting(AtomicU8);
+
+impl Setting {
+    fn set(&self, value: bool) {
+        self.0.store(1 + u8::from(value), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<bool> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            value => Some(value == 2),
+        }
+    }
 }
 
 /// An event's handler, and the event's name.
@@ -72,10 +99,15 @@ impl Table {
             handlers: RwLock::default(),
             rooms: RwLock::default(),
             shared: Arc::downgrade(shared),
+            parent: None,
+            params: Params::default(),
+            is_parent: false,
+            held: AtomicUsize::new(0),
+            pinned: AtomicBool::new(false),
             acks: AtomicU64::new(0),
-            serial: AtomicBool::new(false),
-            drop_when_full: AtomicBool::new(false),
-            movable: AtomicBool::new(false),
+            serial: Setting::default(),
+            drop_when_full: Setting::default(),
+            movable: Setting::default(),
         }
     }
 
@@ -88,27 +120,32 @@ impl Table {
     }
 
     pub(crate) fn is_serial(&self) -> bool {
-        self.serial.load(Ordering::Relaxed)
+        self.setting(|table| &table.serial)
     }
 
     pub(crate) fn set_order(&self, order: Order) {
-        self.serial.store(order == Order::Serial, Ordering::Relaxed);
+        self.serial.set(order == Order::Serial);
     }
 
     pub(crate) fn on_full(&self) -> OnFull {
-        if self.drop_when_full.load(Ordering::Relaxed) { OnFull::Drop } else { OnFull::Disconnect }
+        if self.setting(|table| &table.drop_when_full) { OnFull::Drop } else { OnFull::Disconnect }
     }
 
     pub(crate) fn set_on_full(&self, policy: OnFull) {
-        self.drop_when_full.store(policy == OnFull::Drop, Ordering::Relaxed);
+        self.drop_when_full.set(policy == OnFull::Drop);
+    }
+
+    fn setting(&self, which: fn(&Table) -> &Setting) -> bool {
+        let parent = || self.parent.as_ref().and_then(|parent| which(parent).get());
+        which(self).get().or_else(parent).unwrap_or_default()
     }
 
     pub(crate) fn is_movable(&self) -> bool {
-        self.movable.load(Ordering::Relaxed)
+        self.setting(|table| &table.movable)
     }
 
     pub(crate) fn set_movable(&self) {
-        self.movable.store(true, Ordering::Relaxed);
+        self.movable.set(true);
     }
 
     /// The handler of an event: the socket's own, the namespace's, the fallback.
@@ -122,19 +159,17 @@ impl Table {
         {
             return Some(found(entry));
         }
-        let handlers = self.handlers.read();
-        handlers
-            .events
-            .get_key_value(event)
-            .map(found)
-            .or_else(|| handlers.fallback.as_ref().map(|handler| found((&event.into(), handler))))
+        self.inherited(|handlers| handlers.events.get_key_value(event).map(found)).or_else(|| {
+            let fallback = self.inherited(|handlers| handlers.fallback.clone())?;
+            Some(Found { event: event.into(), handler: fallback })
+        })
     }
 
     pub(crate) fn disconnect_handlers(
         &self,
     ) -> (Option<Erased<DisconnectCall>>, Option<Erased<DisconnectCall>>) {
-        let handlers = self.handlers.read();
-        (handlers.disconnecting.clone(), handlers.disconnect.clone())
+        let disconnecting = self.inherited(|handlers| handlers.disconnecting.clone());
+        (disconnecting, self.inherited(|handlers| handlers.disconnect.clone()))
     }
 
     pub(crate) fn report(&self, error: &HandlerError) {
@@ -146,7 +181,7 @@ impl Table {
             "{}",
             error.failure
         );
-        let hook = self.handlers.read().on_error.clone();
+        let hook = self.inherited(|handlers| handlers.on_error.clone());
         if let Some(hook) = hook {
             hook(error);
         }
@@ -218,6 +253,17 @@ impl Table {
         sent
     }
 
+    /// As [`broadcast_packet`](Table::broadcast_packet), waiting for clients whose queue is full.
+    pub(crate) async fn broadcast_packet_async(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
+        let mut sent = Sent::default();
+        let children = if self.is_parent { self.children() } else { Vec::new() };
+        for table in children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self)) {
+            let frames = frames(Kind::Event, &table.name, None, packet);
+            sent = sent.and(table.broadcast_async(&frames, opts).await);
+        }
+        sent
+    }
+
     pub(crate) fn publish(&self, operation: &Operation) {
         if let Err(error) = self.adapter.publish(&self.name, operation) {
             tracing::error!(nsp = &*self.name, %error, "other servers were not told");
@@ -230,6 +276,9 @@ impl Table {
 
     /// Does on this server what was asked for.
     pub(crate) fn apply(&self, operation: &Operation) {
+        if self.is_parent {
+            return self.children().iter().for_each(|child| child.apply(operation));
+        }
         match operation {
             Operation::Broadcast { packet, opts } => {
                 self.broadcast(&frames(Kind::Event, &self.name, None, packet), opts);
@@ -257,17 +306,50 @@ impl Table {
         match request {
             Request::BroadcastWithAck { packet, opts } => self.broadcast_with_ack(&packet, &opts, timeout),
             Request::Fetch { opts } => stream::iter([Ok(Response::Sockets(self.describe(&opts)))]).boxed(),
-            Request::AllRooms => stream::iter([Ok(Response::Rooms(self.rooms.read().names()))]).boxed(),
+            Request::AllRooms => stream::iter([Ok(Response::Rooms(self.room_names()))]).boxed(),
             Request::ServerSideEmit { .. } => stream::empty().boxed(),
         }
     }
 
     pub(crate) fn describe(&self, opts: &BroadcastOptions) -> Vec<SocketInfo> {
-        self.select(opts).iter().map(Socket::describe).collect()
+        let each = |table: &Table| table.select(opts).iter().map(Socket::describe).collect::<Vec<_>>();
+        self.each(each).concat()
     }
 
-    /// One id for all recipients, so that the packet is encoded once.
+    /// The rooms that have members.
+    pub(crate) fn room_names(&self) -> Vec<String> {
+        let mut names = self.each(|table| table.rooms.read().names()).concat();
+        if self.is_parent {
+            names.sort_unstable();
+            names.dedup();
+        }
+        names
+    }
+
+    /// Sends a packet to all sockets selected: of a parent, in each child under the child's name.
+    pub(crate) fn broadcast_packet(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
+        self.each(|table| table.broadcast(&frames(Kind::Event, &table.name, None, packet), opts))
+            .into_iter()
+            .fold(Sent::default(), Sent::and)
+    }
+
     fn broadcast_with_ack(&self, packet: &Packet, opts: &BroadcastOptions, timeout: Duration) -> Responses {
+        let (counts, answers): (Vec<u64>, Vec<_>) =
+            self.each(|table| table.ask_all(packet, opts)).into_iter().unzip();
+        let limit = Box::pin(async move { tokio::time::sleep(timeout).await });
+        let answers = stream::select_all(answers.into_iter().map(StreamExt::boxed));
+        stream::iter([Response::Clients(counts.iter().sum())])
+            .chain(answers.take_until(limit))
+            .map(Ok)
+            .boxed()
+    }
+
+    /// One id for all recipients, so that the packet is encoded once. Returns how many were asked, and their answers.
+    fn ask_all(
+        &self,
+        packet: &Packet,
+        opts: &BroadcastOptions,
+    ) -> (u64, impl Stream<Item = Response> + Send + 'static + use<>) {
         let id = self.next_ack();
         let frames = frames(Kind::Event, &self.name, Some(id), packet);
         let (sender, answers) = mpsc::unbounded_channel();
@@ -292,8 +374,7 @@ impl Table {
             let args: Args = answers.recv().await?;
             Some((Response::Ack(args.to_packet()), (answers, asked)))
         });
-        let limit = Box::pin(async move { tokio::time::sleep(timeout).await });
-        stream::iter([Response::Clients(count)]).chain(answers.take_until(limit)).map(Ok).boxed()
+        (count, answers)
     }
 }
 

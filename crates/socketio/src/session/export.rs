@@ -14,6 +14,7 @@ use super::{Connection, Server};
 use crate::Socket;
 use crate::call::ConnectCall;
 use crate::link::Link;
+use crate::namespace::Claim;
 use crate::socket::Inner;
 
 /// The version of [`Snapshot`].
@@ -51,6 +52,7 @@ impl Connection {
     pub(super) fn snapshot(&self) -> Option<Vec<u8>> {
         let rests = self.partial.is_none()
             && self.running.is_none()
+            && self.asking.is_none()
             && self.in_progress == 0
             && self.waiting == 0
             && self.timer.is_none()
@@ -66,7 +68,7 @@ impl Connection {
     pub(super) fn settle_in(&mut self) {
         for index in 0..self.members.len() {
             let socket = self.members[index].socket.clone();
-            let Some(handler) = socket.inner().table.handlers.read().arrive.clone() else { continue };
+            let Some(handler) = socket.inner().table.inherited(|handlers| handlers.arrive.clone()) else { continue };
             self.members[index].phase = Phase::Connecting;
             let mut call = ConnectCall { socket: socket.clone() };
             let running = Running::call(socket, What::Connect, || handler(&mut call));
@@ -141,11 +143,13 @@ impl Server {
             return Err(format!("its state is of version {}, this server's is {VERSION}", snapshot.version));
         }
         // All or nothing: nobody may see a connection with half of its sockets.
-        let tables = snapshot.sockets.iter().map(|socket| {
-            let table = self.0.namespace(&socket.nsp).filter(|table| table.is_movable());
-            table.ok_or_else(|| format!("the namespace {} is not movable here", socket.nsp))
+        let holds = snapshot.sockets.iter().map(|socket| {
+            match self.0.registry.claim(&self.0, &socket.nsp, "") {
+                Claim::Granted(hold) if hold.table().is_movable() => Ok(hold),
+                _ => Err(format!("the namespace {} is not movable here", socket.nsp)),
+            }
         });
-        let tables = tables.collect::<Result<Vec<_>, _>>()?;
+        let holds = holds.collect::<Result<Vec<_>, _>>()?;
         let headers = snapshot.headers.as_ref().map(|headers| {
             let parsed = headers.iter().filter_map(|(name, value)| {
                 Some((name.parse::<http::HeaderName>().ok()?, value.parse::<http::HeaderValue>().ok()?))
@@ -154,9 +158,11 @@ impl Server {
         });
         let link = Link::resumed(handle, snapshot.url.into(), snapshot.peer, snapshot.issued, headers);
         let mut connection = Connection::new(self.0.clone(), Arc::new(link));
-        for (state, table) in snapshot.sockets.into_iter().zip(tables) {
+        for (state, hold) in snapshot.sockets.into_iter().zip(holds) {
             let auth = state.auth.as_ref().map_or("", |auth| auth.get());
+            let table = hold.table().clone();
             let inner = Arc::new(Inner::new(state.id.into(), table, connection.link.clone(), auth));
+            *inner.hold.lock() = Some(hold);
             inner.resume(state.data);
             let socket = Socket::from(inner);
             socket.join(state.rooms);

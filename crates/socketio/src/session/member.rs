@@ -49,7 +49,7 @@ impl Connection {
     /// Asks the middleware.
     pub(super) fn admit(&mut self, index: usize) {
         let socket = self.members[index].socket.clone();
-        let chain = socket.inner().table.handlers.read().middleware.clone();
+        let chain = socket.inner().table.gathered(|handlers| handlers.middleware.clone());
         if chain.is_empty() {
             return self.enter(index);
         }
@@ -74,7 +74,7 @@ impl Connection {
             return;
         }
         self.timer = None;
-        let handler = socket.inner().table.handlers.read().connect.clone();
+        let handler = socket.inner().table.inherited(|handlers| handlers.connect.clone());
         self.members[index].phase = Phase::Connecting;
         let done = match handler {
             Some(handler) => {
@@ -98,6 +98,7 @@ impl Connection {
                     let member = self.members.swap_remove(index);
                     self.waiting -= member.queue.len();
                     self.refuse(&member.socket.inner().table.name, &error);
+                    member.socket.inner().let_go();
                 }
             },
             What::Connect => self.members[index].phase = Phase::Open,

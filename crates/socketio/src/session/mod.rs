@@ -22,6 +22,7 @@ use crate::DisconnectReason;
 use crate::error::ConnectError;
 use crate::io::Shared;
 use crate::link::Link;
+use crate::namespace::{Asking, Claim, Decided, Hold};
 use crate::packet::{Args, Header, Kind, ParseError, connect_error, parse};
 use crate::socket::Inner;
 use member::{Arrived, Member, Phase};
@@ -70,6 +71,8 @@ pub struct Connection {
     in_progress: usize,
     /// Events queued at the members.
     waiting: usize,
+    /// Namespaces a parent is asked about. None while there are none.
+    asking: Option<Box<FuturesUnordered<Asking>>>,
     /// Until the first namespace is joined.
     timer: Option<Pin<Box<Sleep>>>,
     /// The client broke the protocol: nothing it sends counts any more.
@@ -132,6 +135,7 @@ impl Session for Connection {
             reason = DisconnectReason::QueueFull;
         }
         self.timer = None;
+        self.asking = None;
         self.over = true;
         // A client in middleware never was in the namespace: nobody hears of it.
         self.members.retain(|member| member.phase != Phase::Middleware);
@@ -157,6 +161,7 @@ impl Connection {
             members: Vec::new(),
             partial: None,
             running: None,
+            asking: None,
             in_progress: 0,
             waiting: 0,
             timer: None,
@@ -194,6 +199,11 @@ impl Connection {
         if header.kind == Kind::Connect {
             return self.connect(header.nsp, header.payload);
         }
+        if header.kind == Kind::Disconnect
+            && let Some(asking) = self.asked(header.nsp)
+        {
+            asking.withdrawn = true;
+        }
         // Not joined, left, or being left: what comes late is ignored, as Node does.
         let Some(index) = self.member(header.nsp) else { return Ok(()) };
         let start = text.len() - header.payload.len();
@@ -227,22 +237,45 @@ impl Connection {
                 self.members.swap_remove(index).socket.inner().drop_handlers();
             }
         }
-        let Some(table) = self.shared.namespace(nsp) else {
-            self.refuse(nsp, &ConnectError::new("Invalid namespace"));
-            return Ok(());
-        };
-        if self.members.len() >= self.shared.options.max_namespaces {
+        let asking = self.asking.as_ref().map_or(0, |asking| asking.len());
+        if self.asked(nsp).is_some() {
+            return Err(Violation::ConnectedTwice);
+        }
+        if self.members.len() + asking >= self.shared.options.max_namespaces {
             self.refuse(nsp, &ConnectError::new("Too many namespaces"));
             return Ok(());
         }
-        let Some(id) = member::new_id() else {
-            self.refuse(nsp, &ConnectError::new("Internal error"));
-            return Ok(());
-        };
-        let inner = Arc::new(Inner::new(id, table, self.link.clone(), auth));
-        self.members.push(Member::new(inner.into()));
-        self.admit(self.members.len() - 1);
+        match self.shared.registry.claim(&self.shared, nsp, auth) {
+            Claim::Granted(hold) => self.join(hold, auth),
+            Claim::Refused(error) => self.refuse(nsp, &error),
+            Claim::Asked(asking) => self.asking.get_or_insert_default().push(asking),
+        }
         Ok(())
+    }
+
+    fn asked(&mut self, nsp: &str) -> Option<&mut Asking> {
+        self.asking.as_mut()?.iter_mut().find(|asking| !asking.withdrawn && &*asking.nsp == nsp)
+    }
+
+    /// A parent has decided.
+    fn decided(&mut self, decided: Decided) {
+        if !decided.withdrawn {
+            match decided.result {
+                Ok(hold) => self.join(hold, &decided.auth),
+                Err(error) => self.refuse(&decided.nsp, &error),
+            }
+        }
+    }
+
+    fn join(&mut self, hold: Hold, auth: &str) {
+        let table = hold.table().clone();
+        let Some(id) = member::new_id() else {
+            return self.refuse(&table.name, &ConnectError::new("Internal error"));
+        };
+        let inner = Inner::new(id, table, self.link.clone(), auth);
+        *inner.hold.lock() = Some(hold);
+        self.members.push(Member::new(Arc::new(inner).into()));
+        self.admit(self.members.len() - 1);
     }
 
     fn refuse(&self, nsp: &str, error: &ConnectError) {
@@ -284,6 +317,13 @@ impl Connection {
 
     /// Goes on with what is running, until nothing can. Ready when nothing is left.
     fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(asking) = &mut self.asking {
+            match Pin::new(&mut **asking).poll_next(cx) {
+                Poll::Ready(Some(decided)) => self.decided(decided),
+                Poll::Ready(None) => self.asking = None,
+                Poll::Pending => break,
+            }
+        }
         while let Some(running) = &mut self.running {
             match Pin::new(&mut **running).poll_next(cx) {
                 Poll::Ready(Some(done)) => self.finished(done),

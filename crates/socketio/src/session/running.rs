@@ -106,6 +106,10 @@ impl Running {
                 );
                 Some(error)
             }
+            Err(Failure::Extract(ExtractError::Params(error))) if matches!(what, What::Middleware) => {
+                tracing::debug!(nsp = self.socket.namespace().name(), %error, "refused");
+                Some(ConnectError::new("Invalid namespace"))
+            }
             Err(failure) => {
                 let error = HandlerError {
                     namespace: self.socket.namespace().name().into(),
@@ -141,7 +145,7 @@ impl Future for Running {
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").into()
 }

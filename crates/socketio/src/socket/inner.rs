@@ -13,7 +13,7 @@ use crate::call::{DisconnectCall, EventCall};
 use crate::error::EmitError;
 use crate::handler::Erased;
 use crate::link::Link;
-use crate::namespace::{OnFull, Table};
+use crate::namespace::{Hold, OnFull, Table};
 use crate::packet::{Args, connect, disconnect};
 use crate::session::running::{Running, What};
 use crate::{DisconnectReason, Socket};
@@ -38,6 +38,8 @@ pub(crate) struct Inner {
     acks: Mutex<Acks>,
     pub(crate) own: RwLock<Option<Box<Own>>>,
     pub(crate) kept: Mutex<Option<Box<Kept>>>,
+    /// Of a namespace that goes when it is empty: keeps it until this socket has left.
+    pub(crate) hold: Mutex<Option<Hold>>,
 }
 
 /// Handlers of this socket alone.
@@ -68,6 +70,7 @@ impl Inner {
             acks: Mutex::default(),
             own: RwLock::default(),
             kept: Mutex::default(),
+            hold: Mutex::default(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Inner {
         if self.state.swap(GONE, Ordering::AcqRel) == OPEN {
             self.withdraw();
         }
+        self.let_go();
         self.drop_handlers();
     }
 
@@ -242,7 +246,14 @@ impl Inner {
         self.withdraw();
         run(own_disconnect, What::Disconnect);
         run(disconnect, What::Disconnect);
+        self.let_go();
         true
+    }
+
+    /// It is not in its namespace, or no longer, which may go if it is empty.
+    pub(crate) fn let_go(&self) {
+        let hold = self.hold.lock().take();
+        drop(hold);
     }
 
     /// Drops its own handlers: they often hold the socket itself.

@@ -1,0 +1,59 @@
+//! Parents and children: what a child has from its parent, and what a parent does to all its children.
+
+use std::sync::Arc;
+
+use super::Table;
+use super::pattern::Params;
+use super::table::Handlers;
+
+impl Table {
+    pub(crate) fn child_of(mut self, parent: Option<Arc<Table>>, params: Params) -> Table {
+        self.parent = parent;
+        self.params = params;
+        self
+    }
+
+    pub(crate) fn parent(mut self) -> Table {
+        self.is_parent = true;
+        self
+    }
+
+    /// Takes this child out if it is empty.
+    pub(super) fn tidy(&self) {
+        if self.options.cleanup_empty_namespaces
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.registry.tidy(self);
+        }
+    }
+
+    /// The first answer: its own, or its parent's.
+    pub(crate) fn inherited<T>(&self, pick: impl Fn(&Handlers) -> Option<T>) -> Option<T> {
+        let own = pick(&self.handlers.read());
+        own.or_else(|| pick(&self.parent.as_ref()?.handlers.read()))
+    }
+
+    /// All answers, its parent's first.
+    pub(crate) fn gathered<T>(&self, mut pick: impl FnMut(&Handlers) -> Vec<T>) -> Vec<T> {
+        let mut all = match &self.parent {
+            Some(parent) => pick(&parent.handlers.read()),
+            None => Vec::new(),
+        };
+        all.append(&mut pick(&self.handlers.read()));
+        all
+    }
+
+    /// The children there are at this moment.
+    pub(crate) fn children(&self) -> Vec<Arc<Table>> {
+        self.shared.upgrade().map(|shared| shared.registry.children(self)).unwrap_or_default()
+    }
+
+    /// What `take` says of this namespace; of a parent, of each child.
+    pub(crate) fn each<T>(&self, mut take: impl FnMut(&Table) -> T) -> Vec<T> {
+        if self.is_parent {
+            self.children().iter().map(|child| take(child)).collect()
+        } else {
+            vec![take(self)]
+        }
+    }
+}
