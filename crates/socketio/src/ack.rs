@@ -4,35 +4,71 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::Socket;
-use crate::error::{AckError, EmitError};
-use crate::packet::{Args, EmitArgs, ack, event};
+use crate::error::{AckError, EmitError, EventError};
+use crate::packet::{Args, EmitArgs, ack};
 use crate::socket::acks::Waiter;
 use crate::socket::{Inner, check};
 
-/// Answers an event: the acknowledgement its client asked for, if it did. At most one can be sent.
+/// Answers an event: the acknowledgement its client asked for, if it did. At most one can be sent; if the handler fails
+/// before it is, the client is told of the failure instead (see [`Namespace::on_error`](crate::Namespace::on_error)).
 #[derive(Debug)]
 pub struct Ack {
     socket: Socket,
-    id: Option<u64>,
+    owed: Option<Arc<Owed>>,
+}
+
+/// An acknowledgement a client asked for.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    id: u64,
+    answered: AtomicBool,
+}
+
+impl Owed {
+    pub(crate) fn new(id: u64) -> Owed {
+        Owed { id, answered: AtomicBool::new(false) }
+    }
+
+    /// Sends it. Does nothing if it was sent before.
+    fn answer(&self, socket: &Socket, args: impl EmitArgs) -> Result<(), EmitError> {
+        let inner = socket.inner();
+        let frames = ack(&inner.table.name, self.id, args)?;
+        if !self.answered.swap(true, Ordering::AcqRel) {
+            inner.deliver(frames, false)?;
+        }
+        Ok(())
+    }
+
+    /// The client learns that its event failed.
+    pub(crate) fn fail(&self, socket: &Socket, error: &EventError) {
+        #[derive(Serialize)]
+        struct Failed<'a> {
+            error: &'a EventError,
+        }
+        // If the client has left, or its queue is full, there is nobody to tell.
+        let _ = self.answer(socket, Failed { error });
+    }
 }
 
 impl Ack {
-    pub(crate) fn new(socket: Socket, id: Option<u64>) -> Ack {
-        Ack { socket, id }
+    pub(crate) fn new(socket: Socket, owed: Option<Arc<Owed>>) -> Ack {
+        Ack { socket, owed }
     }
 
     /// Whether the client asked for one.
     pub fn is_expected(&self) -> bool {
-        self.id.is_some()
+        self.owed.is_some()
     }
 
     /// Sends it; does nothing if the client did not ask. A tuple is several values; see [`EmitArgs`].
@@ -40,9 +76,10 @@ impl Ack {
     /// # Errors
     /// As [`Socket::emit`].
     pub fn send(self, args: impl EmitArgs) -> Result<(), EmitError> {
-        let Some(id) = self.id else { return Ok(()) };
-        let inner = self.socket.inner();
-        inner.deliver(ack(&inner.table.name, id, args)?, false)
+        match &self.owed {
+            Some(owed) => owed.answer(&self.socket, args),
+            None => Ok(()),
+        }
     }
 }
 
@@ -87,12 +124,15 @@ impl<T> AckFuture<T> {
         check(name)?;
         let inner = socket.inner();
         let id = inner.table.next_ack();
-        let frames = event(&inner.table.name, Some(id), name, args)?;
+        let (frames, listening) = inner.table.encode(Some(id), name, args)?;
         let (sender, answer) = oneshot::channel();
         // Before it is sent: the answer may be quick.
         inner.expect(id, Waiter::One(sender))?;
         let entry = Entry { socket: Arc::downgrade(inner), id };
         inner.deliver(frames, false)?;
+        if let Some(listening) = listening {
+            listening.tell(socket);
+        }
         Ok(State::Waiting { answer, entry })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::ack::Owed;
 use crate::packet::Args;
 use crate::{DisconnectReason, Socket};
 
@@ -23,7 +24,19 @@ pub struct EventCall {
     pub(crate) socket: Socket,
     pub(crate) event: Arc<str>,
     pub(crate) args: Args,
-    pub(crate) ack: Option<u64>,
+    pub(crate) ack: Option<Arc<Owed>>,
+}
+
+impl EventCall {
+    /// For an observer: it cannot answer.
+    pub(crate) fn observed(&self) -> EventCall {
+        EventCall {
+            socket: self.socket.clone(),
+            event: self.event.clone(),
+            args: self.args.clone(),
+            ack: None,
+        }
+    }
 }
 
 /// A socket leaves.

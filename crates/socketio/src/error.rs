@@ -121,6 +121,58 @@ impl From<String> for ConnectError {
     }
 }
 
+/// An event was refused, and this is what its client is told: if it asked for an acknowledgement, that is
+/// `{"error":{"message":...,"data":...}}`. Returned by middleware for events, and by handlers.
+///
+/// ```
+/// # use sundew_socketio::{EventError, SocketIo, extract::Data};
+/// # let io = SocketIo::new();
+/// io.on("withdraw", async |Data(amount): Data<u32>| {
+///     if amount > 100 { Err(EventError::new("too much").with_data(100)) } else { Ok(()) }
+/// });
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EventError {
+    /// The message.
+    pub message: String,
+    /// More for the client; null is left out.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub data: Value,
+}
+
+impl EventError {
+    /// An error with a message.
+    pub fn new(message: impl Into<String>) -> EventError {
+        EventError { message: message.into(), data: Value::Null }
+    }
+
+    /// An error with data for the client.
+    #[must_use]
+    pub fn with_data(self, data: impl Into<Value>) -> EventError {
+        EventError { data: data.into(), ..self }
+    }
+}
+
+impl fmt::Display for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for EventError {}
+
+impl From<&str> for EventError {
+    fn from(message: &str) -> EventError {
+        EventError::new(message)
+    }
+}
+
+impl From<String> for EventError {
+    fn from(message: String) -> EventError {
+        EventError::new(message)
+    }
+}
+
 /// What went wrong in a handler. Always logged and counted; [`Namespace::on_error`](crate::Namespace::on_error) hears
 /// of it too.
 #[derive(Debug)]
@@ -157,7 +209,26 @@ pub enum Failure {
     /// It panicked. Nobody else is affected.
     #[error("the handler panicked: {0}")]
     Panicked(String),
+    /// A middleware, or the handler itself, refused the event.
+    #[error("refused: {0}")]
+    Rejected(EventError),
     /// A middleware refused the connection.
     #[error("refused: {0}")]
     Refused(ConnectError),
+}
+
+impl Failure {
+    /// Whether it is of the client's making and not the app's.
+    pub(crate) fn is_the_clients(&self) -> bool {
+        matches!(self, Failure::Rejected(_))
+    }
+
+    /// What the client is told. What failed inside is not its to know.
+    pub(crate) fn for_client(&self) -> EventError {
+        match self {
+            Failure::Rejected(error) => error.clone(),
+            Failure::Extract(crate::ExtractError::Data(_)) => EventError::new("Invalid arguments"),
+            _ => EventError::new("Internal error"),
+        }
+    }
 }

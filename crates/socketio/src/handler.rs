@@ -4,8 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::call::{Call, ConnectCall};
-use crate::error::{ConnectError, Failure};
+use crate::call::{Call, ConnectCall, EventCall};
+use crate::error::{ConnectError, EventError, Failure};
 use crate::extract::{Extract, ExtractError};
 
 /// A handler's future.
@@ -15,7 +15,8 @@ pub(crate) type Work = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>
 pub(crate) type Erased<C> = Arc<dyn Fn(&mut C) -> Result<Work, ExtractError> + Send + Sync>;
 
 /// An async function whose arguments are extractors of `C` (at most eight), returning `()` or `Result<(), E>` where `E`
-/// can be displayed. An error is logged, counted and given to [`on_error`](crate::Namespace::on_error).
+/// can be displayed. An error is logged, counted and given to [`on_error`](crate::Namespace::on_error), and the client that
+/// asked for an acknowledgement is told; an [`EventError`] in full.
 ///
 /// Implemented for functions and closures; not to be implemented by hand. `M` only tells arities apart.
 ///
@@ -55,6 +56,19 @@ pub trait Middleware<M>: Send + Sync + 'static {
     fn start(&self, call: &mut ConnectCall) -> Result<Work, ExtractError>;
 }
 
+/// An async function whose arguments are extractors of [`EventCall`] (at most eight), returning `Result<(), E>`: an `Err`
+/// refuses the event, and the client gets the [`EventError`] that `E` turns into as its acknowledgement, if it asked for
+/// one. A string does.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a middleware for events",
+    label = "not an async function of extractors that returns a Result",
+    note = "it is `async fn(Socket, Event, ...) -> Result<(), E>` where `E: Into<EventError>` (`&str`, `String`, `EventError`)"
+)]
+pub trait EventMiddleware<M>: Send + Sync + 'static {
+    #[doc(hidden)]
+    fn start(&self, call: &mut EventCall) -> Result<Work, ExtractError>;
+}
+
 /// What a handler may return.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
@@ -71,14 +85,21 @@ impl Outcome for () {
     }
 }
 
-impl<E: std::fmt::Display> Outcome for Result<(), E> {
+impl<E: std::fmt::Display + 'static> Outcome for Result<(), E> {
     fn outcome(self) -> Result<(), Failure> {
-        self.map_err(|error| Failure::Returned(error.to_string()))
+        self.map_err(|error| match (&error as &dyn std::any::Any).downcast_ref::<EventError>() {
+            Some(error) => Failure::Rejected(error.clone()),
+            None => Failure::Returned(error.to_string()),
+        })
     }
 }
 
 pub(crate) fn erase<C: Call, M>(handler: impl Handler<C, M>) -> Erased<C> {
     Arc::new(move |call| handler.start(call))
+}
+
+pub(crate) fn erase_event_middleware<M>(middleware: impl EventMiddleware<M>) -> Erased<EventCall> {
+    Arc::new(move |call| middleware.start(call))
 }
 
 pub(crate) fn erase_middleware<M>(middleware: impl Middleware<M>) -> Erased<ConnectCall> {
@@ -115,6 +136,21 @@ macro_rules! handlers {
                 $(let $arg = $arg::extract(call)?;)*
                 let future = self($($arg),*);
                 Ok(Box::pin(async move { future.await.map_err(|error| Failure::Refused(error.into())) }))
+            }
+        }
+
+        #[allow(non_snake_case, unused_variables)]
+        impl<F, Fut, E, $($arg),*> EventMiddleware<($($arg,)*)> for F
+        where
+            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
+            Fut: Future<Output = Result<(), E>> + Send + 'static,
+            E: Into<EventError>,
+            $($arg: Extract<EventCall>,)*
+        {
+            fn start(&self, call: &mut EventCall) -> Result<Work, ExtractError> {
+                $(let $arg = $arg::extract(call)?;)*
+                let future = self($($arg),*);
+                Ok(Box::pin(async move { future.await.map_err(|error| Failure::Rejected(error.into())) }))
             }
         }
     )*};

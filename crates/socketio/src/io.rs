@@ -50,6 +50,8 @@ pub struct Troubles {
     pub protocol_errors: u64,
     /// Events without a handler.
     pub unhandled: u64,
+    /// Events that a middleware refused, or a handler with an [`EventError`](crate::EventError).
+    pub rejected: u64,
     /// Clients refused a namespace because there are too many (`max_dynamic_namespaces`).
     pub namespaces_refused: u64,
 }
@@ -60,6 +62,7 @@ pub(crate) struct Counters {
     pub(crate) queue_full: AtomicU64,
     pub(crate) protocol_errors: AtomicU64,
     pub(crate) unhandled: AtomicU64,
+    pub(crate) rejected: AtomicU64,
     pub(crate) namespaces_refused: AtomicU64,
 }
 
@@ -208,6 +211,7 @@ impl SocketIo {
             queue_full: counters.queue_full.load(Ordering::Relaxed),
             protocol_errors: counters.protocol_errors.load(Ordering::Relaxed),
             unhandled: counters.unhandled.load(Ordering::Relaxed),
+            rejected: counters.rejected.load(Ordering::Relaxed),
             namespaces_refused: counters.namespaces_refused.load(Ordering::Relaxed),
         }
     }

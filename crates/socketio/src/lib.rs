@@ -39,9 +39,9 @@ mod socket;
 
 pub use ack::{Ack, AckFuture};
 pub use builder::Builder;
-pub use error::{AckError, BroadcastAckError, ConnectError, EmitError, Failure, HandlerError};
+pub use error::{AckError, BroadcastAckError, ConnectError, EmitError, EventError, Failure, HandlerError};
 pub use extract::{Auth, Data, Event, Extract, ExtractError, State};
-pub use handler::{Handler, Middleware, Outcome};
+pub use handler::{EventMiddleware, Handler, Middleware, Outcome};
 pub use io::{SocketIo, Troubles};
 pub use namespace::{Namespace, OnFull, Order, Params, ParamsError, PatternError};
 pub use operators::{Broadcast, RemoteSocket, RoomNames, Sent, SocketEmitter};

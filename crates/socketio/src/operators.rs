@@ -14,7 +14,7 @@ use crate::adapter::{
     AdapterError, BroadcastOptions, HandshakeInfo, Operation, Request, Response, SocketInfo,
 };
 use crate::error::{BroadcastAckError, EmitError};
-use crate::namespace::Table;
+use crate::namespace::{Listening, Table};
 use crate::packet::{Args, EmitArgs, Packet, event};
 use crate::socket::check;
 
@@ -126,13 +126,32 @@ impl SocketEmitter {
 pub struct Sent {
     /// How many sockets of this server it was handed to.
     pub sockets: usize,
-    /// Those left out: disconnected meanwhile, or their queue was full (the namespace's policy was applied).
+    /// Those it could not be handed to: disconnected meanwhile, or their queue was full (the namespace's policy was
+    /// applied). Those a volatile event was not meant for are in neither count.
     pub failed: usize,
     /// Why nothing was sent at all, if so. It was logged.
     pub error: Option<EmitError>,
 }
 
 impl Sent {
+    pub(crate) fn count(
+        &mut self,
+        delivered: &Result<bool, EmitError>,
+        socket: &Socket,
+        listening: Option<&Listening>,
+    ) {
+        match delivered {
+            Ok(true) => {
+                self.sockets += 1;
+                if let Some(listening) = listening {
+                    listening.tell(socket);
+                }
+            }
+            Ok(false) => {}
+            Err(_) => self.failed += 1,
+        }
+    }
+
     pub(crate) fn and(self, other: Sent) -> Sent {
         Sent {
             sockets: self.sockets + other.sockets,
@@ -144,7 +163,7 @@ impl Sent {
 
 /// An event as it goes out.
 enum Encoded {
-    /// In one namespace of this server: straight into frames.
+    /// In one namespace of this server, and nobody listens: straight into frames.
     Frames(Frames),
     /// For others as well.
     Packet(Packet),
@@ -207,7 +226,7 @@ impl Broadcast {
     /// Sends an event: encoded once, to this server's sockets first, then to the other servers, which are not waited for.
     pub fn emit(&self, name: &str, args: impl EmitArgs) -> Sent {
         let sent = match self.encode(name, args) {
-            Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast(&frames, &self.opts)),
+            Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast(&frames, &self.opts, None)),
             Ok(Encoded::Packet(packet)) => {
                 let sent = self.table.broadcast_packet(&packet, &self.opts);
                 self.publish(packet);
@@ -222,7 +241,7 @@ impl Broadcast {
     /// recipients.
     pub async fn emit_async(&self, name: &str, args: impl EmitArgs) -> Sent {
         let sent = match self.encode(name, args) {
-            Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast_async(&frames, &self.opts).await),
+            Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast_async(&frames, &self.opts, None).await),
             Ok(Encoded::Packet(packet)) => {
                 self.publish(packet.clone());
                 Ok(self.table.broadcast_packet_async(&packet, &self.opts).await)
@@ -241,7 +260,7 @@ impl Broadcast {
 
     fn encode(&self, name: &str, args: impl EmitArgs) -> Result<Encoded, EmitError> {
         check(name)?;
-        if self.is_local() && !self.table.is_parent {
+        if self.is_local() && !self.table.is_parent && !self.table.is_listened() {
             return Ok(Encoded::Frames(event(&self.table.name, None, name, args)?));
         }
         Ok(Encoded::Packet(Packet::event(name, args)?))

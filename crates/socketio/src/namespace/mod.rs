@@ -5,6 +5,7 @@ mod params;
 mod pattern;
 mod registry;
 mod table;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use serde::de::DeserializeOwned;
 use crate::adapter::AdapterError;
 use crate::call::{ConnectCall, DisconnectCall, EventCall};
 use crate::error::{BroadcastAckError, HandlerError};
-use crate::handler::{Handler, Middleware, erase, erase_middleware};
+use crate::handler::{EventMiddleware, Handler, Middleware, erase, erase_event_middleware, erase_middleware};
 use crate::operators::{Broadcast, RemoteSocket, RoomNames, Sent};
-use crate::packet::EmitArgs;
+use crate::packet::{Args, EmitArgs};
 use crate::{Socket, SocketIo};
 
 pub(crate) use params::read as read_params;
@@ -26,6 +27,7 @@ pub(crate) use pattern::Pattern;
 pub use pattern::PatternError;
 pub(crate) use registry::{Asking, Claim, Decided, Hold, Registry, Rule};
 pub(crate) use table::{Found, Table};
+pub(crate) use watch::{Listener, Listening, Watch};
 
 /// A namespace of a server. Cheap to clone.
 ///
@@ -127,6 +129,74 @@ impl Namespace {
         self
     }
 
+    /// Hears of every event of the clients, before its handler starts and whether there is one or not: for logs and figures.
+    /// Nobody waits for it, and it cannot answer. Several may be added; they start in that order. For events without a
+    /// handler see [`on_fallback`](Namespace::on_fallback).
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, Socket, Event};
+    /// # let io = SocketIo::new();
+    /// io.on_any(async |socket: Socket, event: Event| println!("{} sent {event}", socket.id()));
+    /// ```
+    pub fn on_any<M>(&self, handler: impl Handler<EventCall, M>) -> &Namespace {
+        self.0.handlers.write().watch.any.push(erase(handler));
+        self.0.watch();
+        self
+    }
+
+    /// Takes back what [`on_any`](Namespace::on_any) added.
+    pub fn off_any(&self) -> &Namespace {
+        self.0.handlers.write().watch.any.clear();
+        self
+    }
+
+    /// Adds a middleware for events (`socket.use` in Node, here for all sockets): runs before an event's handler, in the
+    /// order added. Its error is the answer to the event, which is not handled then: if the client asked for an
+    /// acknowledgement, it gets `{"error":{"message","data"?}}`. [`on_error`](Namespace::on_error) hears of it.
+    ///
+    /// A middleware that does not wait keeps the order of the events; behind one that does, later events may overtake,
+    /// unless the order is [`Order::Serial`]. The packet cannot be changed. One that takes the `Ack` answers in the
+    /// handler's place.
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, Socket, Event};
+    /// # struct Admin;
+    /// # let io = SocketIo::new();
+    /// io.with_event(async |socket: Socket, event: Event| match &*event.0 {
+    ///     "delete" if socket.get::<Admin>().is_none() => Err("not allowed"),
+    ///     _ => Ok(()),
+    /// });
+    /// ```
+    pub fn with_event<M>(&self, middleware: impl EventMiddleware<M>) -> &Namespace {
+        self.0.handlers.write().watch.middleware.push(erase_event_middleware(middleware));
+        self.0.watch();
+        self
+    }
+
+    /// Hears of every event sent to a socket of this server, acknowledgements and what the adapter brings from other
+    /// servers included, but not answers to events; once for each socket it was handed to. It is called in place: be quick.
+    /// While nobody listens it costs nothing; then broadcasts and events are encoded apart from their frames.
+    ///
+    /// ```
+    /// # use sundew_socketio::{SocketIo, Socket};
+    /// # let io = SocketIo::new();
+    /// io.on_any_outgoing(|socket, event, args| println!("{event}({}) to {}", args.elements(), socket.id()));
+    /// ```
+    pub fn on_any_outgoing(
+        &self,
+        listener: impl Fn(&Socket, &str, &Args) + Send + Sync + 'static,
+    ) -> &Namespace {
+        self.0.handlers.write().listeners.push(Arc::new(listener));
+        self.0.listen();
+        self
+    }
+
+    /// Takes back what [`on_any_outgoing`](Namespace::on_any_outgoing) added.
+    pub fn off_any_outgoing(&self) -> &Namespace {
+        self.0.handlers.write().listeners.clear();
+        self
+    }
+
     /// Runs when a socket is about to leave: it is still in its rooms until the handler first waits.
     pub fn on_disconnecting<M>(&self, handler: impl Handler<DisconnectCall, M>) -> &Namespace {
         self.0.handlers.write().disconnecting = Some(erase(handler));
@@ -155,8 +225,10 @@ impl Namespace {
         self
     }
 
-    /// Hears of every handler that failed, panicked, or could not be called because the client's arguments did not fit.
-    /// They are logged and counted in any case.
+    /// Hears of every handler that failed, panicked, or could not be called because the client's arguments did not fit, and
+    /// of every event that a middleware refused. They are logged and counted in any case. If the client asked for an
+    /// acknowledgement and got none yet, it gets `{"error":{"message","data"?}}`: of an [`EventError`](crate::EventError)
+    /// what it says, of any other failure no more than that there was one.
     pub fn on_error(&self, hook: impl Fn(&HandlerError) + Send + Sync + 'static) -> &Namespace {
         self.0.handlers.write().on_error = Some(Arc::new(hook));
         self

@@ -12,6 +12,7 @@ use sundew_engineio::{Frames, SendError};
 use tokio::sync::mpsc;
 
 use super::pattern::Params;
+use super::watch::{Listener, Listening, Watch};
 use super::{OnFull, Order};
 use crate::adapter::{Adapter, BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::builder::Options;
@@ -47,6 +48,10 @@ pub(crate) struct Table {
     /// Of a child: the app has asked for it by name, so it stays.
     pub(super) pinned: AtomicBool,
     acks: AtomicU64,
+    /// Whether there may be a [`Watch`], here or at a socket.
+    watched: Setting,
+    /// Whether anybody may listen to what goes out, here or at a socket.
+    listened: Setting,
     serial: Setting,
     drop_when_full: Setting,
     movable: Setting,
@@ -60,10 +65,12 @@ pub(crate) struct Handlers {
     pub(crate) connect: Option<Erased<ConnectCall>>,
     pub(crate) events: HashMap<Arc<str>, Erased<EventCall>>,
     pub(crate) fallback: Option<Erased<EventCall>>,
+    pub(crate) watch: Watch,
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
     pub(crate) disconnect: Option<Erased<DisconnectCall>>,
     pub(crate) on_error: Option<OnError>,
     pub(crate) arrive: Option<Erased<ConnectCall>>,
+    pub(crate) listeners: Vec<Listener>,
 }
 
 /// Yes, no, or not said.
@@ -83,10 +90,13 @@ impl Setting {
     }
 }
 
-/// An event's handler, and the event's name.
+/// What is done with an event.
 pub(crate) struct Found {
     pub(crate) event: Arc<str>,
-    pub(crate) handler: Erased<EventCall>,
+    /// None if there is only `watch` for it.
+    pub(crate) handler: Option<Erased<EventCall>>,
+    /// What every event goes through, if anything.
+    pub(crate) watch: Option<Box<Watch>>,
 }
 
 impl Table {
@@ -105,6 +115,8 @@ impl Table {
             held: AtomicUsize::new(0),
             pinned: AtomicBool::new(false),
             acks: AtomicU64::new(0),
+            watched: Setting::default(),
+            listened: Setting::default(),
             serial: Setting::default(),
             drop_when_full: Setting::default(),
             movable: Setting::default(),
@@ -135,6 +147,16 @@ impl Table {
         self.drop_when_full.set(policy == OnFull::Drop);
     }
 
+    /// Whether anybody may listen to what goes out.
+    pub(crate) fn is_listened(&self) -> bool {
+        self.setting(|table| &table.listened)
+    }
+
+    /// From now on somebody listens, here or at a socket.
+    pub(crate) fn listen(&self) {
+        self.listened.set(true);
+    }
+
     fn setting(&self, which: fn(&Table) -> &Setting) -> bool {
         let parent = || self.parent.as_ref().and_then(|parent| which(parent).get());
         which(self).get().or_else(parent).unwrap_or_default()
@@ -148,21 +170,46 @@ impl Table {
         self.movable.set(true);
     }
 
-    /// The handler of an event: the socket's own, the namespace's, the fallback.
+    /// The handler of an event: the socket's own, the namespace's, the fallback. And what every event goes through.
     pub(crate) fn find(&self, socket: &Inner, event: &str) -> Option<Found> {
-        let found = |(event, handler): (&Arc<str>, &Erased<EventCall>)| Found {
-            event: event.clone(),
-            handler: handler.clone(),
+        let watch = self.watched(socket);
+        let (event, handler) = match self.handler(socket, event) {
+            Some((event, handler)) => (event, Some(handler)),
+            None => (watch.is_some().then(|| event.into())?, None),
         };
-        if let Some(own) = &*socket.own.read()
-            && let Some(entry) = own.events.get_key_value(event)
-        {
-            return Some(found(entry));
+        Some(Found { event, handler, watch })
+    }
+
+    fn handler(&self, socket: &Inner, event: &str) -> Option<(Arc<str>, Erased<EventCall>)> {
+        let found = |(event, handler): (&Arc<str>, &Erased<EventCall>)| (event.clone(), handler.clone());
+        if let Some(own) = socket.own_handler(event) {
+            return Some(own);
         }
         self.inherited(|handlers| handlers.events.get_key_value(event).map(found)).or_else(|| {
             let fallback = self.inherited(|handlers| handlers.fallback.clone())?;
-            Some(Found { event: event.into(), handler: fallback })
+            Some((event.into(), fallback))
         })
+    }
+
+    /// One load while nobody has ever asked for it.
+    fn watched(&self, socket: &Inner) -> Option<Box<Watch>> {
+        if !self.setting(|table| &table.watched) {
+            return None;
+        }
+        let mut watch = Watch::default();
+        if let Some(parent) = &self.parent {
+            watch.add(&parent.handlers.read().watch);
+        }
+        watch.add(&self.handlers.read().watch);
+        if let Some(own) = &*socket.own.read() {
+            watch.add(&own.watch);
+        }
+        (!watch.is_empty()).then(|| Box::new(watch))
+    }
+
+    /// From now on somebody, or one socket, has a [`Watch`].
+    pub(crate) fn watch(&self) {
+        self.watched.set(true);
     }
 
     pub(crate) fn disconnect_handlers(
@@ -173,14 +220,14 @@ impl Table {
     }
 
     pub(crate) fn report(&self, error: &HandlerError) {
-        self.counters.handler_errors.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            nsp = error.namespace,
-            socket = error.socket_id,
-            event = error.event,
-            "{}",
-            error.failure
-        );
+        let HandlerError { namespace, socket_id, event, failure } = error;
+        if failure.is_the_clients() {
+            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(nsp = namespace, socket = socket_id, event, "{failure}");
+        } else {
+            self.counters.handler_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(nsp = namespace, socket = socket_id, event, "{failure}");
+        }
         let hook = self.inherited(|handlers| handlers.on_error.clone());
         if let Some(hook) = hook {
             hook(error);
@@ -205,18 +252,25 @@ impl Table {
     }
 
     /// Sends the same frames to all sockets selected.
-    pub(crate) fn broadcast(&self, frames: &Frames, opts: &BroadcastOptions) -> Sent {
+    pub(crate) fn broadcast(
+        &self,
+        frames: &Frames,
+        opts: &BroadcastOptions,
+        listening: Option<&Listening>,
+    ) -> Sent {
         let mut sent = Sent::default();
         for socket in self.select(opts).iter() {
-            match socket.inner().deliver(frames.clone(), opts.volatile) {
-                Ok(()) => sent.sockets += 1,
-                Err(_) => sent.failed += 1,
-            }
+            sent.count(&socket.inner().deliver(frames.clone(), opts.volatile), socket, listening);
         }
         sent
     }
 
-    pub(crate) async fn broadcast_async(&self, frames: &Frames, opts: &BroadcastOptions) -> Sent {
+    pub(crate) async fn broadcast_async(
+        &self,
+        frames: &Frames,
+        opts: &BroadcastOptions,
+        listening: Option<&Listening>,
+    ) -> Sent {
         let mut sent = Sent::default();
         let mut slow = Vec::new();
         let selection = self.select(opts);
@@ -225,11 +279,11 @@ impl Table {
                 tokio::task::yield_now().await;
             }
             if opts.volatile {
-                sent.sockets += usize::from(socket.inner().deliver(frames.clone(), true).is_ok());
+                sent.count(&socket.inner().deliver(frames.clone(), true), socket, listening);
                 continue;
             }
             match socket.inner().try_deliver(frames.clone()) {
-                Ok(()) => sent.sockets += 1,
+                Ok(()) => sent.count(&Ok(true), socket, listening),
                 Err(SendError::Full(_)) => slow.push(socket.clone()),
                 Err(SendError::Closed(_)) => sent.failed += 1,
             }
@@ -238,7 +292,7 @@ impl Table {
             loop {
                 socket.ready().await?;
                 match socket.inner().try_deliver(frames.clone()) {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => return Ok(socket),
                     Err(SendError::Full(_)) => {}
                     Err(SendError::Closed(_)) => return Err(EmitError::Closed),
                 }
@@ -246,7 +300,7 @@ impl Table {
         });
         for result in futures_util::future::join_all(waits).await {
             match result {
-                Ok(()) => sent.sockets += 1,
+                Ok(socket) => sent.count(&Ok(true), &socket, listening),
                 Err(_) => sent.failed += 1,
             }
         }
@@ -259,7 +313,8 @@ impl Table {
         let children = if self.is_parent { self.children() } else { Vec::new() };
         for table in children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self)) {
             let frames = frames(Kind::Event, &table.name, None, packet);
-            sent = sent.and(table.broadcast_async(&frames, opts).await);
+            let listening = Listening::new(table, packet);
+            sent = sent.and(table.broadcast_async(&frames, opts, listening.as_ref()).await);
         }
         sent
     }
@@ -281,7 +336,7 @@ impl Table {
         }
         match operation {
             Operation::Broadcast { packet, opts } => {
-                self.broadcast(&frames(Kind::Event, &self.name, None, packet), opts);
+                self.broadcast_packet(packet, opts);
             }
             Operation::Join { opts, rooms } => {
                 for socket in self.select(opts).iter() {
@@ -328,9 +383,11 @@ impl Table {
 
     /// Sends a packet to all sockets selected: of a parent, in each child under the child's name.
     pub(crate) fn broadcast_packet(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
-        self.each(|table| table.broadcast(&frames(Kind::Event, &table.name, None, packet), opts))
-            .into_iter()
-            .fold(Sent::default(), Sent::and)
+        let send = |table: &Table| {
+            let frames = frames(Kind::Event, &table.name, None, packet);
+            table.broadcast(&frames, opts, Listening::new(table, packet).as_ref())
+        };
+        self.each(send).into_iter().fold(Sent::default(), Sent::and)
     }
 
     fn broadcast_with_ack(&self, packet: &Packet, opts: &BroadcastOptions, timeout: Duration) -> Responses {
@@ -352,6 +409,7 @@ impl Table {
     ) -> (u64, impl Stream<Item = Response> + Send + 'static + use<>) {
         let id = self.next_ack();
         let frames = frames(Kind::Event, &self.name, Some(id), packet);
+        let listening = Listening::new(self, packet);
         let (sender, answers) = mpsc::unbounded_channel();
         let mut asked = Asked { id, sockets: Vec::new() };
         for socket in self.select(opts).iter() {
@@ -363,8 +421,13 @@ impl Table {
                 continue;
             }
             match inner.deliver(frames.clone(), opts.volatile) {
-                Ok(()) => asked.sockets.push(Arc::downgrade(inner)),
-                Err(_) => drop(inner.forget(id)),
+                Ok(true) => {
+                    asked.sockets.push(Arc::downgrade(inner));
+                    if let Some(listening) = &listening {
+                        listening.tell(socket);
+                    }
+                }
+                Ok(false) | Err(_) => drop(inner.forget(id)),
             }
         }
         let count = asked.sockets.len() as u64;

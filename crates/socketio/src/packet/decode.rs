@@ -139,7 +139,7 @@ fn check(kind: Kind, payload: &str) -> Result<Option<(EventName<'_>, usize)>, Pa
 }
 
 /// The first element of the array: a string, or a number (whose digits then are the name).
-fn name(payload: &str) -> Result<(EventName<'_>, usize), ParseError> {
+pub(super) fn name(payload: &str) -> Result<(EventName<'_>, usize), ParseError> {
     let bytes = payload.as_bytes();
     let start = skip_space(bytes, 1);
     let (name, end) = if bytes.get(start) == Some(&b'"') {

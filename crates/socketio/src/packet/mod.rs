@@ -75,6 +75,13 @@ impl Packet {
         self.attachments = attachments;
     }
 
+    /// The name and the arguments of an event; `None` if it is none.
+    pub(crate) fn to_event(&self) -> Option<(String, Args)> {
+        let (name, rest) = decode::name(self.json()).ok()?;
+        let text = Text::from(self.json().to_owned());
+        Some((name.into_owned(), Args::new(text, 0, Some(rest), self.attachments.clone())))
+    }
+
     /// The values of an acknowledgement.
     pub(crate) fn into_args(self) -> Args {
         Args::new(Text::from(String::from(Box::<str>::from(self.json))), 0, None, self.attachments)

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use super::Connection;
 use super::running::{Done, Running, What};
+use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
-use crate::handler::Erased;
-use crate::namespace::Found;
+use crate::namespace::{Found, Watch};
 use crate::packet::Args;
 use crate::{DisconnectReason, Socket};
 
@@ -107,7 +107,7 @@ impl Connection {
                     self.members[index].phase = Phase::Open;
                 }
             }
-            What::Disconnecting | What::Disconnect => {}
+            What::Any(_) | What::Disconnecting | What::Disconnect => {}
         }
     }
 
@@ -119,12 +119,14 @@ impl Connection {
             && self.in_progress < self.shared.options.max_in_progress;
         if !now {
             // Its handler is looked for when its turn comes: `on_connect` may still register it.
+            let ack = ack.map(|id| Arc::new(Owed::new(id)));
             let call = EventCall { socket, event: name.into(), args: args(), ack };
             return self.arrive(index, Arrived::Event(call));
         }
         match socket.inner().table.find(socket.inner(), name) {
-            Some(Found { event, handler }) => {
-                self.run(index, EventCall { socket, event, args: args(), ack }, &handler);
+            Some(found) => {
+                let ack = ack.map(|id| Arc::new(Owed::new(id)));
+                self.run(index, EventCall { socket, event: found.event.clone(), args: args(), ack }, found);
             }
             None => self.unhandled(&socket, name),
         }
@@ -166,7 +168,7 @@ impl Connection {
                 Arrived::Event(call) => {
                     let table = &call.socket.inner().table;
                     match table.find(call.socket.inner(), &call.event) {
-                        Some(found) => self.run(index, call, &found.handler),
+                        Some(found) => self.run(index, call, found),
                         None => self.unhandled(&call.socket, &call.event),
                     }
                 }
@@ -180,14 +182,43 @@ impl Connection {
         }
     }
 
-    fn run(&mut self, index: usize, mut call: EventCall, handler: &Erased<EventCall>) {
-        let socket = call.socket.clone();
-        if socket.inner().table.is_serial() {
+    fn run(&mut self, index: usize, mut call: EventCall, found: Found) {
+        let Found { handler, watch, .. } = found;
+        let Watch { any, middleware } = watch.map(|watch| *watch).unwrap_or_default();
+        for observer in any {
+            let mut seen = call.observed();
+            let what = What::Any(call.event.clone());
+            self.in_progress += 1;
+            if self.start(Running::call(seen.socket.clone(), what, || observer(&mut seen))).is_some() {
+                self.in_progress -= 1;
+            }
+        }
+        if handler.is_none() {
+            self.unhandled(&call.socket, &call.event);
+        }
+        let (socket, owed) = (call.socket.clone(), call.ack.clone());
+        let what = What::Event(call.event.clone());
+        let running = match handler {
+            Some(handler) if middleware.is_empty() => Running::call(socket, what, || handler(&mut call)),
+            None if middleware.is_empty() => return,
+            handler => {
+                let work = async move {
+                    for middleware in middleware {
+                        middleware(&mut call)?.await?;
+                    }
+                    match handler {
+                        Some(handler) => handler(&mut call)?.await,
+                        None => Ok(()),
+                    }
+                };
+                Running::new(Ok(Box::pin(work)), socket, what)
+            }
+        };
+        if self.members[index].socket.inner().table.is_serial() {
             self.members[index].phase = Phase::Busy;
         }
-        let what = What::Event(call.event.clone());
         self.in_progress += 1;
-        if let Some(done) = self.start(Running::call(socket, what, || handler(&mut call))) {
+        if let Some(done) = self.start(running.owing(owed)) {
             self.in_progress -= 1;
             self.advance(index, done);
         }

@@ -335,7 +335,7 @@ impl Connection {
     }
 
     fn finished(&mut self, done: Done) {
-        if matches!(done.what, What::Event(_)) {
+        if matches!(done.what, What::Event(_) | What::Any(_)) {
             self.in_progress -= 1;
         }
         if let Some(index) = self.members.iter().position(|member| member.socket == done.socket) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::Socket;
+use crate::ack::Owed;
 use crate::error::{ConnectError, Failure, HandlerError};
 use crate::extract::ExtractError;
 use crate::handler::Work;
@@ -18,6 +19,8 @@ pub(crate) enum What {
     Middleware,
     Connect,
     Event(Arc<str>),
+    /// One that hears of every event.
+    Any(Arc<str>),
     Disconnecting,
     Disconnect,
 }
@@ -27,7 +30,7 @@ impl What {
         match self {
             What::Middleware => "middleware",
             What::Connect => "connect",
-            What::Event(event) => event,
+            What::Event(event) | What::Any(event) => event,
             What::Disconnecting => "disconnecting",
             What::Disconnect => "disconnect",
         }
@@ -40,6 +43,8 @@ pub(crate) struct Running {
     early: Option<Failure>,
     socket: Socket,
     what: What,
+    /// The acknowledgement that is asked for.
+    owed: Option<Arc<Owed>>,
 }
 
 /// A handler at its end. Failures were reported.
@@ -54,8 +59,8 @@ impl Running {
     /// `started` is what calling the handler gave.
     pub(crate) fn new(started: Result<Work, ExtractError>, socket: Socket, what: What) -> Running {
         match started {
-            Ok(work) => Running { work: Some(work), early: None, socket, what },
-            Err(error) => Running { work: None, early: Some(error.into()), socket, what },
+            Ok(work) => Running { work: Some(work), early: None, socket, what, owed: None },
+            Err(error) => Running { work: None, early: Some(error.into()), socket, what, owed: None },
         }
     }
 
@@ -68,9 +73,15 @@ impl Running {
         match catch_unwind(AssertUnwindSafe(call)) {
             Ok(started) => Running::new(started, socket, what),
             Err(panic) => {
-                Running { work: None, early: Some(Failure::Panicked(message(&*panic))), socket, what }
+                let early = Some(Failure::Panicked(message(&*panic)));
+                Running { work: None, early, socket, what, owed: None }
             }
         }
+    }
+
+    /// If it fails, and has not answered by then, the client is told.
+    pub(crate) fn owing(self, owed: Option<Arc<Owed>>) -> Running {
+        Running { owed, ..self }
     }
 
     /// Polls once, in place.
@@ -111,6 +122,9 @@ impl Running {
                 Some(ConnectError::new("Invalid namespace"))
             }
             Err(failure) => {
+                if let Some(owed) = self.owed.take() {
+                    owed.fail(&self.socket, &failure.for_client());
+                }
                 let error = HandlerError {
                     namespace: self.socket.namespace().name().into(),
                     socket_id: self.socket.id().into(),

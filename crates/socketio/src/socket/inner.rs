@@ -13,7 +13,7 @@ use crate::call::{DisconnectCall, EventCall};
 use crate::error::EmitError;
 use crate::handler::Erased;
 use crate::link::Link;
-use crate::namespace::{Hold, OnFull, Table};
+use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
 use crate::packet::{Args, connect, disconnect};
 use crate::session::running::{Running, What};
 use crate::{DisconnectReason, Socket};
@@ -45,9 +45,18 @@ pub(crate) struct Inner {
 /// Handlers of this socket alone.
 #[derive(Default)]
 pub(crate) struct Own {
-    pub(crate) events: HashMap<Arc<str>, Erased<EventCall>>,
+    pub(crate) events: HashMap<Arc<str>, OwnEvent>,
+    pub(crate) watch: Watch,
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
     pub(crate) disconnect: Option<Erased<DisconnectCall>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct OwnEvent {
+    pub(crate) handler: Erased<EventCall>,
+    /// For the first one only.
+    pub(crate) once: bool,
 }
 
 /// What the app attached.
@@ -72,6 +81,21 @@ impl Inner {
             kept: Mutex::default(),
             hold: Mutex::default(),
         }
+    }
+
+    /// Its own handler of an event, if it has one. It is for this one if it was for once.
+    pub(crate) fn own_handler(&self, event: &str) -> Option<(Arc<str>, Erased<EventCall>)> {
+        let (name, own) = {
+            let own = self.own.read();
+            let (name, event) = own.as_ref()?.events.get_key_value(event)?;
+            (name.clone(), event.clone())
+        };
+        if own.once
+            && let Some(mine) = &mut *self.own.write()
+        {
+            mine.events.remove(event);
+        }
+        Some((name, own.handler))
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -148,12 +172,12 @@ impl Inner {
         self.holding.store(false, Ordering::Release);
     }
 
-    /// Sends. On a full queue the namespace's policy is applied.
-    pub(crate) fn deliver(&self, frames: Frames, volatile: bool) -> Result<(), EmitError> {
+    /// Sends. On a full queue the namespace's policy is applied. False if it is volatile and was left out.
+    pub(crate) fn deliver(&self, frames: Frames, volatile: bool) -> Result<bool, EmitError> {
         if volatile && !self.is_writable() {
-            return Ok(());
+            return Ok(false);
         }
-        self.try_deliver(frames).map_err(|error| match error {
+        self.try_deliver(frames).map(|()| true).map_err(|error| match error {
             SendError::Closed(_) => EmitError::Closed,
             SendError::Full(_) => self.full(),
         })

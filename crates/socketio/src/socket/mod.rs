@@ -18,12 +18,12 @@ use crate::ack::AckFuture;
 use crate::adapter::{HandshakeInfo, SocketInfo};
 use crate::call::{DisconnectCall, EventCall};
 use crate::error::EmitError;
-use crate::handler::{Handler, erase};
+use crate::handler::{EventMiddleware, Handler, erase, erase_event_middleware};
 use crate::operators::{Broadcast, RoomNames, SocketEmitter};
-use crate::packet::{DataError, EmitArgs, RESERVED, event, from_payload};
+use crate::packet::{Args, DataError, EmitArgs, RESERVED, from_payload};
 use crate::{Namespace, SocketIo};
 
-pub(crate) use inner::{Inner, Kept, Own};
+pub(crate) use inner::{Inner, Kept, Own, OwnEvent};
 
 /// A client in a namespace. Cheap to clone; it may be kept and used after the client left, when sending fails with
 /// [`EmitError::Closed`].
@@ -132,7 +132,13 @@ impl Socket {
 
     pub(crate) fn emit_as(&self, name: &str, args: impl EmitArgs, volatile: bool) -> Result<(), EmitError> {
         check(name)?;
-        self.0.deliver(event(&self.0.table.name, None, name, args)?, volatile)
+        let (frames, listening) = self.0.table.encode(None, name, args)?;
+        if self.0.deliver(frames, volatile)?
+            && let Some(listening) = listening
+        {
+            listening.tell(self);
+        }
+        Ok(())
     }
 
     /// Sends an event, waiting while the client's queue is full.
@@ -141,10 +147,15 @@ impl Socket {
     /// [`EmitError`], but never `Full`.
     pub async fn emit_async(&self, name: &str, args: impl EmitArgs) -> Result<(), EmitError> {
         check(name)?;
-        let mut frames = event(&self.0.table.name, None, name, args)?;
+        let (mut frames, listening) = self.0.table.encode(None, name, args)?;
         loop {
             match self.0.try_deliver(frames) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if let Some(listening) = listening {
+                        listening.tell(self);
+                    }
+                    return Ok(());
+                }
                 Err(SendError::Closed(_)) => return Err(EmitError::Closed),
                 Err(SendError::Full(back)) => {
                     frames = back;
@@ -230,12 +241,49 @@ impl Socket {
     /// Handles an event of this socket alone; goes before the namespace's handler of the same event. Registered in
     /// `on_connect`, before its first `await`, it misses nothing.
     pub fn on<M>(&self, event: &str, handler: impl Handler<EventCall, M>) {
-        self.with_own(|own| drop(own.events.insert(event.into(), erase(handler))));
+        let handler = OwnEvent { handler: erase(handler), once: false };
+        self.with_own(|own| drop(own.events.insert(event.into(), handler)));
+    }
+
+    /// Handles the next event of that name of this socket alone; in all else as [`on`](Socket::on).
+    pub fn once<M>(&self, event: &str, handler: impl Handler<EventCall, M>) {
+        let handler = OwnEvent { handler: erase(handler), once: true };
+        self.with_own(|own| drop(own.events.insert(event.into(), handler)));
     }
 
     /// Takes this socket's own handler of an event back.
     pub fn off(&self, event: &str) {
         self.with_own(|own| drop(own.events.remove(event)));
+    }
+
+    /// Hears of every event of this client, after those of [`Namespace::on_any`].
+    pub fn on_any<M>(&self, handler: impl Handler<EventCall, M>) {
+        self.with_own(|own| own.watch.any.push(erase(handler)));
+        self.0.table.watch();
+    }
+
+    /// Takes back what [`on_any`](Socket::on_any) added.
+    pub fn off_any(&self) {
+        self.with_own(|own| own.watch.any.clear());
+    }
+
+    /// Adds a middleware for the events of this socket alone (`socket.use` in Node), after those of
+    /// [`Namespace::with_event`].
+    pub fn with_event<M>(&self, middleware: impl EventMiddleware<M>) {
+        self.with_own(|own| own.watch.middleware.push(erase_event_middleware(middleware)));
+        self.0.table.watch();
+    }
+
+    /// Hears of every event sent to this socket; see [`Namespace::on_any_outgoing`]. From then on, what is sent to others in
+    /// its namespace costs as much as if somebody listened to it.
+    pub fn on_any_outgoing(&self, listener: impl Fn(&Socket, &str, &Args) + Send + Sync + 'static) {
+        self.with_own(|own| own.listeners.push(Arc::new(listener)));
+        self.0.table.listen();
+    }
+
+    /// Takes back what [`on_any_outgoing`](Socket::on_any_outgoing) added.
+    pub fn off_any_outgoing(&self) {
+        self.with_own(|own| own.listeners.clear());
     }
 
     /// Runs when this socket leaves, its rooms still there until the handler first waits; goes before the namespace's.
