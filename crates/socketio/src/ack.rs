@@ -16,16 +16,21 @@ use tokio::time::Sleep;
 
 use crate::Socket;
 use crate::error::{AckError, EmitError, EventError};
-use crate::packet::{Args, EmitArgs, ack};
+use crate::packet::{Args, EmitArgs, Packet, ack};
 use crate::socket::acks::Waiter;
 use crate::socket::{Inner, check};
 
 /// Answers an event: the acknowledgement its client asked for, if it did. At most one can be sent; if the handler fails
 /// before it is, the client is told of the failure instead (see [`Namespace::on_error`](crate::Namespace::on_error)).
+///
+/// In [`on_server_event`](crate::Namespace::on_server_event) it answers the server that asked.
 #[derive(Debug)]
-pub struct Ack {
-    socket: Socket,
-    owed: Option<Arc<Owed>>,
+pub struct Ack(Option<To>);
+
+#[derive(Debug)]
+enum To {
+    Client(Socket, Arc<Owed>),
+    Server(oneshot::Sender<Packet>),
 }
 
 /// An acknowledgement a client asked for.
@@ -62,22 +67,27 @@ impl Owed {
 }
 
 impl Ack {
-    pub(crate) fn new(socket: Socket, owed: Option<Arc<Owed>>) -> Ack {
-        Ack { socket, owed }
+    pub(crate) fn of_client(socket: Socket, owed: Option<Arc<Owed>>) -> Ack {
+        Ack(owed.map(|owed| To::Client(socket, owed)))
     }
 
-    /// Whether the client asked for one.
+    pub(crate) fn of_server(answer: Option<oneshot::Sender<Packet>>) -> Ack {
+        Ack(answer.map(To::Server))
+    }
+
+    /// Whether it was asked for.
     pub fn is_expected(&self) -> bool {
-        self.owed.is_some()
+        self.0.is_some()
     }
 
-    /// Sends it; does nothing if the client did not ask. A tuple is several values; see [`EmitArgs`].
+    /// Sends it; does nothing if nobody asked. A tuple is several values; see [`EmitArgs`].
     ///
     /// # Errors
     /// As [`Socket::emit`].
     pub fn send(self, args: impl EmitArgs) -> Result<(), EmitError> {
-        match &self.owed {
-            Some(owed) => owed.answer(&self.socket, args),
+        match self.0 {
+            Some(To::Client(socket, owed)) => owed.answer(&socket, args),
+            Some(To::Server(answer)) => answer.send(Packet::arguments(args)?).map_err(|_| EmitError::Closed),
             None => Ok(()),
         }
     }

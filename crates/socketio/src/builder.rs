@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) max_in_progress: usize,
     pub(crate) max_waiting: usize,
     pub(crate) max_pending_acks: usize,
+    pub(crate) max_server_events: usize,
     pub(crate) keep_headers: bool,
     pub(crate) client_dir: Option<PathBuf>,
 }
@@ -59,6 +60,7 @@ impl Default for Builder {
                 max_in_progress: 256,
                 max_waiting: 1024,
                 max_pending_acks: 10_000,
+                max_server_events: 1024,
                 keep_headers: false,
                 client_dir: None,
             },
@@ -249,6 +251,14 @@ impl Builder {
     #[must_use]
     pub fn max_pending_acks(mut self, count: usize) -> Builder {
         self.options.max_pending_acks = count;
+        self
+    }
+
+    /// The most handlers of other servers' events (`on_server_event`) in progress at once. Default 1024; events that meet as
+    /// many are dropped with a warning and [`Troubles::server_events_dropped`](crate::Troubles::server_events_dropped).
+    #[must_use]
+    pub fn max_server_events(mut self, count: usize) -> Builder {
+        self.options.max_server_events = count.min(tokio::sync::Semaphore::MAX_PERMITS);
         self
     }
 

@@ -2,12 +2,20 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::ack::Owed;
-use crate::packet::Args;
-use crate::{DisconnectReason, Socket};
+use crate::packet::{Args, Packet};
+use crate::{DisconnectReason, Namespace, Socket};
 
 /// A call of a handler.
 pub trait Call: Send + 'static {
+    /// Where it belongs.
+    fn namespace(&self) -> Namespace;
+}
+
+/// A call of a handler about one socket.
+pub trait SocketCall: Call {
     /// Whose it is.
     fn socket(&self) -> &Socket;
 }
@@ -46,9 +54,30 @@ pub struct DisconnectCall {
     pub(crate) reason: DisconnectReason,
 }
 
+/// Another server sent an event.
+#[derive(Debug)]
+pub struct ServerCall {
+    pub(crate) namespace: Namespace,
+    pub(crate) event: Arc<str>,
+    pub(crate) args: Args,
+    pub(crate) answer: Option<oneshot::Sender<Packet>>,
+}
+
+impl Call for ServerCall {
+    fn namespace(&self) -> Namespace {
+        self.namespace.clone()
+    }
+}
+
 macro_rules! call {
     ($($name:ident),*) => {$(
         impl Call for $name {
+            fn namespace(&self) -> Namespace {
+                self.socket.namespace()
+            }
+        }
+
+        impl SocketCall for $name {
             fn socket(&self) -> &Socket {
                 &self.socket
             }

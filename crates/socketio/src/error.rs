@@ -25,6 +25,9 @@ pub enum EmitError {
     /// The socket is disconnected.
     #[error("the socket is disconnected")]
     Closed,
+    /// The adapter could not hand it on to the other servers.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The arguments do not serialize to JSON.
     #[error("the arguments do not serialize: {0}")]
     Serialize(#[from] serde_json::Error),
@@ -55,12 +58,12 @@ pub enum AckError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BroadcastAckError {
-    /// Some clients did not answer, in time or ever.
-    #[error("{missing} of {expected} clients did not acknowledge")]
+    /// Some clients did not answer, in time or ever; of a server-side emit, some servers.
+    #[error("{missing} of {expected} did not acknowledge")]
     Incomplete {
         /// The answers that came.
         answers: Vec<Args>,
-        /// How many clients got the event.
+        /// How many got the event.
         expected: u64,
         /// How many of them did not answer.
         missing: u64,

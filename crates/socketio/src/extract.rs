@@ -6,20 +6,20 @@ use std::ops::{Deref, DerefMut};
 
 use serde::de::DeserializeOwned;
 
-use crate::call::{Call, ConnectCall, DisconnectCall, EventCall};
+use crate::call::{Call, ConnectCall, DisconnectCall, EventCall, ServerCall, SocketCall};
 use crate::namespace::{Params, ParamsError, read_params};
 use crate::packet::{Args, DataError, from_payload};
 use crate::{Ack, DisconnectReason, Namespace, Socket, SocketIo};
 
-/// An argument of a handler, made from the call `C`: [`ConnectCall`] (`on_connect`, middleware), [`EventCall`] (`on`), or
-/// [`DisconnectCall`] (`on_disconnecting`, `on_disconnect`).
+/// An argument of a handler, made from the call `C`: [`ConnectCall`] (`on_connect`, middleware), [`EventCall`] (`on`),
+/// [`DisconnectCall`] (`on_disconnecting`, `on_disconnect`), or [`ServerCall`] (`on_server_event`).
 ///
 /// Implement it for your own types; use other extractors inside.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of this handler",
     label = "not an extractor here",
-    note = "everywhere: `Socket`, `SocketIo`, `Namespace`, `State<T>`, `Params<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
-    note = "in `on`: `Data<T>`, `Args`, `Ack`, `Event`; in `on_connect` and middleware: `Auth<T>`; in `on_disconnect`: `DisconnectReason`"
+    note = "everywhere: `Socket` (but in `on_server_event`), `SocketIo`, `Namespace`, `State<T>`, `Params<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
+    note = "in `on` and `on_server_event`: `Data<T>`, `Args`, `Ack`, `Event`; in `on_connect` and middleware: `Auth<T>`; in `on_disconnect`: `DisconnectReason`"
 )]
 pub trait Extract<C>: Sized {
     /// Makes the argument.
@@ -90,7 +90,7 @@ impl fmt::Display for Event {
     }
 }
 
-impl<C: Call> Extract<C> for Socket {
+impl<C: SocketCall> Extract<C> for Socket {
     fn extract(call: &mut C) -> Result<Socket, ExtractError> {
         Ok(call.socket().clone())
     }
@@ -98,19 +98,19 @@ impl<C: Call> Extract<C> for Socket {
 
 impl<C: Call> Extract<C> for SocketIo {
     fn extract(call: &mut C) -> Result<SocketIo, ExtractError> {
-        call.socket().io().ok_or(ExtractError::Gone)
+        call.namespace().io().ok_or(ExtractError::Gone)
     }
 }
 
 impl<C: Call> Extract<C> for Namespace {
     fn extract(call: &mut C) -> Result<Namespace, ExtractError> {
-        Ok(call.socket().namespace())
+        Ok(call.namespace())
     }
 }
 
 impl<C: Call, T: Clone + Send + Sync + 'static> Extract<C> for State<T> {
     fn extract(call: &mut C) -> Result<State<T>, ExtractError> {
-        let io = call.socket().io().ok_or(ExtractError::Gone)?;
+        let io = call.namespace().io().ok_or(ExtractError::Gone)?;
         let value = io.shared().state.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref::<T>());
         value.cloned().map(State).ok_or(ExtractError::State(std::any::type_name::<T>()))
     }
@@ -118,7 +118,7 @@ impl<C: Call, T: Clone + Send + Sync + 'static> Extract<C> for State<T> {
 
 impl<C: Call, T: DeserializeOwned> Extract<C> for Params<T> {
     fn extract(call: &mut C) -> Result<Params<T>, ExtractError> {
-        Ok(Params(read_params(&call.socket().inner().table.params)?))
+        Ok(Params(read_params(call.namespace().params())?))
     }
 }
 
@@ -134,27 +134,38 @@ impl<C: Call, T: Extract<C>> Extract<C> for Result<T, ExtractError> {
     }
 }
 
-impl<T: DeserializeOwned> Extract<EventCall> for Data<T> {
-    fn extract(call: &mut EventCall) -> Result<Data<T>, ExtractError> {
-        Ok(Data(call.args.decode()?))
-    }
-}
+macro_rules! events {
+    ($($call:ident),*) => {$(
+        impl<T: DeserializeOwned> Extract<$call> for Data<T> {
+            fn extract(call: &mut $call) -> Result<Data<T>, ExtractError> {
+                Ok(Data(call.args.decode()?))
+            }
+        }
 
-impl Extract<EventCall> for Args {
-    fn extract(call: &mut EventCall) -> Result<Args, ExtractError> {
-        Ok(call.args.clone())
-    }
+        impl Extract<$call> for Args {
+            fn extract(call: &mut $call) -> Result<Args, ExtractError> {
+                Ok(call.args.clone())
+            }
+        }
+
+        impl Extract<$call> for Event {
+            fn extract(call: &mut $call) -> Result<Event, ExtractError> {
+                Ok(Event(call.event.clone()))
+            }
+        }
+    )*};
 }
+events!(EventCall, ServerCall);
 
 impl Extract<EventCall> for Ack {
     fn extract(call: &mut EventCall) -> Result<Ack, ExtractError> {
-        Ok(Ack::new(call.socket.clone(), call.ack.take()))
+        Ok(Ack::of_client(call.socket.clone(), call.ack.take()))
     }
 }
 
-impl Extract<EventCall> for Event {
-    fn extract(call: &mut EventCall) -> Result<Event, ExtractError> {
-        Ok(Event(call.event.clone()))
+impl Extract<ServerCall> for Ack {
+    fn extract(call: &mut ServerCall) -> Result<Ack, ExtractError> {
+        Ok(Ack::of_server(call.answer.take()))
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sundew_engineio::{Engine, Pace, Stats};
+use tokio::sync::Semaphore;
 use tower_layer::Layer;
 
 use crate::adapter::{Adapter, Local};
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) registry: Registry,
+    /// Events of other servers that are being handled.
+    pub(crate) server_events: Arc<Semaphore>,
     /// Set right after construction: the engine holds this, and this the engine. The circle lasts as long as the server,
     /// which is as long as the process.
     engine: OnceLock<Engine<Server>>,
@@ -52,6 +55,8 @@ pub struct Troubles {
     pub unhandled: u64,
     /// Events that a middleware refused, or a handler with an [`EventError`](crate::EventError).
     pub rejected: u64,
+    /// Events of other servers that were not handled because too many were at that moment (`max_server_events`).
+    pub server_events_dropped: u64,
     /// Clients refused a namespace because there are too many (`max_dynamic_namespaces`).
     pub namespaces_refused: u64,
 }
@@ -64,6 +69,7 @@ pub(crate) struct Counters {
     pub(crate) unhandled: AtomicU64,
     pub(crate) rejected: AtomicU64,
     pub(crate) namespaces_refused: AtomicU64,
+    pub(crate) server_events_dropped: AtomicU64,
 }
 
 impl Shared {
@@ -89,11 +95,12 @@ impl SocketIo {
 
     pub(crate) fn from_builder(builder: Builder) -> SocketIo {
         let shared = Arc::new(Shared {
-            options: Arc::new(builder.options),
             adapter: builder.adapter,
             state: builder.state,
             counters: Arc::default(),
             registry: Registry::default(),
+            server_events: Arc::new(Semaphore::new(builder.options.max_server_events)),
+            options: Arc::new(builder.options),
             engine: OnceLock::new(),
         });
         let engine = Engine::new(builder.engine, Server::new(shared.clone()));
@@ -212,6 +219,7 @@ impl SocketIo {
             protocol_errors: counters.protocol_errors.load(Ordering::Relaxed),
             unhandled: counters.unhandled.load(Ordering::Relaxed),
             rejected: counters.rejected.load(Ordering::Relaxed),
+            server_events_dropped: counters.server_events_dropped.load(Ordering::Relaxed),
             namespaces_refused: counters.namespaces_refused.load(Ordering::Relaxed),
         }
     }

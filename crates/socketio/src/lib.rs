@@ -43,7 +43,7 @@ pub use error::{AckError, BroadcastAckError, ConnectError, EmitError, EventError
 pub use extract::{Auth, Data, Event, Extract, ExtractError, State};
 pub use handler::{EventMiddleware, Handler, Middleware, Outcome};
 pub use io::{SocketIo, Troubles};
-pub use namespace::{Namespace, OnFull, Order, Params, ParamsError, PatternError};
+pub use namespace::{Namespace, OnFull, Order, Params, ParamsError, PatternError, ServerAcks};
 pub use operators::{Broadcast, RemoteSocket, RoomNames, Sent, SocketEmitter};
 pub use packet::{Args, DataError, EmitArgs, Packet};
 pub use reason::DisconnectReason;

@@ -42,13 +42,18 @@ pub enum Operation {
         /// Whether their connections are closed too.
         close: bool,
     },
+    /// An event for the servers themselves (`serverSideEmit`).
+    ServerSideEmit {
+        /// The event.
+        packet: Packet,
+    },
 }
 
 impl Operation {
     /// The packet in it, if it carries one: for codecs that send attachments apart.
     pub fn packet_mut(&mut self) -> Option<&mut Packet> {
         match self {
-            Operation::Broadcast { packet, .. } => Some(packet),
+            Operation::Broadcast { packet, .. } | Operation::ServerSideEmit { packet } => Some(packet),
             _ => None,
         }
     }
@@ -56,7 +61,7 @@ impl Operation {
     /// The packet in it, if it carries one.
     pub fn packet(&self) -> Option<&Packet> {
         match self {
-            Operation::Broadcast { packet, .. } => Some(packet),
+            Operation::Broadcast { packet, .. } | Operation::ServerSideEmit { packet } => Some(packet),
             _ => None,
         }
     }
@@ -81,7 +86,7 @@ pub enum Request {
     },
     /// Name the rooms that have members: one [`Response::Rooms`].
     AllRooms,
-    /// An event for the servers themselves (`serverSideEmit`): one [`Response::Value`] if it is acknowledged.
+    /// An event for the servers themselves (`serverSideEmitWithAck`): one [`Response::Value`] if the handler answers.
     ServerSideEmit {
         /// The event.
         packet: Packet,

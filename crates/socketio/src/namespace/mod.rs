@@ -4,6 +4,7 @@ mod family;
 mod params;
 mod pattern;
 mod registry;
+mod server_side;
 mod table;
 mod watch;
 
@@ -26,6 +27,7 @@ pub use params::{Params, ParamsError};
 pub(crate) use pattern::Pattern;
 pub use pattern::PatternError;
 pub(crate) use registry::{Asking, Claim, Decided, Hold, Registry, Rule};
+pub use server_side::ServerAcks;
 pub(crate) use table::{Found, Table};
 pub(crate) use watch::{Listener, Listening, Watch};
 
@@ -71,6 +73,10 @@ impl Namespace {
     /// [`Params`](crate::Params).
     pub fn param(&self, name: &str) -> Option<&str> {
         self.0.params.iter().find(|(known, _)| &**known == name).map(|(_, value)| &**value)
+    }
+
+    pub(crate) fn params(&self) -> &[(Arc<str>, Box<str>)] {
+        &self.0.params
     }
 
     /// Of a parent: its children on this server. Of any other namespace: none.

@@ -16,7 +16,7 @@ use super::watch::{Listener, Listening, Watch};
 use super::{OnFull, Order};
 use crate::adapter::{Adapter, BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::builder::Options;
-use crate::call::{ConnectCall, DisconnectCall, EventCall};
+use crate::call::{ConnectCall, DisconnectCall, EventCall, ServerCall};
 use crate::error::{EmitError, HandlerError};
 use crate::handler::Erased;
 use crate::io::{Counters, Shared};
@@ -71,6 +71,7 @@ pub(crate) struct Handlers {
     pub(crate) on_error: Option<OnError>,
     pub(crate) arrive: Option<Erased<ConnectCall>>,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) server_events: HashMap<Arc<str>, Erased<ServerCall>>,
 }
 
 /// Yes, no, or not said.
@@ -331,6 +332,9 @@ impl Table {
 
     /// Does on this server what was asked for.
     pub(crate) fn apply(&self, operation: &Operation) {
+        if let Operation::ServerSideEmit { packet } = operation {
+            return self.heard(packet, None);
+        }
         if self.is_parent {
             return self.children().iter().for_each(|child| child.apply(operation));
         }
@@ -353,6 +357,7 @@ impl Table {
                     socket.disconnect(*close);
                 }
             }
+            Operation::ServerSideEmit { .. } => {}
         }
     }
 
@@ -362,7 +367,7 @@ impl Table {
             Request::BroadcastWithAck { packet, opts } => self.broadcast_with_ack(&packet, &opts, timeout),
             Request::Fetch { opts } => stream::iter([Ok(Response::Sockets(self.describe(&opts)))]).boxed(),
             Request::AllRooms => stream::iter([Ok(Response::Rooms(self.room_names()))]).boxed(),
-            Request::ServerSideEmit { .. } => stream::empty().boxed(),
+            Request::ServerSideEmit { packet } => self.asked(&packet, timeout),
         }
     }
 
