@@ -122,15 +122,21 @@ impl Drop for Entry {
 }
 
 impl<T> AckFuture<T> {
-    pub(crate) fn send(socket: &Socket, name: &str, args: impl EmitArgs, timeout: Duration) -> AckFuture<T> {
-        let state = match AckFuture::<T>::start(socket, name, args) {
+    pub(crate) fn send(
+        socket: &Socket,
+        name: &str,
+        args: impl EmitArgs,
+        timeout: Duration,
+        volatile: bool,
+    ) -> AckFuture<T> {
+        let state = match AckFuture::<T>::start(socket, name, args, volatile) {
             Ok(state) => state,
             Err(error) => State::Failed(Some(error)),
         };
         AckFuture { state, timeout, timer: None, expected: PhantomData }
     }
 
-    fn start(socket: &Socket, name: &str, args: impl EmitArgs) -> Result<State, EmitError> {
+    fn start(socket: &Socket, name: &str, args: impl EmitArgs, volatile: bool) -> Result<State, EmitError> {
         check(name)?;
         let inner = socket.inner();
         let id = inner.table.next_ack();
@@ -139,7 +145,9 @@ impl<T> AckFuture<T> {
         // Before it is sent: the answer may be quick.
         inner.expect(id, Waiter::One(sender))?;
         let entry = Entry { socket: Arc::downgrade(inner), id };
-        inner.deliver(frames, false)?;
+        if !inner.deliver(frames, volatile)? {
+            return Err(EmitError::LeftOut);
+        }
         if let Some(listening) = listening {
             listening.tell(socket);
         }

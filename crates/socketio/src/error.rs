@@ -22,6 +22,9 @@ pub enum EmitError {
     /// Too many acknowledgements of this socket are outstanding (`max_pending_acks`).
     #[error("the client owes too many acknowledgements (max_pending_acks)")]
     TooManyAcks,
+    /// A volatile event was left out: the client was not ready to receive at that moment.
+    #[error("a volatile event was left out: the client was not ready to receive")]
+    LeftOut,
     /// The socket is disconnected.
     #[error("the socket is disconnected")]
     Closed,

@@ -89,6 +89,12 @@ impl SocketEmitter {
         self
     }
 
+    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
+    /// message's.
+    pub fn compress(self, _: bool) -> SocketEmitter {
+        self
+    }
+
     /// How long to wait for the acknowledgement.
     pub fn timeout(mut self, timeout: Duration) -> SocketEmitter {
         self.timeout = timeout;
@@ -115,9 +121,17 @@ impl SocketEmitter {
         self.socket.emit_as(event, args, self.volatile)
     }
 
-    /// As [`Socket::emit_with_ack`].
+    /// As [`Socket::emit_with_ack`]. With `volatile`, an event that was left out is [`EmitError::LeftOut`].
     pub fn emit_with_ack<T: DeserializeOwned>(&self, event: &str, args: impl EmitArgs) -> AckFuture<T> {
-        AckFuture::send(&self.socket, event, args, self.timeout)
+        AckFuture::send(&self.socket, event, args, self.timeout, self.volatile)
+    }
+
+    /// Emits the event `message`.
+    ///
+    /// # Errors
+    /// As [`emit`](SocketEmitter::emit).
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.emit("message", args)
     }
 }
 
@@ -213,6 +227,12 @@ impl Broadcast {
         self
     }
 
+    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
+    /// message's.
+    pub fn compress(self, _: bool) -> Broadcast {
+        self
+    }
+
     /// How long to wait for acknowledgements, or for other servers.
     pub fn timeout(mut self, timeout: Duration) -> Broadcast {
         self.timeout = Some(timeout);
@@ -249,6 +269,11 @@ impl Broadcast {
             Err(error) => Err(error),
         };
         self.told(name, sent)
+    }
+
+    /// Emits the event `message`.
+    pub fn send(&self, args: impl EmitArgs) -> Sent {
+        self.emit("message", args)
     }
 
     fn told(&self, name: &str, sent: Result<Sent, EmitError>) -> Sent {
@@ -397,6 +422,11 @@ impl RemoteSocket {
     fn select(&self) -> Broadcast {
         let select = Broadcast::new(self.table.clone()).to(self.id());
         if self.local { select.local() } else { select }
+    }
+
+    /// With a time limit for its acknowledgement.
+    pub fn timeout(&self, timeout: Duration) -> Broadcast {
+        self.select().timeout(timeout)
     }
 
     /// Sends it an event, wherever it is.

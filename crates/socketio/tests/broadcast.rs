@@ -195,6 +195,68 @@ async fn acks_of_a_broadcast() {
     }
 }
 
+#[tokio::test]
+async fn flags_and_shorthands() {
+    let io = SocketIo::builder().ack_timeout(PATIENCE).build();
+    io.on("message", async |socket: Socket, Data(text): Data<String>| {
+        assert_eq!(text, "sent");
+        socket.send("to me").unwrap();
+        socket.compress(false).timeout(PATIENCE).emit("quiet", ()).unwrap();
+        socket.compress(true).send("me too").unwrap();
+        assert_eq!(socket.compress(true).broadcast().compress(false).send("others").sockets, 1);
+    });
+    let addr = serve(&io).await;
+    let (mut c, id, mut other) = client(move || {
+        let ((mut c, id), (mut other, _)) = (enter(addr, &[]), enter(addr, &[]));
+        c.send("42[\"message\",\"sent\"]");
+        for event in ["\"message\",\"to me\"", "\"quiet\"", "\"message\",\"me too\""] {
+            c.expect(&format!("42[{event}]"));
+        }
+        other.expect("42[\"message\",\"others\"]");
+        (c, id, other)
+    })
+    .await;
+    assert_eq!((io.send("all").sockets, io.compress(true).send("all").sockets), (2, 2));
+    // One of those fetched, wherever it is, with its own time limit.
+    let mut fetched = io.fetch_sockets().await.unwrap();
+    fetched.retain(|socket| socket.id() == id);
+    let fetched = fetched.remove(0);
+    let late = fetched.timeout(Duration::from_millis(50)).emit_with_ack::<u8>("late", ()).await;
+    assert!(matches!(late, Err(BroadcastAckError::Incomplete { expected: 1, missing: 1, .. })));
+    let answer = tokio::spawn(async move { fetched.emit_with_ack::<u8>("q", ()).await });
+    client(move || {
+        for all in ["42[\"message\",\"all\"]"; 2] {
+            c.expect(all);
+            other.expect(all);
+        }
+        c.expect("420[\"late\"]");
+        c.expect("421[\"q\"]");
+        c.send("431[7]");
+        (c, other)
+    })
+    .await;
+    assert_eq!(answer.await.unwrap().unwrap(), 7);
+}
+
+#[tokio::test]
+async fn the_query_of_the_handshake_can_be_read() {
+    let io = SocketIo::new();
+    let addr = serve(&io).await;
+    client(move || {
+        let path = "/socket.io/?EIO=4&transport=polling&a%5B%5D=x%20y&empty&b=1&b=2&plus=1+%2B";
+        let (_, _, body) = http(addr, "GET", path, "", "");
+        let open: Value = serde_json::from_str(&body[1..]).unwrap();
+        let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", open["sid"].as_str().unwrap());
+        assert_eq!(http(addr, "POST", &path, "", "40").2, "ok");
+    })
+    .await;
+    let socket = io.sockets().remove(0);
+    let query = |name: &str| socket.query(name);
+    assert_eq!(query("a[]").as_deref(), Some("x y"));
+    assert_eq!((query("empty").as_deref(), query("b").as_deref()), (Some(""), Some("1")));
+    assert_eq!((query("plus").as_deref(), query("none")), (Some("1 +"), None));
+}
+
 /// Two servers in one process: everything goes through a JSON codec, as a bus would do it.
 #[derive(Clone, Default)]
 struct Pair(Arc<Mutex<Vec<Local>>>, usize);
@@ -330,6 +392,8 @@ async fn dropping_and_waiting_are_the_other_ways() {
     assert!(socket.is_connected());
     // Volatile events are left out without an error, to one or to all.
     socket.volatile().emit("never", ()).unwrap();
+    let left_out = socket.volatile().emit_with_ack::<()>("never", ()).await;
+    assert!(matches!(left_out, Err(AckError::Emit(EmitError::LeftOut))));
     let all: Broadcast = io.volatile();
     assert_eq!(all.emit("never", ()).failed, 0);
     let waiting = tokio::spawn(async move { socket.emit_async("last", ()).await });

@@ -323,6 +323,12 @@ impl Namespace {
         self.all().volatile()
     }
 
+    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
+    /// message's.
+    pub fn compress(&self, compress: bool) -> Broadcast {
+        self.all().compress(compress)
+    }
+
     /// With a time limit for acknowledgements.
     pub fn timeout(&self, timeout: Duration) -> Broadcast {
         self.all().timeout(timeout)
@@ -331,6 +337,11 @@ impl Namespace {
     /// Sends an event to all sockets, on all servers. See [`Broadcast::emit`].
     pub fn emit(&self, event: &str, args: impl EmitArgs) -> Sent {
         self.all().emit(event, args)
+    }
+
+    /// Emits the event `message` to all sockets.
+    pub fn send(&self, args: impl EmitArgs) -> Sent {
+        self.all().send(args)
     }
 
     /// Sends an event to all sockets and collects their acknowledgements. See [`Broadcast::emit_with_ack`].

@@ -68,7 +68,9 @@ impl Connection {
     pub(super) fn settle_in(&mut self) {
         for index in 0..self.members.len() {
             let socket = self.members[index].socket.clone();
-            let Some(handler) = socket.inner().table.inherited(|handlers| handlers.arrive.clone()) else { continue };
+            let Some(handler) = socket.inner().table.inherited(|handlers| handlers.arrive.clone()) else {
+                continue;
+            };
             self.members[index].phase = Phase::Connecting;
             let mut call = ConnectCall { socket: socket.clone() };
             let running = Running::call(socket, What::Connect, || handler(&mut call));
@@ -143,12 +145,11 @@ impl Server {
             return Err(format!("its state is of version {}, this server's is {VERSION}", snapshot.version));
         }
         // All or nothing: nobody may see a connection with half of its sockets.
-        let holds = snapshot.sockets.iter().map(|socket| {
-            match self.0.registry.claim(&self.0, &socket.nsp, "") {
+        let holds =
+            snapshot.sockets.iter().map(|socket| match self.0.registry.claim(&self.0, &socket.nsp, "") {
                 Claim::Granted(hold) if hold.table().is_movable() => Ok(hold),
                 _ => Err(format!("the namespace {} is not movable here", socket.nsp)),
-            }
-        });
+            });
         let holds = holds.collect::<Result<Vec<_>, _>>()?;
         let headers = snapshot.headers.as_ref().map(|headers| {
             let parsed = headers.iter().filter_map(|(name, value)| {

@@ -77,6 +77,22 @@ impl Socket {
         &self.0.link.url
     }
 
+    /// The first value of a parameter in the query of the request that opened the connection, decoded (`handshake.query`);
+    /// the client's `query` option is sent there.
+    ///
+    /// ```no_run
+    /// # fn f(socket: sundew_socketio::Socket) {
+    /// let token = socket.query("token").unwrap_or_default();
+    /// # }
+    /// ```
+    pub fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.url().split_once('?')?;
+        query.split('&').find_map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (crate::query::decode(key) == name).then(|| crate::query::decode(value))
+        })
+    }
+
     /// Headers of the request that opened the connection; `None` unless
     /// [`Builder::keep_headers`](crate::Builder::keep_headers) is on.
     pub fn headers(&self) -> Option<&HeaderMap> {
@@ -141,6 +157,14 @@ impl Socket {
         Ok(())
     }
 
+    /// Emits the event `message`.
+    ///
+    /// # Errors
+    /// As [`emit`](Socket::emit).
+    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
+        self.emit("message", args)
+    }
+
     /// Sends an event, waiting while the client's queue is full.
     ///
     /// # Errors
@@ -182,12 +206,18 @@ impl Socket {
     /// # Ok(()) }
     /// ```
     pub fn emit_with_ack<T: DeserializeOwned>(&self, event: &str, args: impl EmitArgs) -> AckFuture<T> {
-        AckFuture::send(self, event, args, self.0.table.options.ack_timeout)
+        AckFuture::send(self, event, args, self.0.table.options.ack_timeout, false)
     }
 
     /// Emits to this socket with a different timeout for acknowledgements.
     pub fn timeout(&self, timeout: Duration) -> SocketEmitter {
         SocketEmitter::new(self.clone()).timeout(timeout)
+    }
+
+    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
+    /// message's.
+    pub fn compress(&self, compress: bool) -> SocketEmitter {
+        SocketEmitter::new(self.clone()).compress(compress)
     }
 
     /// Emits to this socket only if it is ready to receive at this moment.
