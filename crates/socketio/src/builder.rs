@@ -20,6 +20,7 @@ pub(crate) struct Options {
     pub(crate) ack_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) max_attachments: usize,
+    pub(crate) max_depth: usize,
     pub(crate) max_namespaces: usize,
     pub(crate) max_dynamic_namespaces: usize,
     pub(crate) max_namespace_length: usize,
@@ -52,6 +53,7 @@ impl Default for Builder {
                 ack_timeout: Duration::from_secs(5),
                 request_timeout: Duration::from_secs(5),
                 max_attachments: 10,
+                max_depth: 128,
                 max_namespaces: 100,
                 max_dynamic_namespaces: 10_000,
                 max_namespace_length: 256,
@@ -187,6 +189,14 @@ impl Builder {
     #[must_use]
     pub fn max_attachments(mut self, count: usize) -> Builder {
         self.options.max_attachments = count;
+        self
+    }
+
+    /// How deep a client may nest arrays and objects in what it sends, the array of an event itself included. Default 128,
+    /// about what serde_json reads. A packet that goes deeper closes the connection.
+    #[must_use]
+    pub fn max_depth(mut self, levels: usize) -> Builder {
+        self.options.max_depth = levels;
         self
     }
 

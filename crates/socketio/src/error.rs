@@ -218,6 +218,10 @@ pub enum Failure {
     /// A middleware, or the handler itself, refused the event.
     #[error("refused: {0}")]
     Rejected(EventError),
+    /// The client has sent more than [`Namespace::rate_limit`](crate::Namespace::rate_limit) allows. Told once, until an event
+    /// passes again.
+    #[error("the client sends more events than its rate limit allows")]
+    RateLimited,
     /// A middleware refused the connection.
     #[error("refused: {0}")]
     Refused(ConnectError),
@@ -226,13 +230,14 @@ pub enum Failure {
 impl Failure {
     /// Whether it is of the client's making and not the app's.
     pub(crate) fn is_the_clients(&self) -> bool {
-        matches!(self, Failure::Rejected(_))
+        matches!(self, Failure::Rejected(_) | Failure::RateLimited)
     }
 
     /// What the client is told. What failed inside is not its to know.
     pub(crate) fn for_client(&self) -> EventError {
         match self {
             Failure::Rejected(error) => error.clone(),
+            Failure::RateLimited => EventError::new("Too many events"),
             Failure::Extract(crate::ExtractError::Data(_)) => EventError::new("Invalid arguments"),
             _ => EventError::new("Internal error"),
         }

@@ -55,6 +55,8 @@ pub struct Troubles {
     pub unhandled: u64,
     /// Events that a middleware refused, or a handler with an [`EventError`](crate::EventError).
     pub rejected: u64,
+    /// Events dropped because their socket sent more than [`Namespace::rate_limit`] allows.
+    pub rate_limited: u64,
     /// Events of other servers that were not handled because too many were at that moment (`max_server_events`).
     pub server_events_dropped: u64,
     /// Clients refused a namespace because there are too many (`max_dynamic_namespaces`).
@@ -70,6 +72,7 @@ pub(crate) struct Counters {
     pub(crate) rejected: AtomicU64,
     pub(crate) namespaces_refused: AtomicU64,
     pub(crate) server_events_dropped: AtomicU64,
+    pub(crate) rate_limited: AtomicU64,
 }
 
 impl Shared {
@@ -219,6 +222,7 @@ impl SocketIo {
             protocol_errors: counters.protocol_errors.load(Ordering::Relaxed),
             unhandled: counters.unhandled.load(Ordering::Relaxed),
             rejected: counters.rejected.load(Ordering::Relaxed),
+            rate_limited: counters.rate_limited.load(Ordering::Relaxed),
             server_events_dropped: counters.server_events_dropped.load(Ordering::Relaxed),
             namespaces_refused: counters.namespaces_refused.load(Ordering::Relaxed),
         }

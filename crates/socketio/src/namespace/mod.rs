@@ -3,6 +3,7 @@
 mod family;
 mod params;
 mod pattern;
+mod rate;
 mod registry;
 mod server_side;
 mod table;
@@ -26,6 +27,7 @@ pub(crate) use params::read as read_params;
 pub use params::{Params, ParamsError};
 pub(crate) use pattern::Pattern;
 pub use pattern::PatternError;
+pub(crate) use rate::{Pass, Used};
 pub(crate) use registry::{Asking, Claim, Decided, Hold, Registry, Rule};
 pub use server_side::ServerAcks;
 pub(crate) use table::{Found, Table};

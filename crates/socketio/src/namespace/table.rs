@@ -12,12 +12,13 @@ use sundew_engineio::{Frames, SendError};
 use tokio::sync::mpsc;
 
 use super::pattern::Params;
+use super::rate::Rate;
 use super::watch::{Listener, Listening, Watch};
 use super::{OnFull, Order};
 use crate::adapter::{Adapter, BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::builder::Options;
 use crate::call::{ConnectCall, DisconnectCall, EventCall, ServerCall};
-use crate::error::{EmitError, HandlerError};
+use crate::error::{EmitError, Failure, HandlerError};
 use crate::handler::Erased;
 use crate::io::{Counters, Shared};
 use crate::operators::Sent;
@@ -47,6 +48,7 @@ pub(crate) struct Table {
     pub(super) held: AtomicUsize,
     /// Of a child: the app has asked for it by name, so it stays.
     pub(super) pinned: AtomicBool,
+    pub(super) rate: Rate,
     acks: AtomicU64,
     /// Whether there may be a [`Watch`], here or at a socket.
     watched: Setting,
@@ -115,6 +117,7 @@ impl Table {
             is_parent: false,
             held: AtomicUsize::new(0),
             pinned: AtomicBool::new(false),
+            rate: Rate::default(),
             acks: AtomicU64::new(0),
             watched: Setting::default(),
             listened: Setting::default(),
@@ -223,7 +226,11 @@ impl Table {
     pub(crate) fn report(&self, error: &HandlerError) {
         let HandlerError { namespace, socket_id, event, failure } = error;
         if failure.is_the_clients() {
-            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            let counter = match failure {
+                Failure::RateLimited => &self.counters.rate_limited,
+                _ => &self.counters.rejected,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(nsp = namespace, socket = socket_id, event, "{failure}");
         } else {
             self.counters.handler_errors.fetch_add(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 mod args;
 mod binary;
 mod decode;
+mod depth;
 mod emit;
 mod encode;
 mod spread;
@@ -11,6 +12,7 @@ mod spread;
 pub(crate) use args::from_payload;
 pub use args::{Args, DataError};
 pub(crate) use decode::{Header, Kind, ParseError, RESERVED, parse};
+pub(crate) use depth::too_deep;
 pub use emit::EmitArgs;
 pub(crate) use encode::{ack, connect, connect_error, disconnect, event, frames};
 

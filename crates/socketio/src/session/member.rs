@@ -8,7 +8,8 @@ use super::Connection;
 use super::running::{Done, Running, What};
 use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
-use crate::namespace::{Found, Watch};
+use crate::error::{Failure, HandlerError};
+use crate::namespace::{Found, Pass, Used, Watch};
 use crate::packet::Args;
 use crate::{DisconnectReason, Socket};
 
@@ -20,6 +21,8 @@ pub(super) struct Member {
     pub(super) queue: VecDeque<Arrived>,
     /// The client has left; only what it sent before goes on.
     pub(super) leaving: bool,
+    /// Of the namespace's rate limit, if it has one.
+    pub(super) used: Used,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,13 @@ pub(super) enum Arrived {
 
 impl Member {
     pub(super) fn new(socket: Socket) -> Member {
-        Member { socket, phase: Phase::Middleware, queue: VecDeque::new(), leaving: false }
+        Member {
+            socket,
+            phase: Phase::Middleware,
+            queue: VecDeque::new(),
+            leaving: false,
+            used: Used::default(),
+        }
     }
 }
 
@@ -112,8 +121,12 @@ impl Connection {
     }
 
     pub(super) fn event(&mut self, index: usize, name: &str, ack: Option<u64>, args: impl FnOnce() -> Args) {
-        let member = &self.members[index];
+        let member = &mut self.members[index];
         let socket = member.socket.clone();
+        match socket.inner().table.pass(&mut member.used) {
+            Pass::Yes => {}
+            over => return over_the_limit(&socket, name, ack, &over),
+        }
         let now = member.phase == Phase::Open
             && member.queue.is_empty()
             && self.in_progress < self.shared.options.max_in_progress;
@@ -223,6 +236,21 @@ impl Connection {
             self.advance(index, done);
         }
     }
+}
+
+/// An event that its socket may not send at this moment.
+fn over_the_limit(socket: &Socket, event: &str, ack: Option<u64>, pass: &Pass) {
+    let failure = Failure::RateLimited;
+    if let Some(id) = ack {
+        Owed::new(id).fail(socket, &failure.for_client());
+    }
+    let table = &socket.inner().table;
+    if *pass == Pass::StillOver {
+        table.counters.rate_limited.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let (namespace, socket_id) = (table.name.to_string(), socket.id().into());
+    table.report(&HandlerError { namespace, socket_id, event: event.into(), failure });
 }
 
 /// A socket's public id: 20 characters, 120 random bits. `None` if the system has no randomness.

@@ -23,7 +23,7 @@ use crate::error::ConnectError;
 use crate::io::Shared;
 use crate::link::Link;
 use crate::namespace::{Asking, Claim, Decided, Hold};
-use crate::packet::{Args, Header, Kind, ParseError, connect_error, parse};
+use crate::packet::{Args, Header, Kind, ParseError, connect_error, parse, too_deep};
 use crate::socket::Inner;
 use member::{Arrived, Member, Phase};
 use running::{Done, Running, What};
@@ -172,6 +172,9 @@ impl Connection {
     fn text(&mut self, text: Text) -> Result<(), Violation> {
         if self.partial.is_some() {
             return Err(Violation::AttachmentsMissing);
+        }
+        if too_deep(&text, self.shared.options.max_depth) {
+            return Err(Violation::TooDeep);
         }
         let header = parse(&text, self.shared.options.max_attachments)?;
         if header.attachments > 0 {
@@ -363,6 +366,8 @@ enum Violation {
     AttachmentsMissing,
     #[error("a binary message came without a packet it belongs to")]
     UnexpectedBinary,
+    #[error("what was sent is nested deeper than allowed (max_depth)")]
+    TooDeep,
     #[error("a namespace was joined twice")]
     ConnectedTwice,
 }
