@@ -165,6 +165,9 @@ impl SocketIo {
     /// none). As [`of_pattern`](SocketIo::of_pattern) in everything else. Asked only for names that are not there yet; while
     /// it waits, the client's other namespaces go on. (`of((name, auth, next) => ...)` in Node.)
     ///
+    /// A client that leaves or takes its wish back is not waited for: its call of `allow` is dropped. Sockets of these
+    /// namespaces do not move to another worker ([`movable`](Namespace::movable)): nobody there has been asked.
+    ///
     /// What it decides is whether the namespace may exist, once for all clients: who may enter is a
     /// [middleware's](Namespace::with) to say.
     ///

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sundew_engineio::Exported;
 use sundew_io::Raw;
 use sundew_socketio::extract::Data;
-use sundew_socketio::{Ack, Builder, Socket, SocketIo};
+use sundew_socketio::{Ack, Builder, Params, Socket, SocketIo};
 use support::{Client, PATIENCE, client, quick, serve, with};
 
 const LIMIT: usize = 16_000;
@@ -262,4 +262,44 @@ async fn where_its_namespace_is_not_movable_it_is_not_taken() {
     assert_eq!(refused.to_string(), "the namespace / is not movable here");
     assert_eq!(other.stats().sessions, 0);
     assert!(other.engine().import(b"nonsense").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_made_on_demand_is_made_again_where_its_socket_goes() {
+    let server = || {
+        let io = SocketIo::builder().ping_interval(Duration::from_secs(60)).build();
+        let orgs = io.of_pattern("/org-{id}").unwrap();
+        orgs.movable();
+        orgs.on_arrive(async |socket: Socket| socket.emit("arrived", ()).unwrap());
+        orgs.on("which", async |Params(id): Params<u32>, ack: Ack| ack.send(id).unwrap());
+        io
+    };
+    let (here, there) = (server(), server());
+    let addr = serve(&here).await;
+    let mut peer = client(move || Client::connect(addr, "/org-7")).await;
+    let exported = export(&here, &peer.sid).await;
+    // Where it may not exist, none is left behind.
+    let (without, fixed) = (SocketIo::new(), SocketIo::new());
+    fixed.of_pattern("/org-{id}").unwrap();
+    for other in [without, fixed] {
+        assert!(other.engine().import(exported.state()).is_err());
+        assert_eq!(other.namespaces(), ["/"]);
+    }
+    let arriving = there.engine().import(exported.state()).unwrap();
+    let (socket, queued) = exported.into_socket().await.unwrap();
+    assert!(queued.is_empty());
+    assert!(here.find("/org-7").is_none());
+    arriving.attach(socket, &[]);
+    assert_eq!(there.find("/org-7").unwrap().socket_count(), 1);
+    peer = client(move || {
+        peer.expect("42/org-7,[\"arrived\"]");
+        peer.send("42/org-7,0[\"which\"]");
+        peer.expect("43/org-7,0[7]");
+        peer.send("41/org-7,");
+        peer.join("/");
+        peer
+    })
+    .await;
+    assert!(there.find("/org-7").is_none());
+    drop(peer);
 }

@@ -79,7 +79,7 @@ impl Connection {
         let socket = self.members[index].socket.clone();
         if !socket.inner().open() {
             // Disconnected by its own middleware.
-            self.members.swap_remove(index);
+            self.members.swap_remove(index).socket.inner().let_go();
             return;
         }
         self.timer = None;

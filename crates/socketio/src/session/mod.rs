@@ -138,7 +138,9 @@ impl Session for Connection {
         self.asking = None;
         self.over = true;
         // A client in middleware never was in the namespace: nobody hears of it.
-        self.members.retain(|member| member.phase != Phase::Middleware);
+        for member in self.members.extract_if(.., |member| member.phase == Phase::Middleware) {
+            member.socket.inner().let_go();
+        }
         for socket in self.members.iter().map(|member| member.socket.clone()).collect::<Vec<_>>() {
             socket.inner().leave(reason);
         }
