@@ -95,11 +95,16 @@ impl Builder {
         ack_timeout(timeout: Duration);
         request_timeout(timeout: Duration);
         max_attachments(count: usize);
+        max_depth(levels: usize);
         max_namespaces(count: usize);
+        max_dynamic_namespaces(count: usize);
+        max_namespace_length(bytes: usize);
+        cleanup_empty_namespaces(cleanup: bool);
         max_rooms(count: usize);
         max_in_progress(count: usize);
         max_waiting(count: usize);
         max_pending_acks(count: usize);
+        max_server_events(count: usize);
         keep_headers(keep: bool);
         serve_client(dist: impl Into<PathBuf>);
         state(value: impl Clone + Send + Sync + 'static);

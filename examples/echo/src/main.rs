@@ -11,7 +11,8 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sundew::adapter::AdapterError;
 use sundew::{
-    Ack, AckError, Args, Auth, BroadcastAckError, ConnectError, Data, Listener, Namespace, Socket, SocketIo,
+    Ack, AckError, Args, Auth, BroadcastAckError, ConnectError, Data, Event, EventError, Listener, Namespace,
+    Params, PatternError, Socket, SocketIo,
 };
 
 /// How long clients may take to acknowledge.
@@ -34,6 +35,11 @@ async fn main() -> std::io::Result<()> {
         rooms(&io.of(namespace));
     }
     io.of("/auth").with(only_with_the_secret);
+    let made = io.of_pattern("/made-{name}").map_err(std::io::Error::other)?;
+    one_client(&made);
+    everybody(&made);
+    made_on_demand(&io, &made);
+    servers(&io);
 
     let app = axum::Router::new()
         .route("/", get(|| async { "echo" }))
@@ -91,6 +97,37 @@ fn everybody(namespace: &Namespace) {
     namespace.on("count", async |namespace: Namespace, ack: Ack| {
         let _ = ack.send(namespace.fetch_sockets().await?.len());
         Ok::<(), AdapterError>(())
+    });
+}
+
+/// Namespaces that are there while somebody is in them.
+fn made_on_demand(io: &SocketIo, made: &Namespace) {
+    made.with_event(async |event: Event| match &*event.0 {
+        "forbidden" => Err(EventError::new("forbidden").with_data(json!({ "code": 7 }))),
+        _ => Ok(()),
+    });
+    made.on("name", async |Params(name): Params<String>, ack: Ack| {
+        let _ = ack.send(name);
+    });
+    io.on("all-made", async |io: SocketIo, args: Args| {
+        io.of_pattern("/made-{name}")?.emit("broadcast", args);
+        Ok::<(), PatternError>(())
+    });
+    io.on("namespaces", async |io: SocketIo, ack: Ack| {
+        let _ = ack.send((io.namespaces(),));
+    });
+}
+
+/// What the workers say to each other.
+fn servers(io: &SocketIo) {
+    io.on_server_event("who", async |ack: Ack| {
+        let slot = sundew::instance().slot;
+        let _ = ack.send((slot, Bytes::from(slot.to_be_bytes().to_vec())));
+    });
+    io.on("everywhere", async |io: SocketIo, ack: Ack| {
+        let others: Vec<(u16, Bytes)> = io.server_side_emit_with_ack("who", ()).await?;
+        let _ = ack.send((others,));
+        Ok::<(), BroadcastAckError>(())
     });
 }
 
