@@ -319,3 +319,38 @@ async fn ask(
     }
     Err(invalid())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SocketIo;
+
+    fn claim(io: &SocketIo, nsp: &str) -> Hold {
+        match io.shared().registry.claim(io.shared(), nsp, "") {
+            Claim::Granted(hold) => hold,
+            _ => panic!("not granted"),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_empty_child_that_is_still_the_one_of_its_name_goes() {
+        let io = SocketIo::new();
+        io.of_pattern("/{any}").unwrap();
+        let registry = &io.shared().registry;
+        let (first, second) = (claim(&io, "/a"), claim(&io, "/a"));
+        let old = first.table().clone();
+        drop(first);
+        // The last one had left, but before it was taken out somebody came.
+        registry.tidy(&old);
+        assert!(registry.get("/a").is_some());
+        drop(second);
+        assert!(registry.get("/a").is_none());
+        let new = claim(&io, "/a");
+        registry.tidy(&old);
+        assert!(registry.get("/a").is_some());
+        io.of("/a");
+        drop(new);
+        assert!(registry.get("/a").is_some());
+        assert_eq!(registry.tables.read().dynamic, 0);
+    }
+}
