@@ -186,9 +186,10 @@ impl From<String> for EventError {
 pub struct HandlerError {
     /// The namespace.
     pub namespace: String,
-    /// The socket's public id.
+    /// The socket's public id. Empty where no socket has to do with it: events of other servers, and `of_when`.
     pub socket_id: String,
-    /// The event's name; `connect`, `disconnecting` or `disconnect` for those handlers, `middleware` for middleware.
+    /// The event's name; `connect`, `disconnecting` or `disconnect` for those handlers, `middleware` for middleware, `of_when`
+    /// for a predicate that panicked.
     pub event: String,
     /// What happened.
     pub failure: Failure,

@@ -38,6 +38,10 @@ pub(crate) use watch::{Listener, Listening, Watch};
 /// Handlers are registered here once, for all its sockets; each is an async function of extractors
 /// ([`crate::extract`]). Registering the same event again replaces its handler. Register before the server serves:
 /// then they are in place before any CONNECT is answered.
+///
+/// It may also be the parent of namespaces that are made on demand ([`SocketIo::of_pattern`], [`SocketIo::of_when`]). Then
+/// what is registered or set on it holds for its children, unless they have their own, and what is done to its sockets is
+/// done to those of all children.
 #[derive(Clone)]
 pub struct Namespace(Arc<Table>);
 
