@@ -28,6 +28,8 @@
 //! closed with the worker. Nothing else may live here.
 
 mod builder;
+#[cfg(doctest)]
+mod guide;
 mod hooks;
 mod server;
 

@@ -140,12 +140,7 @@ pub(crate) fn parse<'h, 'b>(input: &'b [u8], storage: &'h mut Storage<'b>) -> Re
     if hosts > 1 {
         return Err(Fault::Malformed("more than one Host header"));
     }
-    // A list, or what others would look for a path or a user in.
-    if host.is_some_and(|host| {
-        memchr::memchr3(b',', b' ', b'\t', host)
-            .or_else(|| memchr::memchr3(b'/', b'@', b'\\', host))
-            .is_some()
-    }) {
+    if host.is_some_and(|host| !may_be_host(host)) {
         return Err(Fault::Malformed("Host is not a host"));
     }
     if is_1_1 && host.is_none() {
@@ -184,6 +179,12 @@ fn kind(upgrade: &[u8], method: &str) -> Upgrade {
     kind
 }
 
+/// No list, and nothing that others would look for a path or a user in.
+fn may_be_host(host: &[u8]) -> bool {
+    let forbidden = memchr::memchr3(b',', b' ', b'\t', host);
+    forbidden.or_else(|| memchr::memchr3(b'/', b'@', b'\\', host)).is_none()
+}
+
 /// The target without scheme and host, and the host if the target had one.
 fn origin_form<'b>(target: &'b str, host: Option<&[u8]>) -> Result<(&'b str, Option<&'b str>), Fault> {
     if target.starts_with('/') || target == "*" {
@@ -197,6 +198,10 @@ fn origin_form<'b>(target: &'b str, host: Option<&[u8]>) -> Result<(&'b str, Opt
         return Err(Fault::Malformed("a request target is a path, or a whole http:// address"));
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    // It becomes the `Host` of what is passed on.
+    if !may_be_host(authority.as_bytes()) {
+        return Err(Fault::Malformed("the target's authority is not a host"));
+    }
     if host.is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_bytes())) {
         return Err(Fault::Malformed("Host differs from the host in the request target"));
     }
