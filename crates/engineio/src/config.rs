@@ -41,6 +41,17 @@ pub struct Config {
     pub transports: Transports,
     /// Whether a polling session may move to a websocket. Default true.
     pub allow_upgrades: bool,
+    /// Whether clients of protocol version 3 are served (`allowEIO3`): those of Socket.IO 2 and older. Default false.
+    ///
+    /// They know a session by one id only. The protocol above cannot give it another for others to see: Socket.IO 2 uses
+    /// the session's id as the public `socket.id`, and whoever learns it, another client for example, can read, write
+    /// and end that session. Do not show the ids of such sockets to other clients.
+    pub allow_eio3: bool,
+    /// Whether JSONP polling is served (`j=` in the query; version 3's answer to browsers without CORS). Default false.
+    ///
+    /// A script can be loaded by any page: with JSONP, every site a user visits can open a session here, with the user's
+    /// cookies, whatever [`cors`](Config::cors) says. Node always serves it.
+    pub allow_jsonp: bool,
     /// Cross-origin answers. Default none: no such header is sent.
     pub cors: Option<Cors>,
     /// Asked for every handshake.
@@ -69,6 +80,8 @@ impl Default for Config {
             max_payload: 1_000_000,
             transports: Transports::default(),
             allow_upgrades: true,
+            allow_eio3: false,
+            allow_jsonp: false,
             cors: None,
             allow_request: None,
             generate_id: Arc::new(|_| random_id()),

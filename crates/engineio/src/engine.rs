@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response};
 use sundew_io::PeerAddr;
 use tokio::sync::oneshot;
 
+use crate::proto::dialect::Dialect;
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, is_valid_sid, verify};
 use crate::proto::session::Machine;
 use crate::server::moving::{self, Arriving, Exported, ImportError};
@@ -141,9 +142,10 @@ impl<P: Protocol> Engine<P> {
                 {
                     return refused(ErrorCode::Forbidden, (!message.is_empty()).then_some(message));
                 }
-                if let Err(code) = check_version(&Query::parse(parts.uri.query().unwrap_or_default())) {
-                    return refused(code, None);
-                }
+                let dialect = match self.dialect(&parts, transport) {
+                    Ok(dialect) => dialect,
+                    Err(code) => return refused(code, None),
+                };
                 if self.0.registry.closed.load(Ordering::Relaxed) {
                     return reply::unavailable("the server is shutting down");
                 }
@@ -151,8 +153,8 @@ impl<P: Protocol> Engine<P> {
                     return reply::unavailable("too many sessions");
                 }
                 let response = match transport {
-                    Transport::Polling => self.open_polling(parts).await,
-                    Transport::Websocket => self.open_websocket(parts),
+                    Transport::Polling => self.open_polling(parts, dialect).await,
+                    Transport::Websocket => self.open_websocket(parts, dialect),
                 };
                 response.unwrap_or_else(|code| refused(code, None))
             }
@@ -169,26 +171,33 @@ impl<P: Protocol> Engine<P> {
         };
         verify(facts, self.config().transports, |sid| {
             let session = self.0.registry.find(sid)?;
-            let transport = session.look(|state| state.machine.transport());
-            Some((session, transport))
+            let (transport, dialect) =
+                session.look(|state| (state.machine.transport(), state.machine.dialect()));
+            Some((session, transport, dialect.version))
         })
     }
 
-    async fn open_polling(&self, parts: Parts) -> Result<Response<Body>, ErrorCode> {
-        let shared = self.0.new_session(&parts, Transport::Polling, None)?;
+    fn dialect(&self, parts: &Parts, transport: Transport) -> Result<Dialect, ErrorCode> {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let version = check_version(&query, self.config().allow_eio3)?;
+        Dialect::of(&query, version, transport, self.config().allow_jsonp)
+    }
+
+    async fn open_polling(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, ErrorCode> {
+        let shared = self.0.new_session(&parts, Transport::Polling, dialect, None)?;
         let (sender, answer) = oneshot::channel();
         shared.act(|state| state.get = Some(sender));
         self.0.start(&shared, parts, Transport::Polling, None);
         Ok(polling::wait(&shared, answer).await)
     }
 
-    fn open_websocket(&self, parts: Parts) -> Result<Response<Body>, ErrorCode> {
+    fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, ErrorCode> {
         let Accepted { parts, key, upgrade } = accept(parts).ok_or(ErrorCode::BadRequest)?;
         let engine = self.0.clone();
         tokio::spawn(async move {
             let max_payload = engine.registry.config.max_payload;
             let Some((writer, arrival)) = upgrade::take_over(upgrade, max_payload).await else { return };
-            match engine.new_session(&parts, Transport::Websocket, Some(writer)) {
+            match engine.new_session(&parts, Transport::Websocket, dialect, Some(writer)) {
                 Ok(shared) => engine.start(&shared, parts, Transport::Websocket, Some(arrival)),
                 Err(code) => tracing::error!(error = code.message(), "no id for a websocket session"),
             }
@@ -285,6 +294,7 @@ impl<P: Protocol> Inner<P> {
         &self,
         parts: &Parts,
         transport: Transport,
+        dialect: Dialect,
         writer: Option<Writer>,
     ) -> Result<Arc<Shared>, ErrorCode> {
         let mut writer = writer;
@@ -295,7 +305,7 @@ impl<P: Protocol> Inner<P> {
                 return Err(ErrorCode::BadRequest);
             }
             let open = self.open_packet(&sid, transport);
-            let machine = Machine::new(self.registry.settings.clone(), transport, open, now());
+            let machine = Machine::new(self.registry.settings.clone(), transport, dialect, open, now());
             let shared = Arc::new(Shared::new(sid, self.registry.clone(), machine, writer.take()));
             if shared.enlist(true) {
                 return Ok(shared);
@@ -323,7 +333,8 @@ impl<P: Protocol> Inner<P> {
     /// Opens the protocol's half and starts the session's task.
     fn start(&self, shared: &Arc<Shared>, parts: Parts, transport: Transport, arrival: Option<Arrival>) {
         let peer_addr = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
-        let handshake = Handshake { parts, peer_addr, transport };
+        let version = shared.look(|state| state.machine.dialect().version);
+        let handshake = Handshake { parts, peer_addr, transport, version };
         let unopened = Unopened(shared);
         let session = self.protocol.open(SessionHandle(shared.clone()), handshake);
         std::mem::forget(unopened);

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::io;
 
+use base64::Engine as _;
 use bytes::Bytes;
+
+use crate::proto::payload::BASE64;
+use crate::proto::payload_v3::MESSAGE;
 
 /// The longest header of an unmasked frame.
 const MAX_HEADER: usize = 10;
@@ -82,8 +86,33 @@ impl Frames {
         Frames { bytes: frame, packets: 1 }
     }
 
+    /// As version 3 wants them on a websocket: a binary message begins with its type, or, for a client that takes none, is
+    /// text in base64. `None` if there is nothing binary in it.
+    pub(crate) fn for_v3(&self, binary: bool) -> Option<Frames> {
+        if self.iter().all(|(text, _)| text) {
+            return None;
+        }
+        let mut buf = Vec::with_capacity(self.len() + self.len() / 3 + MAX_HEADER);
+        for (text, packet) in self.iter() {
+            if text {
+                put_header(&mut buf, TEXT, packet.len());
+                buf.extend_from_slice(packet);
+            } else if binary {
+                put_header(&mut buf, BINARY, 1 + packet.len());
+                buf.push(MESSAGE);
+                buf.extend_from_slice(packet);
+            } else {
+                let encoded = BASE64.encode(packet);
+                put_header(&mut buf, TEXT, 2 + encoded.len());
+                buf.extend_from_slice(b"b4");
+                buf.extend_from_slice(encoded.as_bytes());
+            }
+        }
+        Some(Frames { bytes: buf.into(), packets: self.packets })
+    }
+
     /// The packets inside: whether it is text, and its bytes (a text's begin with the packet type).
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (bool, &[u8])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (bool, &[u8])> + Clone {
         let mut rest: &[u8] = &self.bytes;
         std::iter::from_fn(move || {
             let (text, start, end) = first_frame(rest)?;
@@ -240,6 +269,17 @@ mod tests {
             assert_eq!(frames.only_text(), None);
             assert_eq!(Frames::text(&text).only_text().unwrap(), format!("4{text}"));
         }
+    }
+
+    #[test]
+    fn version_3_names_the_type_of_binary() {
+        assert_eq!(Frames::text("x").for_v3(true), None);
+        let frames = Frames::with_attachments("51-[]", &[Bytes::from_static(&[1, 2])]);
+        let binary = frames.for_v3(true).unwrap();
+        assert_eq!(&binary.as_bytes()[..], b"\x81\x06451-[]\x82\x03\x04\x01\x02");
+        let text = frames.for_v3(false).unwrap();
+        assert_eq!(&text.as_bytes()[..], b"\x81\x06451-[]\x81\x06b4AQI=");
+        assert_eq!(text.packets(), 2);
     }
 
     #[test]

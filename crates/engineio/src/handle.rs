@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use crate::proto::session::Unsendable;
 use crate::server::now;
 use crate::server::shared::Shared;
-use crate::{CloseReason, Frames, Transport};
+use crate::{CloseReason, Frames, ProtocolVersion, Transport};
 
 /// A session, to send to and to close. Cheap to clone; it does not keep the session open.
 #[derive(Clone)]
@@ -34,7 +34,8 @@ pub enum SendError {
 pub struct Closed;
 
 impl SessionHandle {
-    /// The session's id. It is a secret between client and server: whoever knows it can act as the client.
+    /// The session's id. It is a secret between client and server: whoever knows it can act as the client. (Socket.IO 2
+    /// clients show it as their `socket.id`: see [`Config::allow_eio3`](crate::Config::allow_eio3).)
     pub fn sid(&self) -> &str {
         self.0.sid()
     }
@@ -42,6 +43,11 @@ impl SessionHandle {
     /// The transport in use now.
     pub fn transport(&self) -> Transport {
         self.0.look(|state| state.machine.transport())
+    }
+
+    /// The version of Engine.IO the client speaks.
+    pub fn version(&self) -> ProtocolVersion {
+        self.0.look(|state| state.machine.dialect().version)
     }
 
     /// Whether messages can still be sent.

@@ -23,5 +23,5 @@ pub use frames::{Frames, FramesBuilder};
 pub use handle::{Closed, SendError, SessionHandle, WeakHandle};
 pub use layer::{EngineLayer, EngineService};
 pub use message::{Message, Text};
-pub use protocol::{CloseReason, Handshake, Protocol, Session, Transport};
+pub use protocol::{CloseReason, Handshake, Protocol, ProtocolVersion, Session, Transport};
 pub use server::moving::{Arriving, Exported, ImportError};

@@ -63,6 +63,17 @@ pub struct Handshake {
     pub peer_addr: Option<SocketAddr>,
     /// The transport the session starts on.
     pub transport: Transport,
+    /// The version of Engine.IO the client speaks.
+    pub version: ProtocolVersion,
+}
+
+/// A version of the Engine.IO protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProtocolVersion {
+    /// Version 3: Socket.IO 2 clients. Only with [`Config::allow_eio3`](crate::Config::allow_eio3).
+    V3,
+    /// Version 4: Socket.IO 3 and 4 clients.
+    V4,
 }
 
 /// How a session's packets travel.

@@ -3,9 +3,12 @@
 //! What may not live here: sockets, tasks, locks, a clock, HTTP bodies. Every rule of Engine.IO and of the websocket
 //! framing is in this module and is tested without a runtime; `server` only moves bytes and time.
 
+pub(crate) mod dialect;
+pub(crate) mod jsonp;
 pub(crate) mod outbox;
 pub(crate) mod packet;
 pub(crate) mod payload;
+pub(crate) mod payload_v3;
 pub(crate) mod request;
 pub(crate) mod session;
 pub(crate) mod websocket;

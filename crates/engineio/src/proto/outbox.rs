@@ -6,9 +6,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::Bytes;
-
-use super::payload;
+use super::dialect::{Answer, AnswerKind, Dialect};
 use crate::Frames;
 
 #[derive(Debug, Default)]
@@ -109,33 +107,26 @@ impl Outbox {
         *self = Outbox::default();
     }
 
-    /// Everything as one polling payload, followed by the packets `tail`.
-    pub(crate) fn take_payload(&mut self, tail: &[&str]) -> Bytes {
+    /// Everything as the answer of a poll.
+    pub(crate) fn take_answer(&mut self, dialect: &Dialect) -> Answer {
         let queue = std::mem::take(&mut self.queue);
         let bytes = std::mem::take(&mut self.bytes);
         self.packets = 0;
         if let [frames] = queue.as_slices().0
             && queue.len() == 1
-            && tail.is_empty()
-            && let Some(text) = frames.only_text()
+            && dialect.is_plain()
+            && let Some(body) = frames.only_text()
         {
-            return text;
+            return Answer { body, kind: AnswerKind::Text };
         }
-        let mut body = Vec::with_capacity(bytes + bytes / 3 + 16);
-        for frames in &queue {
-            for (text, data) in frames.iter() {
-                payload::append(&mut body, text, data);
-            }
-        }
-        for packet in tail {
-            payload::append(&mut body, true, packet.as_bytes());
-        }
-        body.into()
+        dialect.answer(queue.iter().flat_map(Frames::iter), bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn written(outbox: &Outbox) -> Vec<u8> {
@@ -167,8 +158,8 @@ mod tests {
         outbox.push(Frames::with_attachments("51-[]", &[Bytes::from_static(&[1, 2, 3, 4])]));
         outbox.push(Frames::text(&"x".repeat(200)));
         assert_eq!(outbox.packets(), 3);
-        let expected = format!("451-[]\x1ebAQIDBA==\x1e4{}\x1e1", "x".repeat(200));
-        assert_eq!(outbox.take_payload(&["1"]), expected.as_bytes());
+        let expected = format!("451-[]\x1ebAQIDBA==\x1e4{}", "x".repeat(200));
+        assert_eq!(outbox.take_answer(&Dialect::V4).body, expected.as_bytes());
         assert!(outbox.is_empty());
         assert_eq!((outbox.bytes(), outbox.packets()), (0, 0));
     }
@@ -179,7 +170,7 @@ mod tests {
         let frames = Frames::text("hello");
         let inside = frames.as_bytes()[2..].as_ptr();
         outbox.push(frames);
-        let payload = outbox.take_payload(&[]);
+        let payload = outbox.take_answer(&Dialect::V4).body;
         assert_eq!(payload, "4hello");
         assert_eq!(payload.as_ptr(), inside);
     }

@@ -1,4 +1,4 @@
-//! Engine.IO packets, protocol version 4: one character of type, then data.
+//! Engine.IO packets: one character of type, then data. The same in versions 3 and 4.
 
 use bytes::Bytes;
 
@@ -34,6 +34,10 @@ pub(crate) enum PacketError {
     Utf8,
     #[error("the binary packet is not base64")]
     Base64,
+    #[error("a packet is not as long as it says")]
+    Length,
+    #[error("the form has no field d")]
+    Form,
 }
 
 /// Reads a packet sent as text.

@@ -1,4 +1,5 @@
-//! The body of a polling request or response, protocol version 4: packets joined by `0x1e`, binary as `b` + base64.
+//! The body of a polling request or response. Protocol version 4: packets joined by `0x1e`, binary as `b` + base64;
+//! version 3 is in `payload_v3`.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -6,13 +7,14 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
 use super::packet::{Packet, PacketError, parse_text};
+use super::payload_v3;
 use crate::Message;
 
 /// Between two packets.
 pub(crate) const SEPARATOR: u8 = 0x1e;
 
 /// Node writes padding and reads both.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -20,21 +22,67 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Reads a request body packet by packet. Ends after the first that cannot be read.
 ///
 /// Packets are read when they are asked for: a body of the allowed size may hold half a million of them.
-#[derive(Debug)]
-pub(crate) struct Packets(Option<Bytes>);
+#[derive(Debug, Clone)]
+pub(crate) struct Packets {
+    rest: Option<Bytes>,
+    form: Form,
+}
+
+/// How a body is divided.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    V4,
+    V3Text,
+    V3Binary,
+}
+
+/// A body of at most this size is looked at for being a lone heartbeat.
+const SMALL: usize = 16;
 
 impl Packets {
-    pub(crate) fn new(body: Bytes) -> Packets {
-        Packets(Some(body))
+    pub(crate) fn v4(body: Bytes) -> Packets {
+        Packets { rest: Some(body), form: Form::V4 }
     }
 
-    /// The packet, if the body is a single one without a message: a pong, most of the time.
-    pub(crate) fn single_control(body: &Bytes) -> Option<Packet> {
-        match body.first() {
-            Some(b'4' | b'b') | None => None,
-            Some(_) if body.contains(&SEPARATOR) => None,
-            Some(_) => parse_text(body.clone()).ok(),
+    /// Version 3, text. Checked to be UTF-8 once: its lengths are in characters.
+    pub(crate) fn v3_text(body: Bytes) -> Result<Packets, PacketError> {
+        std::str::from_utf8(&body).map_err(|_| PacketError::Utf8)?;
+        Ok(Packets { rest: Some(body), form: Form::V3Text })
+    }
+
+    pub(crate) fn v3_binary(body: Bytes) -> Packets {
+        Packets { rest: Some(body), form: Form::V3Binary }
+    }
+
+    /// The packet, if it is a single one without a message: a heartbeat, most of the time.
+    pub(crate) fn single_control(&self) -> Option<Packet> {
+        let body = self.rest.as_ref().filter(|body| body.len() <= SMALL)?;
+        match (self.form, body.first()) {
+            (Form::V4, Some(b'4' | b'b')) => return None,
+            (Form::V4, Some(_)) if body.contains(&SEPARATOR) => return None,
+            _ => {}
         }
+        let mut packets = self.clone();
+        match (packets.next(), packets.next()) {
+            (Some(Ok(Packet::Message(_))), _) => None,
+            (Some(Ok(packet)), None) => Some(packet),
+            _ => None,
+        }
+    }
+
+    fn next_v3(
+        &mut self,
+        take: fn(&mut Bytes) -> Option<Result<Packet, PacketError>>,
+    ) -> Option<Result<Packet, PacketError>> {
+        let mut body = self.rest.take()?;
+        if body.is_empty() {
+            return Some(Err(PacketError::Empty));
+        }
+        let packet = take(&mut body)?;
+        if packet.is_ok() && !body.is_empty() {
+            self.rest = Some(body);
+        }
+        Some(packet)
     }
 }
 
@@ -42,18 +90,23 @@ impl Iterator for Packets {
     type Item = Result<Packet, PacketError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut body = self.0.take()?;
+        match self.form {
+            Form::V4 => {}
+            Form::V3Text => return self.next_v3(payload_v3::next_text),
+            Form::V3Binary => return self.next_v3(payload_v3::next_binary),
+        }
+        let mut body = self.rest.take()?;
         let packet = match separator(&body) {
             Some(at) => {
                 let packet = body.split_to(at);
-                self.0 = Some(body.slice(1..));
+                self.rest = Some(body.slice(1..));
                 packet
             }
             None => body,
         };
         let packet = decode_packet(packet);
         if packet.is_err() {
-            self.0 = None;
+            self.rest = None;
         }
         Some(packet)
     }
@@ -95,7 +148,7 @@ mod tests {
     use super::*;
 
     fn all(body: &'static str) -> Vec<Result<Packet, PacketError>> {
-        Packets::new(Bytes::from_static(body.as_bytes())).collect()
+        Packets::v4(Bytes::from_static(body.as_bytes())).collect()
     }
 
     fn text(text: &str) -> Result<Packet, PacketError> {
@@ -123,11 +176,17 @@ mod tests {
 
     #[test]
     fn a_single_pong_is_seen_at_once() {
-        let single = |body: &'static str| Packets::single_control(&Bytes::from_static(body.as_bytes()));
+        let single = |body: &'static str| Packets::v4(Bytes::from_static(body.as_bytes())).single_control();
         assert_eq!(single("3"), Some(Packet::Pong));
         assert_eq!(single("1"), Some(Packet::Close));
         for body in ["", "4x", "bAQ==", "3\x1e4x", "x"] {
             assert_eq!(single(body), None);
+        }
+        let v3 = |body: &'static str| Packets::v3_text(body.into()).unwrap().single_control();
+        assert_eq!(v3("1:2"), Some(Packet::Ping(Bytes::new())));
+        assert_eq!(v3("1:1"), Some(Packet::Close));
+        for body in ["", "2:4x", "1:22:4x", "9:2", "x"] {
+            assert_eq!(v3(body), None);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Transport, Transports};
+use crate::{ProtocolVersion, Transport, Transports};
 
 /// The longest session id that is looked up.
 pub(crate) const MAX_SID: usize = 64;
@@ -35,18 +35,16 @@ impl ErrorCode {
     }
 }
 
-/// The version of the Engine.IO protocol a client speaks. Version 3 will be another variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Version {
-    V4,
-}
-
-/// What the query says. JSONP's `j` and version 3's `b64` will be further fields.
+/// What the query says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query<'a> {
     pub(crate) transport: Cow<'a, str>,
     pub(crate) eio: Cow<'a, str>,
     pub(crate) sid: Option<Cow<'a, str>>,
+    /// `j`: the number of a JSONP callback.
+    pub(crate) jsonp: Option<Cow<'a, str>>,
+    /// `b64`: version 3, and binary is wanted as text.
+    pub(crate) base64: bool,
 }
 
 impl<'a> Query<'a> {
@@ -59,14 +57,20 @@ impl<'a> Query<'a> {
                 "EIO" => parsed.eio = percent_decode(value),
                 // An empty sid is no sid, as in Node.
                 "sid" if !value.is_empty() => parsed.sid = Some(percent_decode(value)),
+                "j" => parsed.jsonp = Some(percent_decode(value)),
+                "b64" => parsed.base64 = !value.is_empty(),
                 _ => {}
             }
         }
         parsed
     }
 
-    fn version(&self) -> Option<Version> {
-        (self.eio == "4").then_some(Version::V4)
+    fn version(&self) -> Option<ProtocolVersion> {
+        match &*self.eio {
+            "4" => Some(ProtocolVersion::V4),
+            "3" => Some(ProtocolVersion::V3),
+            _ => None,
+        }
     }
 }
 
@@ -74,8 +78,13 @@ fn percent_decode(value: &str) -> Cow<'_, str> {
     if !value.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Cow::Borrowed(value);
     }
+    Cow::Owned(String::from_utf8_lossy(&percent_decode_bytes(value.as_bytes())).into_owned())
+}
+
+/// As in forms: `+` is a space. What is no escape stays as it is.
+pub(crate) fn percent_decode_bytes(value: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(value.len());
-    let mut bytes = value.bytes();
+    let mut bytes = value.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
             b'+' => decoded.push(b' '),
@@ -92,7 +101,7 @@ fn percent_decode(value: &str) -> Cow<'_, str> {
             other => decoded.push(other),
         }
     }
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+    decoded
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -118,11 +127,12 @@ pub(crate) enum Wanted<S> {
     Existing(S, Transport),
 }
 
-/// Checks a request up to the point where `allow_request` is asked. `find` looks a session up and tells its transport.
+/// Checks a request up to the point where `allow_request` is asked. `find` looks a session up and tells its transport and
+/// version.
 pub(crate) fn verify<S>(
     facts: Facts<'_>,
     offered: Transports,
-    find: impl FnOnce(&str) -> Option<(S, Transport)>,
+    find: impl FnOnce(&str) -> Option<(S, Transport, ProtocolVersion)>,
 ) -> Result<Wanted<S>, ErrorCode> {
     let transport = match &*facts.query.transport {
         "polling" => Transport::Polling,
@@ -141,8 +151,8 @@ pub(crate) fn verify<S>(
     }
     if let Some(sid) = &facts.query.sid {
         let found = if sid.len() <= MAX_SID { find(sid) } else { None };
-        let Some((session, current)) = found else { return Err(ErrorCode::UnknownSid) };
-        if !facts.upgrade && current != transport || facts.query.version().is_none() {
+        let Some((session, current, version)) = found else { return Err(ErrorCode::UnknownSid) };
+        if !facts.upgrade && current != transport || facts.query.version() != Some(version) {
             return Err(ErrorCode::BadRequest);
         }
         return Ok(Wanted::Existing(session, transport));
@@ -156,9 +166,10 @@ pub(crate) fn verify<S>(
     Ok(Wanted::Handshake(transport))
 }
 
-/// The last check of a handshake.
-pub(crate) fn check_version(query: &Query<'_>) -> Result<Version, ErrorCode> {
-    query.version().ok_or(ErrorCode::UnsupportedProtocol)
+/// The last check of a handshake. Stricter than Node, where with `allowEIO3` everything but 4 is version 3.
+pub(crate) fn check_version(query: &Query<'_>, allow_eio3: bool) -> Result<ProtocolVersion, ErrorCode> {
+    let version = query.version().filter(|version| allow_eio3 || *version == ProtocolVersion::V4);
+    version.ok_or(ErrorCode::UnsupportedProtocol)
 }
 
 /// Node's `checkInvalidHeaderChar`: tab, printable ASCII and Latin-1.
@@ -200,8 +211,9 @@ mod tests {
             let query = Query::parse(self.query);
             let facts = Facts { query: &query, get: self.get, upgrade: self.upgrade, origin: self.origin };
             verify(facts, Transports::default(), |sid| match sid {
-                "poll" => Some(("poll", Transport::Polling)),
-                "ws" => Some(("ws", Transport::Websocket)),
+                "poll" => Some(("poll", Transport::Polling, ProtocolVersion::V4)),
+                "old" => Some(("old", Transport::Polling, ProtocolVersion::V3)),
+                "ws" => Some(("ws", Transport::Websocket, ProtocolVersion::V4)),
                 _ => None,
             })
         }
@@ -226,6 +238,7 @@ mod tests {
         assert_eq!(case("EIO=4&transport=polling&sid=ws").verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("EIO=4&transport=websocket&sid=poll").verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("EIO=3&transport=polling&sid=poll").verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("EIO=4&transport=polling&sid=old").verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("transport=polling").post().verify(), Err(ErrorCode::BadHandshakeMethod));
         assert_eq!(case("EIO=4&transport=websocket").verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("EIO=4&transport=polling").upgrade().verify(), Err(ErrorCode::BadRequest));
@@ -236,6 +249,7 @@ mod tests {
         use Transport::{Polling, Websocket};
         assert_eq!(case("EIO=4&transport=polling").verify(), Ok(Wanted::Handshake(Polling)));
         assert_eq!(case("EIO=4&transport=websocket").upgrade().verify(), Ok(Wanted::Handshake(Websocket)));
+        assert_eq!(case("EIO=3&transport=polling&sid=old").verify(), Ok(Wanted::Existing("old", Polling)));
         assert_eq!(case("EIO=4&transport=polling&sid=poll").verify(), Ok(Wanted::Existing("poll", Polling)));
         assert_eq!(
             case("EIO=4&transport=websocket&sid=poll").upgrade().verify(),
@@ -245,9 +259,13 @@ mod tests {
 
     #[test]
     fn the_version_is_checked_last() {
-        assert_eq!(check_version(&Query::parse("EIO=4")), Ok(Version::V4));
-        for query in ["", "EIO=abc", "EIO=3"] {
-            assert_eq!(check_version(&Query::parse(query)), Err(ErrorCode::UnsupportedProtocol));
+        for allow_eio3 in [false, true] {
+            let check = |query| check_version(&Query::parse(query), allow_eio3);
+            assert_eq!(check("EIO=4"), Ok(ProtocolVersion::V4));
+            assert_eq!(check("EIO=3").ok(), allow_eio3.then_some(ProtocolVersion::V3));
+            for query in ["", "EIO=abc", "EIO=5", "EIO=2"] {
+                assert_eq!(check(query), Err(ErrorCode::UnsupportedProtocol));
+            }
         }
     }
 
@@ -256,7 +274,7 @@ mod tests {
         let query = Query::parse("EIO=4&transport=polling");
         let facts = Facts { query: &query, get: true, upgrade: false, origin: None };
         let offered = Transports { polling: false, websocket: true };
-        assert_eq!(verify(facts, offered, |_| None::<((), _)>), Err(ErrorCode::UnknownTransport));
+        assert_eq!(verify(facts, offered, |_| None::<((), _, _)>), Err(ErrorCode::UnknownTransport));
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::dialect::{Answer, Dialect};
 use super::outbox::Outbox;
 use super::packet::Packet;
 use super::websocket;
-use crate::{CloseReason, Frames, Message, Transport};
+use crate::{CloseReason, Frames, Message, ProtocolVersion, Transport};
 
 const PING: Bytes = Bytes::from_static(b"\x81\x012");
 const CLOSE_PACKET: &str = "1";
 const NOOP_PACKET: &str = "6";
+const PONG_PACKET: &str = "3";
 
 /// The options the rules depend on.
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ enum Heartbeat {
     PingAt(Instant),
     /// A pong is awaited. The first packet that is none moves the end once (engine.io 6.6.12).
     PongBy(Instant, Extended),
+    /// Version 3: the client pings, and has to by then.
+    PingBy(Instant),
 }
 
 type Extended = bool;
@@ -95,6 +99,7 @@ pub(crate) struct Machine {
     settings: std::sync::Arc<Settings>,
     phase: Phase,
     transport: Transport,
+    dialect: Dialect,
     heartbeat: Heartbeat,
     probe: Probe,
     probes: u32,
@@ -115,6 +120,7 @@ impl Machine {
     pub(crate) fn new(
         settings: std::sync::Arc<Settings>,
         transport: Transport,
+        dialect: Dialect,
         open: Frames,
         now: Instant,
     ) -> Machine {
@@ -123,7 +129,13 @@ impl Machine {
         Machine {
             phase: Phase::Open,
             transport,
-            heartbeat: Heartbeat::PingAt(now + settings.ping_interval),
+            dialect,
+            heartbeat: match dialect.version {
+                ProtocolVersion::V4 => Heartbeat::PingAt(now + settings.ping_interval),
+                ProtocolVersion::V3 => {
+                    Heartbeat::PingBy(now + settings.ping_interval + settings.ping_timeout)
+                }
+            },
             probe: Probe::None,
             probes: 0,
             probe_until: None,
@@ -139,7 +151,8 @@ impl Machine {
 
     /// A session that comes from another process, where it was at rest on a websocket.
     pub(crate) fn resumed(settings: std::sync::Arc<Settings>, now: Instant) -> Machine {
-        let mut machine = Machine::new(settings, Transport::Websocket, Frames::raw(Bytes::new()), now);
+        let mut machine =
+            Machine::new(settings, Transport::Websocket, Dialect::V4, Frames::raw(Bytes::new()), now);
         machine.outbox.clear();
         machine
     }
@@ -148,6 +161,10 @@ impl Machine {
 
     pub(crate) fn transport(&self) -> Transport {
         self.transport
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -195,7 +212,11 @@ impl Machine {
 
     /// Whether it could go on elsewhere from here: on a websocket, and everything said.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.is_open() && self.transport == Transport::Websocket && !self.paused && self.outbox.is_empty()
+        self.is_open()
+            && self.transport == Transport::Websocket
+            && self.dialect.version == ProtocolVersion::V4
+            && !self.paused
+            && self.outbox.is_empty()
     }
 
     // --- Sending ---
@@ -204,14 +225,19 @@ impl Machine {
         if !self.is_open() {
             return Err((Unsendable::Closed, frames));
         }
+        let adapted = match self.dialect.version {
+            ProtocolVersion::V4 => None,
+            ProtocolVersion::V3 => frames.for_v3(self.dialect.binary),
+        };
+        let size = adapted.as_ref().map_or(frames.len(), Frames::len);
         // One that is larger than the bound still gets through when it is alone.
         if !self.outbox.is_empty()
-            && (self.outbox.bytes() + frames.len() > self.settings.max_queued_bytes
+            && (self.outbox.bytes() + size > self.settings.max_queued_bytes
                 || self.outbox.packets() + frames.packets() > self.settings.max_queued_packets)
         {
             return Err((Unsendable::Full, frames));
         }
-        self.outbox.push(frames);
+        self.outbox.push(adapted.unwrap_or(frames));
         Ok(())
     }
 
@@ -247,7 +273,7 @@ impl Machine {
     }
 
     /// The answer of the waiting poll, when there is one to give.
-    pub(crate) fn poll_get(&mut self) -> Option<Bytes> {
+    pub(crate) fn poll_get(&mut self) -> Option<Answer> {
         if !self.get {
             return None;
         }
@@ -255,15 +281,15 @@ impl Machine {
             Phase::Closed(_) | Phase::Lingering(..) => self.last_word(CLOSE_PACKET),
             // The close packet gets an answer of its own: socket.io-client hands messages on a tick later than it obeys a
             // close packet, so it would drop those of the same payload.
-            Phase::Closing(..) if !self.outbox.is_empty() => self.outbox.take_payload(&[]),
+            Phase::Closing(..) if !self.outbox.is_empty() => self.outbox.take_answer(&self.dialect),
             Phase::Closing(reason, _) => {
                 self.phase = Phase::Closed(reason);
-                Bytes::from_static(CLOSE_PACKET.as_bytes())
+                self.dialect.control(CLOSE_PACKET)
             }
             Phase::Open if self.transport == Transport::Websocket => self.last_word(NOOP_PACKET),
-            Phase::Open if !self.outbox.is_empty() => self.outbox.take_payload(&[]),
+            Phase::Open if !self.outbox.is_empty() => self.outbox.take_answer(&self.dialect),
             // No timer: a client that probes waits for its poll to return before it upgrades.
-            Phase::Open if self.probe == Probe::Probed => Bytes::from_static(NOOP_PACKET.as_bytes()),
+            Phase::Open if self.probe == Probe::Probed => self.dialect.control(NOOP_PACKET),
             Phase::Open => return None,
         };
         self.get = false;
@@ -315,9 +341,20 @@ impl Machine {
         if !self.is_open() {
             return None;
         }
-        if packet == Packet::Pong {
-            self.heartbeat = Heartbeat::PingAt(now + self.settings.ping_interval);
-            return None;
+        match (&packet, self.dialect.version) {
+            (Packet::Pong, ProtocolVersion::V4) => {
+                self.heartbeat = Heartbeat::PingAt(now + self.settings.ping_interval);
+                return None;
+            }
+            (Packet::Ping(_), ProtocolVersion::V3) => {
+                self.heartbeat = Heartbeat::PingBy(self.silence(now));
+                // The client asks again in time; a queue that is full already needs no answer.
+                if self.has_room() {
+                    self.outbox.push(Frames::control(PONG_PACKET));
+                }
+                return None;
+            }
+            _ => {}
         }
         if let Heartbeat::PongBy(until, extended @ false) = &mut self.heartbeat {
             *extended = true;
@@ -325,14 +362,14 @@ impl Machine {
         }
         match packet {
             Packet::Message(message) => return Some(message),
-            // In version 4 only the server pings.
-            Packet::Ping(_) => self.fail(CloseReason::TransportError, websocket::CLOSE, now),
+            // In version 4 only the server pings, in version 3 only the client.
+            Packet::Ping(_) | Packet::Pong => self.fail(CloseReason::TransportError, websocket::CLOSE, now),
             Packet::Close => {
                 self.word = Some(NOOP_PACKET);
                 self.fail(CloseReason::TransportClose, websocket::CLOSE, now);
             }
             // Node ignores these too.
-            Packet::Open | Packet::Pong | Packet::Upgrade | Packet::Noop => {}
+            Packet::Open | Packet::Upgrade | Packet::Noop => {}
         }
         None
     }
@@ -367,13 +404,20 @@ impl Machine {
     /// Reading stops, or goes on again, because the protocol above is behind. A pong that waits unread is no reason
     /// to give the client up.
     pub(crate) fn set_paused(&mut self, paused: bool, now: Instant) {
-        if self.paused
-            && !paused
-            && let Heartbeat::PongBy(until, _) = &mut self.heartbeat
-        {
-            *until = now + self.settings.ping_timeout;
+        if self.paused && !paused {
+            let silence = self.silence(now);
+            match &mut self.heartbeat {
+                Heartbeat::PongBy(until, _) => *until = now + self.settings.ping_timeout,
+                Heartbeat::PingBy(until) => *until = silence,
+                Heartbeat::PingAt(_) => {}
+            }
         }
         self.paused = paused;
+    }
+
+    /// Until when a client of version 3 may be silent.
+    fn silence(&self, now: Instant) -> Instant {
+        now + self.settings.ping_interval + self.settings.ping_timeout
     }
 
     // --- Upgrade ---
@@ -439,7 +483,8 @@ impl Machine {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open => {
-                let (Heartbeat::PingAt(at) | Heartbeat::PongBy(at, _)) = self.heartbeat;
+                let (Heartbeat::PingAt(at) | Heartbeat::PongBy(at, _) | Heartbeat::PingBy(at)) =
+                    self.heartbeat;
                 Some(self.probe_until.map_or(at, |until| until.min(at)))
             }
             Phase::Closing(_, until) | Phase::Lingering(_, until) => Some(until),
@@ -467,9 +512,14 @@ impl Machine {
                 self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
                 self.outbox.push(Frames::raw(PING));
             }
-            Heartbeat::PongBy(until, extended) if until <= now => {
+            Heartbeat::PongBy(until, _) | Heartbeat::PingBy(until) if until <= now => {
                 if self.paused {
-                    self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, extended);
+                    self.heartbeat = match self.heartbeat {
+                        Heartbeat::PongBy(_, extended) => {
+                            Heartbeat::PongBy(now + self.settings.ping_timeout, extended)
+                        }
+                        _ => Heartbeat::PingBy(self.silence(now)),
+                    };
                 } else {
                     // The peer takes nothing: what is queued for it would only hold memory.
                     self.outbox.discard();
@@ -533,7 +583,7 @@ impl Machine {
         self.outbox.clear();
     }
 
-    fn last_word(&mut self, default: &'static str) -> Bytes {
-        Bytes::from_static(self.word.take().unwrap_or(default).as_bytes())
+    fn last_word(&mut self, default: &'static str) -> Answer {
+        self.dialect.control(self.word.take().unwrap_or(default))
     }
 }

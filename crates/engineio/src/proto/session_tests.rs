@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::dialect::Dialect;
 use super::packet::Packet;
 use super::session::{Machine, ProbeId, ProbeStep, Refused, Settings, Unsendable};
 use super::websocket;
-use crate::{CloseReason, Frames, Message, Transport};
+use crate::{CloseReason, Frames, Message, ProtocolVersion, Transport};
 
 const INTERVAL: Duration = Duration::from_secs(25);
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,11 +35,15 @@ fn settings() -> Settings {
 
 /// A session whose open packet has been fetched.
 fn rig(transport: Transport) -> Rig {
+    speaking(Dialect::V4, transport)
+}
+
+fn speaking(dialect: Dialect, transport: Transport) -> Rig {
     let now = Instant::now();
-    let machine = Machine::new(Arc::new(settings()), transport, Frames::control("0{}"), now);
+    let machine = Machine::new(Arc::new(settings()), transport, dialect, Frames::control("0{}"), now);
     let mut rig = Rig { machine, now };
     match transport {
-        Transport::Polling => assert_eq!(rig.poll(), Some("0{}".into())),
+        Transport::Polling => assert!(rig.poll().unwrap().contains("0{}")),
         Transport::Websocket => assert_eq!(rig.wire(), b"\x81\x030{}"),
     }
     rig
@@ -66,7 +71,7 @@ impl Rig {
     }
 
     fn poll(&mut self) -> Option<String> {
-        self.machine.poll_get().map(|body| String::from_utf8(body.to_vec()).unwrap())
+        self.machine.poll_get().map(|answer| String::from_utf8(answer.body.to_vec()).unwrap())
     }
 
     /// A poll that comes in now.
@@ -120,9 +125,10 @@ impl Rig {
 #[test]
 fn what_is_sent_before_the_first_answer_follows_the_open_packet() {
     let now = Instant::now();
-    let mut machine = Machine::new(Arc::new(settings()), Transport::Polling, Frames::control("0{}"), now);
+    let open = Frames::control("0{}");
+    let mut machine = Machine::new(Arc::new(settings()), Transport::Polling, Dialect::V4, open, now);
     machine.send(Frames::text("hi")).unwrap();
-    assert_eq!(machine.poll_get().unwrap(), "0{}\x1e4hi");
+    assert_eq!(machine.poll_get().unwrap().body, "0{}\x1e4hi");
 }
 
 #[test]
@@ -412,8 +418,13 @@ fn only_one_probe_and_only_on_an_open_polling_session() {
     rig.machine.close(CloseReason::ForcedClose, rig.now);
     assert!(rig.machine.probe_opened(rig.now).is_err());
     let settings = Settings { allow_upgrades: false, ..settings() };
-    let mut machine =
-        Machine::new(Arc::new(settings), Transport::Polling, Frames::control("0{}"), Instant::now());
+    let mut machine = Machine::new(
+        Arc::new(settings),
+        Transport::Polling,
+        Dialect::V4,
+        Frames::control("0{}"),
+        Instant::now(),
+    );
     assert!(machine.probe_opened(Instant::now()).is_err());
 }
 
@@ -502,4 +513,85 @@ fn closing_twice_keeps_the_first_reason() {
     rig.machine.close(CloseReason::ServerShutdown, rig.now);
     assert_eq!(rig.wire(), websocket::CLOSE);
     assert_eq!(rig.over(), Some(CloseReason::ForcedClose));
+}
+
+// --- Version 3 ---
+
+const V3: Dialect = Dialect { version: ProtocolVersion::V3, binary: true, jsonp: None };
+
+#[test]
+fn in_version_3_the_client_pings() {
+    let mut rig = speaking(V3, Transport::Websocket);
+    for _ in 0..5 {
+        rig.advance(INTERVAL);
+        assert_eq!(rig.wire(), b"", "the server does not ping");
+        rig.packet(Packet::Ping(Bytes::new()));
+        assert_eq!(rig.wire(), b"\x81\x013");
+    }
+    rig.advance(INTERVAL + TIMEOUT - Duration::from_millis(1));
+    assert_eq!(rig.over(), None);
+    rig.advance(Duration::from_millis(1));
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn in_version_3_only_a_ping_counts_as_a_sign_of_life() {
+    let mut rig = speaking(V3, Transport::Polling);
+    rig.advance(INTERVAL);
+    assert!(rig.packet(text("x")).is_some());
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn in_version_3_a_pong_has_the_wrong_direction() {
+    let mut rig = speaking(V3, Transport::Polling);
+    rig.packet(Packet::Pong);
+    assert_eq!(rig.over(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn a_version_3_client_that_is_not_read_is_not_given_up() {
+    let mut rig = speaking(V3, Transport::Websocket);
+    rig.machine.set_paused(true, rig.now);
+    rig.advance(INTERVAL + TIMEOUT);
+    assert_eq!(rig.over(), None);
+    rig.machine.set_paused(false, rig.now);
+    rig.advance(INTERVAL + TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn pings_of_version_3_do_not_fill_the_queue() {
+    let mut rig = speaking(V3, Transport::Polling);
+    for _ in 0..1000 {
+        rig.packet(Packet::Ping(Bytes::new()));
+    }
+    assert!(rig.machine.outbox().packets() <= 10);
+}
+
+#[test]
+fn version_3_words_everything_its_own_way() {
+    let mut rig = speaking(V3, Transport::Polling);
+    assert_eq!(rig.get(), None);
+    rig.send("h\u{e9}");
+    assert_eq!(rig.poll(), Some("3:4h\u{e9}".into()));
+    assert_eq!(rig.get(), None);
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    assert_eq!(rig.poll(), Some("1:6".into()));
+    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+    rig.machine.send(Frames::binary(&[1, 2])).unwrap();
+    assert_eq!(rig.wire(), b"\x82\x03\x04\x01\x02");
+    assert!(!rig.machine.is_at_rest(), "it cannot be taken to another process");
+}
+
+#[test]
+fn a_script_is_told_of_the_end_as_a_script() {
+    let mut rig = speaking(Dialect { binary: false, jsonp: Some(2), ..V3 }, Transport::Polling);
+    rig.machine.send(Frames::binary(&[1, 2, 3, 4])).unwrap();
+    assert_eq!(rig.get(), Some("___eio[2](\"10:b4AQIDBA==\");".into()));
+    assert_eq!(rig.get(), None);
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert_eq!(rig.poll(), Some("___eio[2](\"1:1\");".into()));
 }

@@ -14,7 +14,7 @@ use super::now;
 use super::reply;
 use super::shared::{Posted, Shared};
 use crate::Body;
-use crate::proto::payload::Packets;
+use crate::proto::dialect::Answer;
 use crate::proto::request::ErrorCode;
 use crate::proto::session::Refused;
 
@@ -75,12 +75,12 @@ pub(crate) async fn get(shared: &Arc<Shared>) -> Response<Body> {
 }
 
 /// Waits for the answer of a poll (or of the handshake, which is one).
-pub(crate) async fn wait(shared: &Arc<Shared>, answer: oneshot::Receiver<Bytes>) -> Response<Body> {
+pub(crate) async fn wait(shared: &Arc<Shared>, answer: oneshot::Receiver<Answer>) -> Response<Body> {
     let guard = Guard::new(shared, false);
     match answer.await {
-        Ok(payload) => {
+        Ok(answer) => {
             guard.done();
-            reply::packets(payload)
+            reply::packets(answer)
         }
         // The session's task is gone without a word.
         Err(_) => reply::error(ErrorCode::UnknownSid, None),
@@ -97,8 +97,10 @@ where
         return refusal(refused);
     }
     let guard = Guard::new(shared, true);
+    let dialect = shared.look(|state| state.machine.dialect());
+    let octets = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     // Version 4 sends binary as base64; dropping the guard ends the session.
-    if headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream") {
+    if octets && !dialect.takes_octets() {
         return reply::status(StatusCode::BAD_REQUEST);
     }
     let max = shared.registry().config.max_payload;
@@ -111,15 +113,22 @@ where
         }
         Err(Incomplete) => return reply::status(StatusCode::BAD_REQUEST),
     };
-    if let Some(packet) = Packets::single_control(&body) {
-        shared.act(|state| state.machine.packet(packet, now()));
-    } else {
-        let (sender, taken) = oneshot::channel();
-        shared.act(|state| state.inbox = Some(Posted { packets: Packets::new(body), taken: sender }));
-        shared.task.wake();
-        // The answer waits until the messages have been given on: this is how a client that sends too much is
-        // held back. If the session ends meanwhile, there is nothing to wait for.
-        let _ = taken.await;
+    match dialect.read(body, octets) {
+        Err(error) => {
+            tracing::debug!(%error, "a body that cannot be read");
+            shared.act(|state| state.machine.unreadable(now()));
+        }
+        Ok(packets) => match packets.single_control() {
+            Some(packet) => drop(shared.act(|state| state.machine.packet(packet, now()))),
+            None => {
+                let (sender, taken) = oneshot::channel();
+                shared.act(|state| state.inbox = Some(Posted { packets, taken: sender }));
+                shared.task.wake();
+                // The answer waits until the messages have been given on: this is how a client that sends too much is
+                // held back. If the session ends meanwhile, there is nothing to wait for.
+                let _ = taken.await;
+            }
+        },
     }
     guard.done();
     reply::ok()

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 
 use crate::Body;
+use crate::proto::dialect::{Answer, AnswerKind};
 use crate::proto::request::ErrorCode;
 
 fn reply(status: StatusCode, content_type: Option<&'static str>, body: Body) -> Response<Body> {
@@ -21,8 +23,18 @@ fn reply(status: StatusCode, content_type: Option<&'static str>, body: Body) -> 
 }
 
 /// The answer of a poll.
-pub(crate) fn packets(payload: Bytes) -> Response<Body> {
-    reply(StatusCode::OK, Some("text/plain; charset=UTF-8"), payload.into())
+pub(crate) fn packets(answer: Answer) -> Response<Body> {
+    let kind = match answer.kind {
+        AnswerKind::Text => "text/plain; charset=UTF-8",
+        AnswerKind::Octets => "application/octet-stream",
+        AnswerKind::Script => "text/javascript; charset=UTF-8",
+    };
+    let mut response = reply(StatusCode::OK, Some(kind), answer.body.into());
+    if answer.kind == AnswerKind::Script {
+        // What it is read as is not for browsers to guess.
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    response
 }
 
 /// A body was received.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use sundew_io::Raw;
@@ -18,6 +18,7 @@ use super::now;
 use super::registry::Registry;
 use super::socket::{Reader, Writer};
 use super::wheel::Tick;
+use crate::proto::dialect::Answer;
 use crate::proto::payload::Packets;
 use crate::proto::session::{Machine, Unsendable};
 use crate::proto::websocket::Decoder;
@@ -61,7 +62,7 @@ pub(crate) struct State {
     /// The body of a polling request, until the task takes it.
     pub(crate) inbox: Option<Posted>,
     /// The waiting poll.
-    pub(crate) get: Option<oneshot::Sender<Bytes>>,
+    pub(crate) get: Option<oneshot::Sender<Answer>>,
     /// The tick at which the timer wheel looks at this session, and the deadline it is for.
     armed: Option<(Tick, Instant)>,
     listed: Option<Transport>,

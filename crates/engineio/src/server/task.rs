@@ -11,13 +11,15 @@ use super::now;
 use super::shared::{Arrival, AtRest, Brought, Posted, Shared, Taker, Uncorked};
 use super::socket::{Reader, unite};
 use crate::proto::packet::{Packet, PacketError, parse_text};
+use crate::proto::payload_v3;
 use crate::proto::websocket::{CLOSE, Decoder, Item, Violation, close, pong};
-use crate::{CloseReason, Message, Session};
+use crate::{CloseReason, Message, ProtocolVersion, Session};
 
 /// Runs a session from its handshake to its end.
 pub(crate) struct SessionTask<S: Session> {
     shared: Arc<Shared>,
     session: Option<S>,
+    version: ProtocolVersion,
     link: Option<Link>,
     /// A request's body that is being worked off.
     posted: Option<Box<Posted>>,
@@ -59,6 +61,7 @@ impl<S: Session> Unpin for SessionTask<S> {}
 impl<S: Session> SessionTask<S> {
     pub(crate) fn new(shared: Arc<Shared>, session: S, arrival: Option<Arrival>) -> SessionTask<S> {
         SessionTask {
+            version: shared.look(|state| state.machine.dialect().version),
             shared,
             session: Some(session),
             link: arrival.map(Link::from),
@@ -161,8 +164,14 @@ impl<S: Session> SessionTask<S> {
                     link.unread = BytesMut::new();
                     return;
                 }
-                Ok(Some(Item::Binary(data))) => Ok(Packet::Message(Message::Binary(data))),
-                Ok(Some(Item::Text(text))) => parse_text(text),
+                Ok(Some(Item::Binary(data))) => match self.version {
+                    ProtocolVersion::V4 => Ok(Packet::Message(Message::Binary(data))),
+                    ProtocolVersion::V3 => payload_v3::parse_frame_binary(data),
+                },
+                Ok(Some(Item::Text(text))) => match self.version {
+                    ProtocolVersion::V4 => parse_text(text),
+                    ProtocolVersion::V3 => payload_v3::parse_frame_text(text),
+                },
                 Ok(Some(Item::Ping(data))) => {
                     self.shared.within_batch(|state| state.machine.control(pong(&data)));
                     continue;

@@ -199,6 +199,8 @@ pub struct Answer {
     pub status: u16,
     pub head: String,
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -237,11 +239,13 @@ pub async fn send_request(
 
 pub async fn read_answer(stream: &mut TcpStream) -> Answer {
     let head = read_head(stream).await;
-    let mut answer = Answer { status: head[9..12].parse().unwrap(), head, body: String::new() };
+    let mut answer =
+        Answer { status: head[9..12].parse().unwrap(), head, body: String::new(), bytes: Vec::new() };
     let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
-    answer.body = String::from_utf8(body).unwrap();
+    answer.body = String::from_utf8_lossy(&body).into_owned();
+    answer.bytes = body;
     answer
 }
 
@@ -337,7 +341,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Ws<T> {
         stream.write_all(&request).await.unwrap();
         let head = read_head(&mut stream).await;
         if !head.starts_with("HTTP/1.1 101") {
-            let mut answer = Answer { status: head[9..12].parse().unwrap(), head, body: String::new() };
+            let mut answer =
+                Answer { status: head[9..12].parse().unwrap(), head, body: String::new(), bytes: Vec::new() };
             let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
             let mut body = vec![0; length];
             stream.read_exact(&mut body).await.unwrap();
