@@ -120,6 +120,25 @@ impl Builder {
         self
     }
 
+    /// Whether clients of Socket.IO 2 are served (`allowEIO3`). Default false.
+    ///
+    /// Such a client's public `socket.id` is its session's id, by protocol: whoever learns it can read, write and end
+    /// that session. With newer clients knowing an id gives nothing. So do not show the ids of sockets whose
+    /// [`is_legacy`](crate::Socket::is_legacy) is true to other clients.
+    #[must_use]
+    pub fn allow_eio3(mut self, allow: bool) -> Builder {
+        self.engine.allow_eio3 = allow;
+        self
+    }
+
+    /// Whether JSONP polling is served, for browsers without CORS. Default false: with it any page can open a session
+    /// with its visitor's cookies.
+    #[must_use]
+    pub fn allow_jsonp(mut self, allow: bool) -> Builder {
+        self.engine.allow_jsonp = allow;
+        self
+    }
+
     /// Cross-origin answers. Default none.
     #[must_use]
     pub fn cors(mut self, cors: Cors) -> Builder {

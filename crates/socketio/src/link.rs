@@ -7,12 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use parking_lot::Mutex;
-use sundew_engineio::{Handshake, SessionHandle};
+use sundew_engineio::{Handshake, ProtocolVersion, SessionHandle};
 
 use crate::socket::Inner;
 
 pub(crate) struct Link {
     pub(crate) handle: SessionHandle,
+    /// The client speaks Socket.IO 2.
+    pub(crate) legacy: bool,
     pub(crate) peer_addr: Option<SocketAddr>,
     /// Milliseconds since the epoch.
     pub(crate) issued: u64,
@@ -43,6 +45,7 @@ impl Link {
         headers: Option<Box<HeaderMap>>,
     ) -> Link {
         Link {
+            legacy: handle.version() == ProtocolVersion::V3,
             handle,
             peer_addr,
             issued,

@@ -84,6 +84,25 @@ pub(crate) fn connect(nsp: &str, sid: &str) -> Frames {
     builder.finish()
 }
 
+/// The answer to CONNECT for clients of Socket.IO 2, who know their id.
+pub(crate) fn connect_legacy(nsp: &str) -> Frames {
+    let mut builder = Frames::builder(nsp.len() + 2);
+    builder.push("0");
+    namespace(&mut builder, nsp);
+    builder.finish()
+}
+
+/// The refusal of CONNECT for clients of Socket.IO 2: the data alone, or the message if there is none.
+pub(crate) fn connect_error_legacy(nsp: &str, message: &str, data: &serde_json::Value) -> Frames {
+    let mut builder = Frames::builder(TYPICAL);
+    builder.push("4");
+    namespace(&mut builder, nsp);
+    let payload = if data.is_null() { &serde_json::Value::from(message) } else { data };
+    // Writing to a buffer in memory does not fail.
+    let _ = write!(builder, "{payload}");
+    builder.finish()
+}
+
 /// The refusal of CONNECT. `data` is left out if null.
 pub(crate) fn connect_error(nsp: &str, message: &str, data: &serde_json::Value) -> Frames {
     #[derive(serde::Serialize)]
@@ -162,6 +181,10 @@ mod tests {
         );
         assert_eq!(text(&connect("/", "id")), "0{\"sid\":\"id\"}");
         assert_eq!(text(&connect("/a", "id")), "0/a,{\"sid\":\"id\"}");
+        assert_eq!(text(&connect_legacy("/")), "0");
+        assert_eq!(text(&connect_legacy("/a")), "0/a,");
+        assert_eq!(text(&connect_error_legacy("/a", "no", &json!(null))), "4/a,\"no\"");
+        assert_eq!(text(&connect_error_legacy("/", "no", &json!({"c": 1}))), "4{\"c\":1}");
         assert_eq!(text(&disconnect("/")), "1");
         assert_eq!(text(&disconnect("/a")), "1/a,");
         assert_eq!(

@@ -14,7 +14,9 @@ pub use args::{Args, DataError};
 pub(crate) use decode::{Header, Kind, ParseError, RESERVED, parse};
 pub(crate) use depth::too_deep;
 pub use emit::EmitArgs;
-pub(crate) use encode::{ack, connect, connect_error, disconnect, event, frames};
+pub(crate) use encode::{
+    ack, connect, connect_error, connect_error_legacy, connect_legacy, disconnect, event, frames,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

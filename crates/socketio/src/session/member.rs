@@ -10,7 +10,7 @@ use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
 use crate::error::{Failure, HandlerError};
 use crate::namespace::{Found, Pass, Used, Watch};
-use crate::packet::Args;
+use crate::packet::{Args, connect_error_legacy};
 use crate::{DisconnectReason, Socket};
 
 /// A socket as its connection sees it.
@@ -106,7 +106,11 @@ impl Connection {
                 Some(error) => {
                     let member = self.members.swap_remove(index);
                     self.waiting -= member.queue.len();
-                    self.refuse(&member.socket.inner().table.name, &error);
+                    let nsp = &member.socket.inner().table.name;
+                    match self.link.legacy {
+                        true => self.send(connect_error_legacy(nsp, &error.message, &error.data)),
+                        false => self.refuse(nsp, &error),
+                    }
                     member.socket.inner().let_go();
                 }
             },

@@ -3,6 +3,7 @@
 //! task of its own.
 
 mod export;
+mod legacy;
 mod member;
 pub(crate) mod running;
 
@@ -48,10 +49,16 @@ impl Protocol for Server {
 
     fn open(&self, handle: SessionHandle, request: Handshake) -> Connection {
         let options = &self.0.options;
-        Connection {
+        let mut connection = Connection {
             timer: Some(Box::pin(tokio::time::sleep(options.connect_timeout))),
             ..Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options.keep_headers)))
+        };
+        if connection.link.legacy
+            && let Err(error) = connection.connect("/", "")
+        {
+            connection.broken(&error);
         }
+        connection
     }
 
     fn resume(&self, handle: SessionHandle, state: &[u8]) -> Result<Connection, String> {
@@ -201,16 +208,20 @@ impl Connection {
     }
 
     fn packet(&mut self, header: &Header<'_>, text: &Text, attachments: Vec<Bytes>) -> Result<(), Violation> {
+        let (nsp, query) = match self.link.legacy {
+            true => legacy::split(header.nsp),
+            false => (header.nsp, String::new()),
+        };
         if header.kind == Kind::Connect {
-            return self.connect(header.nsp, header.payload);
+            return self.connect(nsp, if self.link.legacy { &query } else { header.payload });
         }
         if header.kind == Kind::Disconnect
-            && let Some(asking) = self.asked(header.nsp)
+            && let Some(asking) = self.asked(nsp)
         {
             asking.withdrawn = true;
         }
         // Not joined, left, or being left: what comes late is ignored, as Node does.
-        let Some(index) = self.member(header.nsp) else { return Ok(()) };
+        let Some(index) = self.member(nsp) else { return Ok(()) };
         let start = text.len() - header.payload.len();
         let rest = header.event.as_ref().map(|(_, rest)| start + rest);
         let args = || Args::new(text.clone(), start, rest, attachments);
@@ -274,7 +285,11 @@ impl Connection {
 
     fn join(&mut self, hold: Hold, auth: &str) {
         let table = hold.table().clone();
-        let Some(id) = member::new_id() else {
+        let id = match self.link.legacy {
+            true => Some(legacy::socket_id(&table.name, self.link.handle.sid())),
+            false => member::new_id(),
+        };
+        let Some(id) = id else {
             return self.refuse(&table.name, &ConnectError::new("Internal error"));
         };
         let inner = Inner::new(id, table, self.link.clone(), auth);

@@ -14,7 +14,7 @@ use crate::error::EmitError;
 use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
-use crate::packet::{Args, connect, disconnect};
+use crate::packet::{Args, connect, connect_legacy, disconnect};
 use crate::session::running::{Running, What};
 use crate::{DisconnectReason, Socket};
 
@@ -162,7 +162,10 @@ impl Inner {
         if !self.holding.load(Ordering::Acquire) {
             return;
         }
-        let answer = connect(&self.table.name, &self.id);
+        let answer = match self.link.legacy {
+            true => connect_legacy(&self.table.name),
+            false => connect(&self.table.name, &self.id),
+        };
         for frames in std::iter::once(answer).chain(std::mem::take(&mut *held)) {
             if self.link.handle.send(frames).is_err() {
                 break;

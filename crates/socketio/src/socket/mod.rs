@@ -67,6 +67,12 @@ impl Socket {
         self.0.link.peer_addr
     }
 
+    /// Whether the client is one of Socket.IO 2, whose id is its session's and has to be kept from others
+    /// ([`Builder::allow_eio3`](crate::Builder::allow_eio3)).
+    pub fn is_legacy(&self) -> bool {
+        self.0.link.legacy
+    }
+
     /// The transport its connection uses now.
     pub fn transport(&self) -> Transport {
         self.0.link.handle.transport()

@@ -47,16 +47,25 @@ pub struct Client {
 impl Client {
     /// Opens the engine session and reads its open packet.
     pub fn open(addr: SocketAddr) -> Client {
+        Client::open_as(addr, 4)
+    }
+
+    fn open_as(addr: SocketAddr, version: u8) -> Client {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let url = format!("ws://{addr}/socket.io/?EIO=4&transport=websocket");
+        let url = format!("ws://{addr}/socket.io/?EIO={version}&transport=websocket");
         let (ws, _) = tungstenite::client(url, stream).unwrap();
         let mut client = Client { ws, keep_pings: false, sid: String::new() };
         let open = client.text();
         let open: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
         client.sid = open["sid"].as_str().unwrap().to_owned();
         client
+    }
+
+    /// Opens a session of Engine.IO 3 and reads its open packet.
+    pub fn open_legacy(addr: SocketAddr) -> Client {
+        Client::open_as(addr, 3)
     }
 
     /// Opens and joins a namespace.
