@@ -5,9 +5,9 @@ import { Server } from 'socket.io';
 import events from '../apps/events.cjs';
 
 /** Starts it on a port of the kernel's choice. */
-export async function startReference() {
+export async function startReference(options = {}) {
   const server = http.createServer(events.answer);
-  const io = new Server(server);
+  const io = new Server(server, options);
   events.serve(io);
   await new Promise((resolve) => server.listen(0, resolve));
   const { port } = server.address();

@@ -89,6 +89,8 @@ impl Builder {
         ping_timeout(timeout: Duration);
         max_payload(bytes: usize);
         transports(transports: Transports);
+        allow_eio3(allow: bool);
+        allow_jsonp(allow: bool);
         cors(cors: Cors);
         max_queued(bytes: usize, packets: usize);
         connect_timeout(timeout: Duration);

@@ -11,8 +11,8 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sundew::adapter::AdapterError;
 use sundew::{
-    Ack, AckError, Args, Auth, BroadcastAckError, ConnectError, Data, Event, EventError, Listener, Namespace,
-    Params, PatternError, Socket, SocketIo,
+    Ack, AckError, Args, Auth, BroadcastAckError, Builder, ConnectError, Data, Event, EventError, Listener,
+    Namespace, Params, PatternError, Socket, SocketIo,
 };
 
 /// How long clients may take to acknowledge.
@@ -26,7 +26,7 @@ async fn main() -> std::io::Result<()> {
         .with_target(false)
         .init();
 
-    let io = SocketIo::builder().build();
+    let io = options().build();
     for namespace in ["/", "/ws", "/auth"] {
         // It keeps nothing about a socket, so one may go on at another node.
         io.of(namespace).movable();
@@ -49,6 +49,12 @@ async fn main() -> std::io::Result<()> {
     let listener = Listener::bind(format!("0.0.0.0:{port}")).await?;
     tracing::info!("listening on port {port}");
     sundew::serve(listener, app).await
+}
+
+/// What some tests ask for: old clients (`ECHO_EIO3`).
+fn options() -> Builder {
+    let old = std::env::var_os("ECHO_EIO3").is_some();
+    SocketIo::builder().allow_eio3(old).allow_jsonp(old)
 }
 
 async fn only_with_the_secret(Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
