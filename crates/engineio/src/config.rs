@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::request::Parts;
 
-use crate::Transport;
+use crate::{AddHeaders, Cookie, OnConnectionError, Transport};
 
 /// Decides about a handshake. `Err` refuses it with code 4; the text, if not empty, replaces `Forbidden`.
 pub type AllowRequest = Arc<
@@ -54,6 +54,16 @@ pub struct Config {
     pub allow_jsonp: bool,
     /// Cross-origin answers. Default none: no such header is sent.
     pub cors: Option<Cors>,
+    /// A cookie with the session's id, set by polling handshakes. Default none.
+    pub cookie: Option<Cookie>,
+    /// Adds headers to the answers of handshakes, those of websockets included (Node's `initial_headers` event). A header
+    /// of the same name is replaced.
+    pub initial_headers: Option<AddHeaders>,
+    /// Adds headers to every good answer to a poll, a body and a websocket (Node's `headers` event). A header of the same
+    /// name is replaced.
+    pub headers: Option<AddHeaders>,
+    /// Told of every request that is refused (Node's `connection_error` event).
+    pub on_connection_error: Option<OnConnectionError>,
     /// Asked for every handshake.
     pub allow_request: Option<AllowRequest>,
     /// Makes session ids. Default: 20 characters from 15 random bytes.
@@ -83,6 +93,10 @@ impl Default for Config {
             allow_eio3: false,
             allow_jsonp: false,
             cors: None,
+            cookie: None,
+            initial_headers: None,
+            headers: None,
+            on_connection_error: None,
             allow_request: None,
             generate_id: Arc::new(|_| random_id()),
             max_queued_bytes: 2 << 20,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::ORIGIN;
+use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use sundew_io::PeerAddr;
 use tokio::sync::oneshot;
 
@@ -20,7 +20,9 @@ use crate::server::shared::{Arrival, Shared};
 use crate::server::socket::Writer;
 use crate::server::task::SessionTask;
 use crate::server::{cors, now, polling, probe, reply, upgrade};
-use crate::{Body, CloseReason, Config, Frames, Handshake, Pace, Protocol, SessionHandle, Transport};
+use crate::{
+    Body, CloseReason, Config, ConnectionError, Frames, Handshake, Pace, Protocol, SessionHandle, Transport,
+};
 
 /// How often an id is made anew when the generator repeats itself.
 const ID_ATTEMPTS: usize = 4;
@@ -113,23 +115,30 @@ impl<P: Protocol> Engine<P> {
     {
         let (parts, body) = request.into_parts();
         let upgrade = upgrade::is_asked_for(&parts);
-        let refused = |code: ErrorCode, message: Option<String>| {
-            self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(code = code.code(), reason = code.message(), upgrade, "a request is refused");
+        let refused = |parts: &Parts, code: ErrorCode, message: Option<String>| {
+            self.count_refused(parts, Some(code), message.as_deref().unwrap_or(code.message()));
             match upgrade {
                 true => reply::upgrade_error(code, message.as_deref()),
                 false => reply::error(code, message.as_deref()),
             }
         };
+        let unavailable = |parts: &Parts, message: &'static str| {
+            self.count_refused(parts, None, message);
+            reply::unavailable(message)
+        };
         let wanted = self.verify(&parts, upgrade);
-        match wanted {
-            Err(code) => refused(code, None),
+        let more = match &wanted {
+            Ok(wanted) => self.more_headers(&parts, matches!(wanted, Wanted::Handshake(_))),
+            Err(_) => HeaderMap::new(),
+        };
+        let mut response = match wanted {
+            Err(code) => refused(&parts, code, None),
             Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
-                Some(Accepted { key, upgrade, .. }) => {
+                Ok(Accepted { key, upgrade, .. }) => {
                     tokio::spawn(probe::run(session, upgrade));
                     reply::switching(key)
                 }
-                None => refused(ErrorCode::BadRequest, None),
+                Err(parts) => refused(&parts, ErrorCode::BadRequest, None),
             },
             Ok(Wanted::Existing(session, Transport::Polling)) => match parts.method {
                 Method::GET => polling::get(&session).await,
@@ -140,24 +149,51 @@ impl<P: Protocol> Engine<P> {
                 if let Some(allow) = &self.config().allow_request
                     && let Err(message) = allow(&parts).await
                 {
-                    return refused(ErrorCode::Forbidden, (!message.is_empty()).then_some(message));
+                    return refused(&parts, ErrorCode::Forbidden, (!message.is_empty()).then_some(message));
                 }
                 let dialect = match self.dialect(&parts, transport) {
                     Ok(dialect) => dialect,
-                    Err(code) => return refused(code, None),
+                    Err(code) => return refused(&parts, code, None),
                 };
                 if self.0.registry.closed.load(Ordering::Relaxed) {
-                    return reply::unavailable("the server is shutting down");
+                    return unavailable(&parts, "the server is shutting down");
                 }
                 if self.0.registry.len() >= self.config().max_sessions {
-                    return reply::unavailable("too many sessions");
+                    return unavailable(&parts, "too many sessions");
                 }
-                let response = match transport {
+                let opened = match transport {
                     Transport::Polling => self.open_polling(parts, dialect).await,
                     Transport::Websocket => self.open_websocket(parts, dialect),
                 };
-                response.unwrap_or_else(|code| refused(code, None))
+                match opened {
+                    Ok(response) => response,
+                    Err(parts) => return refused(&parts, ErrorCode::BadRequest, None),
+                }
             }
+        };
+        if matches!(response.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
+            response.headers_mut().extend(more);
+        }
+        response
+    }
+
+    /// What the app's hooks add to a good answer.
+    fn more_headers(&self, parts: &Parts, handshake: bool) -> HeaderMap {
+        let mut more = HeaderMap::new();
+        let hooks =
+            [self.config().initial_headers.as_ref().filter(|_| handshake), self.config().headers.as_ref()];
+        for hook in hooks.into_iter().flatten() {
+            hook(&mut more, parts);
+        }
+        more
+    }
+
+    fn count_refused(&self, parts: &Parts, code: Option<ErrorCode>, message: &str) {
+        self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let code = code.map(ErrorCode::code);
+        tracing::debug!(code, reason = message, "a request is refused");
+        if let Some(hook) = &self.config().on_connection_error {
+            hook(&ConnectionError { code, message, request: parts });
         }
     }
 
@@ -183,23 +219,29 @@ impl<P: Protocol> Engine<P> {
         Dialect::of(&query, version, transport, self.config().allow_jsonp)
     }
 
-    async fn open_polling(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, ErrorCode> {
-        let shared = self.0.new_session(&parts, Transport::Polling, dialect, None)?;
+    async fn open_polling(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
+        let Some(shared) = self.0.new_session(&parts, Transport::Polling, dialect, None) else {
+            return Err(Box::new(parts));
+        };
+        let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
         let (sender, answer) = oneshot::channel();
         shared.act(|state| state.get = Some(sender));
         self.0.start(&shared, parts, Transport::Polling, None);
-        Ok(polling::wait(&shared, answer).await)
+        let mut response = polling::wait(&shared, answer).await;
+        if let Some(cookie) = cookie {
+            response.headers_mut().insert(SET_COOKIE, cookie);
+        }
+        Ok(response)
     }
 
-    fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, ErrorCode> {
-        let Accepted { parts, key, upgrade } = accept(parts).ok_or(ErrorCode::BadRequest)?;
+    fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
+        let Accepted { parts, key, upgrade } = accept(parts)?;
         let engine = self.0.clone();
         tokio::spawn(async move {
             let max_payload = engine.registry.config.max_payload;
             let Some((writer, arrival)) = upgrade::take_over(upgrade, max_payload).await else { return };
-            match engine.new_session(&parts, Transport::Websocket, dialect, Some(writer)) {
-                Ok(shared) => engine.start(&shared, parts, Transport::Websocket, Some(arrival)),
-                Err(code) => tracing::error!(error = code.message(), "no id for a websocket session"),
+            if let Some(shared) = engine.new_session(&parts, Transport::Websocket, dialect, Some(writer)) {
+                engine.start(&shared, parts, Transport::Websocket, Some(arrival));
             }
         });
         Ok(reply::switching(key))
@@ -289,31 +331,31 @@ impl<P: Protocol> Engine<P> {
 }
 
 impl<P: Protocol> Inner<P> {
-    /// Makes a session and enters it in the table.
+    /// Makes a session and enters it in the table. `None` if there is no id for it.
     fn new_session(
         &self,
         parts: &Parts,
         transport: Transport,
         dialect: Dialect,
         writer: Option<Writer>,
-    ) -> Result<Arc<Shared>, ErrorCode> {
+    ) -> Option<Arc<Shared>> {
         let mut writer = writer;
         for _ in 0..ID_ATTEMPTS {
             let sid = (self.registry.config.generate_id)(parts);
             if !is_valid_sid(&sid) {
                 tracing::error!(length = sid.len(), "generate_id made an id that cannot be used");
-                return Err(ErrorCode::BadRequest);
+                return None;
             }
             let open = self.open_packet(&sid, transport);
             let machine = Machine::new(self.registry.settings.clone(), transport, dialect, open, now());
             let shared = Arc::new(Shared::new(sid, self.registry.clone(), machine, writer.take()));
             if shared.enlist(true) {
-                return Ok(shared);
+                return Some(shared);
             }
             writer = shared.take_writer();
         }
         tracing::error!("generate_id keeps making ids that are in use");
-        Err(ErrorCode::BadRequest)
+        None
     }
 
     fn open_packet(&self, sid: &str, transport: Transport) -> Frames {
@@ -358,15 +400,16 @@ struct Accepted {
     upgrade: hyper::upgrade::OnUpgrade,
 }
 
-/// Checks the websocket part of a request and takes the connection's upgrade out of it.
-fn accept(parts: Parts) -> Option<Accepted> {
-    let key = upgrade::accept_key(&parts.headers)?;
+/// Checks the websocket part of a request and takes the connection's upgrade out of it; gives the request back if it
+/// cannot be accepted.
+fn accept(parts: Parts) -> Result<Accepted, Box<Parts>> {
     // Absent where the connection cannot be upgraded: another HTTP version, or a test without a connection.
-    parts.extensions.get::<hyper::upgrade::OnUpgrade>()?;
+    let can = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
+    let Some(key) = upgrade::accept_key(&parts.headers).filter(|_| can) else { return Err(Box::new(parts)) };
     let mut request = Request::from_parts(parts, ());
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, ()) = request.into_parts();
-    Some(Accepted { parts, key, upgrade })
+    Ok(Accepted { parts, key, upgrade })
 }
 
 impl<P: Protocol> Clone for Engine<P> {

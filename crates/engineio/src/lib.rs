@@ -10,6 +10,7 @@ mod config;
 mod engine;
 mod frames;
 mod handle;
+mod hooks;
 mod layer;
 mod message;
 mod proto;
@@ -21,6 +22,7 @@ pub use config::{AllowOrigin, AllowRequest, Config, Cors, GenerateId, Pace, Tran
 pub use engine::{Engine, Stats};
 pub use frames::{Frames, FramesBuilder};
 pub use handle::{Closed, SendError, SessionHandle, WeakHandle};
+pub use hooks::{AddHeaders, ConnectionError, Cookie, OnConnectionError, SameSite};
 pub use layer::{EngineLayer, EngineService};
 pub use message::{Message, Text};
 pub use protocol::{CloseReason, Handshake, Protocol, ProtocolVersion, Session, Transport};

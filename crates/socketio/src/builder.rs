@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::request::Parts;
-use sundew_engineio::{Config as EngineConfig, Cors, Transports};
+use sundew_engineio::{Config as EngineConfig, ConnectionError, Cookie, Cors, Transports};
 
 use crate::SocketIo;
 use crate::adapter::{Adapter, Alone};
@@ -151,6 +152,48 @@ impl Builder {
     #[must_use]
     pub fn generate_id(mut self, generate: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Builder {
         self.engine.generate_id = Arc::new(generate);
+        self
+    }
+
+    /// How long an upgrade to a websocket may take (`upgradeTimeout`). Default 10 s.
+    #[must_use]
+    pub fn upgrade_timeout(mut self, timeout: Duration) -> Builder {
+        self.engine.upgrade_timeout = timeout;
+        self
+    }
+
+    /// Sets a cookie with the session's id at polling handshakes (`cookie`), for load balancers that want one. Default
+    /// none.
+    #[must_use]
+    pub fn cookie(mut self, cookie: Cookie) -> Builder {
+        self.engine.cookie = Some(cookie);
+        self
+    }
+
+    /// Adds headers to the answers of handshakes (`io.engine.on("initial_headers")`).
+    #[must_use]
+    pub fn initial_headers(
+        mut self,
+        add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static,
+    ) -> Builder {
+        self.engine.initial_headers = Some(Arc::new(add));
+        self
+    }
+
+    /// Adds headers to every good answer (`io.engine.on("headers")`).
+    #[must_use]
+    pub fn headers(mut self, add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static) -> Builder {
+        self.engine.headers = Some(Arc::new(add));
+        self
+    }
+
+    /// Is told of every request that is refused (`io.engine.on("connection_error")`).
+    #[must_use]
+    pub fn on_connection_error(
+        mut self,
+        hook: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static,
+    ) -> Builder {
+        self.engine.on_connection_error = Some(Arc::new(hook));
         self
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::HeaderMap;
 use http::request::Parts;
 use sundew_adapter::{LocalBus, PeerName};
 use sundew_channel::native::Welcome;
 use sundew_channel::tag::{self, Tag};
-use sundew_engineio::{Config, Cors, Transports};
+use sundew_engineio::{Config, ConnectionError, Cookie, Cors, Transports};
 use sundew_socketio::adapter::Adapter;
 use sundew_worker::Cluster;
 
@@ -92,6 +93,11 @@ impl Builder {
         allow_eio3(allow: bool);
         allow_jsonp(allow: bool);
         cors(cors: Cors);
+        upgrade_timeout(timeout: Duration);
+        cookie(cookie: Cookie);
+        initial_headers(add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static);
+        headers(add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static);
+        on_connection_error(hook: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static);
         max_queued(bytes: usize, packets: usize);
         connect_timeout(timeout: Duration);
         ack_timeout(timeout: Duration);

@@ -35,7 +35,9 @@ mod server;
 
 pub use builder::Builder;
 pub use server::SocketIo;
-pub use sundew_engineio::{AllowOrigin, Cors, Pace, Stats, Transport, Transports};
+pub use sundew_engineio::{
+    AllowOrigin, ConnectionError, Cookie, Cors, Pace, SameSite, Stats, Transport, Transports,
+};
 pub use sundew_io::PeerAddr;
 pub use sundew_socketio::*;
 pub use sundew_worker::{Instance, Listener, NoRoute, Route, instance, serve};

@@ -1,0 +1,129 @@
+//! What an app may add to answers, and what it is told about requests that are refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+
+/// Adds headers to an answer, given the request.
+pub type AddHeaders = Arc<dyn Fn(&mut HeaderMap, &Parts) + Send + Sync>;
+
+/// Is told of a refused request.
+pub type OnConnectionError = Arc<dyn Fn(&ConnectionError<'_>) + Send + Sync>;
+
+/// A request that was refused (Node's `connection_error` event).
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ConnectionError<'a> {
+    /// The protocol's code: 0 transport unknown, 1 session id unknown, 2 bad handshake method, 3 bad request, 4
+    /// forbidden, 5 unsupported protocol version. None where the protocol has no word for it: too many sessions, shutting
+    /// down.
+    pub code: Option<u8>,
+    /// What the client was told.
+    pub message: &'a str,
+    /// The request, without its body.
+    pub request: &'a Parts,
+}
+
+/// A cookie with the session's id, set by the answer of a polling handshake (`cookie`). For load balancers that know
+/// sessions by cookies; the server never reads it. The id is a secret: keep it out of scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cookie {
+    /// Its name. Default `io`.
+    pub name: String,
+    /// Default `/`.
+    pub path: Option<String>,
+    /// Default none.
+    pub domain: Option<String>,
+    /// Whether scripts are kept from it. Default true.
+    pub http_only: bool,
+    /// Whether it is only sent over TLS. Default false.
+    pub secure: bool,
+    /// Default lax.
+    pub same_site: Option<SameSite>,
+    /// How long it lives, in whole seconds. Default: until the browser is closed.
+    pub max_age: Option<Duration>,
+}
+
+/// Whether a cookie goes with requests of other sites' pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Never.
+    Strict,
+    /// When a link is followed.
+    Lax,
+    /// Always. Browsers want [`secure`](Cookie::secure) with it.
+    None,
+}
+
+impl Default for Cookie {
+    fn default() -> Cookie {
+        Cookie {
+            name: "io".into(),
+            path: Some("/".into()),
+            domain: None,
+            http_only: true,
+            secure: false,
+            same_site: Some(SameSite::Lax),
+            max_age: None,
+        }
+    }
+}
+
+impl Cookie {
+    /// The `Set-Cookie` header for a session, in the order of npm's `cookie`. `None` if a part cannot be in a header.
+    pub(crate) fn header(&self, sid: &str) -> Option<HeaderValue> {
+        let mut text = format!("{}={sid}", self.name);
+        let mut put = |name: &str, value: &str| {
+            text.push_str("; ");
+            text.push_str(name);
+            text.push_str(value);
+        };
+        if let Some(max_age) = self.max_age {
+            put("Max-Age=", &max_age.as_secs().to_string());
+        }
+        if let Some(domain) = &self.domain {
+            put("Domain=", domain);
+        }
+        if let Some(path) = &self.path {
+            put("Path=", path);
+        }
+        if self.http_only {
+            put("HttpOnly", "");
+        }
+        if self.secure {
+            put("Secure", "");
+        }
+        match self.same_site {
+            Some(SameSite::Strict) => put("SameSite=", "Strict"),
+            Some(SameSite::Lax) => put("SameSite=", "Lax"),
+            Some(SameSite::None) => put("SameSite=", "None"),
+            None => {}
+        }
+        HeaderValue::try_from(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_written_as_node_writes_it() {
+        assert_eq!(Cookie::default().header("abc").unwrap(), "io=abc; Path=/; HttpOnly; SameSite=Lax");
+        let cookie = Cookie {
+            name: "session".into(),
+            path: None,
+            domain: Some("a.example".into()),
+            http_only: false,
+            secure: true,
+            same_site: Some(SameSite::None),
+            max_age: Some(Duration::from_secs(60)),
+        };
+        let expected = "session=abc; Max-Age=60; Domain=a.example; Secure; SameSite=None";
+        assert_eq!(cookie.header("abc").unwrap(), expected);
+        assert_eq!(Cookie { name: "a\nb".into(), ..cookie }.header("abc"), None);
+    }
+}
