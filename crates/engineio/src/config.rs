@@ -52,6 +52,8 @@ pub struct Config {
     /// A script can be loaded by any page: with JSONP, every site a user visits can open a session here, with the user's
     /// cookies, whatever [`cors`](Config::cors) says. Node always serves it.
     pub allow_jsonp: bool,
+    /// Compression of polling answers, for clients that say they take it. Default: from 1,024 bytes on.
+    pub http_compression: Option<HttpCompression>,
     /// Cross-origin answers. Default none: no such header is sent.
     pub cors: Option<Cors>,
     /// A cookie with the session's id, set by polling handshakes. Default none.
@@ -92,6 +94,7 @@ impl Default for Config {
             allow_upgrades: true,
             allow_eio3: false,
             allow_jsonp: false,
+            http_compression: Some(HttpCompression::default()),
             cors: None,
             cookie: None,
             initial_headers: None,
@@ -129,6 +132,22 @@ impl fmt::Debug for Config {
             .field("max_payload", &self.max_payload)
             .field("transports", &self.transports)
             .finish_non_exhaustive()
+    }
+}
+
+/// Compression of polling answers (`httpCompression`): gzip or deflate, as the client's `Accept-Encoding` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HttpCompression {
+    /// The smallest answer that is compressed, in bytes. Default 1,024.
+    pub threshold: usize,
+    /// How hard to try, from 0 to 9: higher costs more time. Default 6.
+    pub level: u32,
+}
+
+impl Default for HttpCompression {
+    fn default() -> HttpCompression {
+        HttpCompression { threshold: 1024, level: 6 }
     }
 }
 

@@ -141,7 +141,7 @@ impl<P: Protocol> Engine<P> {
                 Err(parts) => refused(&parts, ErrorCode::BadRequest, None),
             },
             Ok(Wanted::Existing(session, Transport::Polling)) => match parts.method {
-                Method::GET => polling::get(&session).await,
+                Method::GET => polling::get(&session, &parts.headers).await,
                 Method::POST => polling::post(&session, &parts.headers, body).await,
                 _ => reply::method_not_served(),
             },
@@ -224,10 +224,11 @@ impl<P: Protocol> Engine<P> {
             return Err(Box::new(parts));
         };
         let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
+        let taken = polling::taken(&parts.headers);
         let (sender, answer) = oneshot::channel();
         shared.act(|state| state.get = Some(sender));
         self.0.start(&shared, parts, Transport::Polling, None);
-        let mut response = polling::wait(&shared, answer).await;
+        let mut response = polling::wait(&shared, answer, taken).await;
         if let Some(cookie) = cookie {
             response.headers_mut().insert(SET_COOKIE, cookie);
         }

@@ -22,6 +22,8 @@ const BINARY: u8 = 0x82;
 pub struct Frames {
     bytes: Bytes,
     packets: u32,
+    /// Whether compressing it is worth trying.
+    compress: bool,
 }
 
 impl Frames {
@@ -42,7 +44,15 @@ impl Frames {
         let mut buf = Vec::with_capacity(MAX_HEADER + data.len());
         put_header(&mut buf, BINARY, data.len());
         buf.extend_from_slice(data);
-        Frames { bytes: Bytes::from(buf), packets: 1 }
+        Frames { bytes: Bytes::from(buf), packets: 1, compress: true }
+    }
+
+    /// The same, to be sent as it is where the transport would compress it (`compress(false)`): for what is compressed
+    /// already, like images.
+    #[must_use]
+    pub fn without_compression(mut self) -> Frames {
+        self.compress = false;
+        self
     }
 
     /// A text message and the binary messages that belong to it.
@@ -78,12 +88,12 @@ impl Frames {
         let mut buf = Vec::with_capacity(MAX_HEADER + packet.len());
         put_header(&mut buf, TEXT, packet.len());
         buf.extend_from_slice(packet.as_bytes());
-        Frames { bytes: Bytes::from(buf), packets: 1 }
+        Frames { bytes: Bytes::from(buf), packets: 1, compress: true }
     }
 
     /// A ready-made websocket frame.
     pub(crate) fn raw(frame: Bytes) -> Frames {
-        Frames { bytes: frame, packets: 1 }
+        Frames { bytes: frame, packets: 1, compress: false }
     }
 
     /// As version 3 wants them on a websocket: a binary message begins with its type, or, for a client that takes none, is
@@ -108,7 +118,7 @@ impl Frames {
                 buf.extend_from_slice(encoded.as_bytes());
             }
         }
-        Some(Frames { bytes: buf.into(), packets: self.packets })
+        Some(Frames { bytes: buf.into(), ..*self })
     }
 
     /// The packets inside: whether it is text, and its bytes (a text's begin with the packet type).
@@ -120,6 +130,11 @@ impl Frames {
             rest = &rest[end..];
             Some((text, packet))
         })
+    }
+
+    /// Whether compressing it is worth trying.
+    pub(crate) fn compress(&self) -> bool {
+        self.compress
     }
 
     /// The bytes of the packet, if there is one only and it is text.
@@ -197,7 +212,8 @@ impl FramesBuilder {
             put_header(&mut self.buf, BINARY, data.len());
             self.buf.extend_from_slice(data);
         }
-        Frames { bytes: Bytes::from(self.buf).slice(start..), packets: 1 + attachments.len() as u32 }
+        let packets = 1 + attachments.len() as u32;
+        Frames { bytes: Bytes::from(self.buf).slice(start..), packets, compress: true }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,41 @@ async fn an_octet_stream_ends_the_session() {
     assert_eq!(request(server.addr, "POST", &query(&sid), headers, b"4x").await.status, 400);
     server.until_closed(&[CloseReason::TransportError]).await;
     assert_eq!(get(server.addr, &sid).await.status, 400);
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_for_those_who_take_it() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let text = "again and again ".repeat(64);
+    for (accept, size, flag, encoding) in [
+        ("gzip, deflate", text.len(), true, Some("gzip")),
+        ("deflate", text.len(), true, Some("deflate")),
+        ("br", text.len(), true, None),
+        ("gzip", text.len(), false, None),
+        ("gzip", 1000, true, None),
+    ] {
+        let frames = Frames::text(&text[..size]);
+        let frames = if flag { frames } else { frames.without_compression() };
+        server.handle().send(frames).unwrap();
+        let headers = format!("accept-encoding: {accept}\r\n");
+        let answer = request(server.addr, "GET", &query(&sid), &headers, b"").await;
+        assert_eq!(answer.header("content-encoding"), encoding, "{accept}");
+        let mut plain = String::new();
+        match encoding {
+            Some("gzip") => drop(flate2::read::GzDecoder::new(&answer.bytes[..]).read_to_string(&mut plain)),
+            Some(_) => drop(flate2::read::ZlibDecoder::new(&answer.bytes[..]).read_to_string(&mut plain)),
+            None => plain = answer.body,
+        }
+        assert_eq!(plain, format!("4{}", &text[..size]));
+    }
+    let mut config = calm();
+    config.http_compression = None;
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    server.handle().send(Frames::text(&text)).unwrap();
+    let answer = request(server.addr, "GET", &query(&sid), "accept-encoding: gzip\r\n", b"").await;
+    assert_eq!((answer.header("content-encoding"), answer.body.len()), (None, 1 + text.len()));
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ pub(crate) struct Dialect {
 pub(crate) struct Answer {
     pub(crate) body: Bytes,
     pub(crate) kind: AnswerKind,
+    /// Whether compressing it is worth trying.
+    pub(crate) compress: bool,
 }
 
 /// What an answer's body is.
@@ -86,15 +88,18 @@ impl Dialect {
             }
         }
         match self.jsonp {
-            Some(number) => Answer { body: jsonp::script(number, &body), kind: AnswerKind::Script },
-            None => Answer { body: body.into(), kind },
+            Some(number) => {
+                Answer { body: jsonp::script(number, &body), kind: AnswerKind::Script, compress: true }
+            }
+            None => Answer { body: body.into(), kind, compress: true },
         }
     }
 
     /// A single packet that is no message.
     pub(crate) fn control(&self, packet: &'static str) -> Answer {
         if self.is_plain() {
-            return Answer { body: Bytes::from_static(packet.as_bytes()), kind: AnswerKind::Text };
+            let body = Bytes::from_static(packet.as_bytes());
+            return Answer { body, kind: AnswerKind::Text, compress: false };
         }
         self.answer(std::iter::once((true, packet.as_bytes())), packet.len())
     }

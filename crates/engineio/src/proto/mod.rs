@@ -4,6 +4,7 @@
 //! framing is in this module and is tested without a runtime; `server` only moves bytes and time.
 
 pub(crate) mod dialect;
+pub(crate) mod encoding;
 pub(crate) mod jsonp;
 pub(crate) mod outbox;
 pub(crate) mod packet;

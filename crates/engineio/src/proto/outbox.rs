@@ -117,9 +117,11 @@ impl Outbox {
             && dialect.is_plain()
             && let Some(body) = frames.only_text()
         {
-            return Answer { body, kind: AnswerKind::Text };
+            return Answer { body, kind: AnswerKind::Text, compress: frames.compress() };
         }
-        dialect.answer(queue.iter().flat_map(Frames::iter), bytes)
+        // As in Node, one that may be compressed is enough.
+        let compress = queue.iter().any(Frames::compress);
+        Answer { compress, ..dialect.answer(queue.iter().flat_map(Frames::iter), bytes) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::sync::oneshot;
@@ -15,6 +15,7 @@ use super::reply;
 use super::shared::{Posted, Shared};
 use crate::Body;
 use crate::proto::dialect::Answer;
+use crate::proto::encoding::Encoding;
 use crate::proto::request::ErrorCode;
 use crate::proto::session::Refused;
 
@@ -61,7 +62,7 @@ fn refusal(refused: Refused) -> Response<Body> {
 }
 
 /// A poll: answered when there is something to say.
-pub(crate) async fn get(shared: &Arc<Shared>) -> Response<Body> {
+pub(crate) async fn get(shared: &Arc<Shared>, headers: &HeaderMap) -> Response<Body> {
     let (sender, answer) = oneshot::channel();
     let opened = shared.act(|state| {
         state.machine.get_opened()?;
@@ -69,18 +70,29 @@ pub(crate) async fn get(shared: &Arc<Shared>) -> Response<Body> {
         Ok(())
     });
     match opened {
-        Ok(()) => wait(shared, answer).await,
+        Ok(()) => wait(shared, answer, taken(headers)).await,
         Err(refused) => refusal(refused),
     }
 }
 
+/// The encoding the client of a poll takes.
+pub(crate) fn taken(headers: &HeaderMap) -> Option<Encoding> {
+    Encoding::best(headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()))
+}
+
 /// Waits for the answer of a poll (or of the handshake, which is one).
-pub(crate) async fn wait(shared: &Arc<Shared>, answer: oneshot::Receiver<Answer>) -> Response<Body> {
+pub(crate) async fn wait(
+    shared: &Arc<Shared>,
+    answer: oneshot::Receiver<Answer>,
+    taken: Option<Encoding>,
+) -> Response<Body> {
     let guard = Guard::new(shared, false);
     match answer.await {
         Ok(answer) => {
             guard.done();
-            reply::packets(answer)
+            let options = shared.registry().config.http_compression;
+            let options = options.filter(|options| answer.compress && answer.body.len() >= options.threshold);
+            reply::packets(answer, taken.zip(options.map(|options| options.level)))
         }
         // The session's task is gone without a word.
         Err(_) => reply::error(ErrorCode::UnknownSid, None),

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 
 use crate::Body;
 use crate::proto::dialect::{Answer, AnswerKind};
+use crate::proto::encoding::Encoding;
 use crate::proto::request::ErrorCode;
 
 fn reply(status: StatusCode, content_type: Option<&'static str>, body: Body) -> Response<Body> {
@@ -22,14 +23,23 @@ fn reply(status: StatusCode, content_type: Option<&'static str>, body: Body) -> 
     response
 }
 
-/// The answer of a poll.
-pub(crate) fn packets(answer: Answer) -> Response<Body> {
+/// The answer of a poll. `encoding`: what the client takes, if compression is wanted, and how hard to try.
+pub(crate) fn packets(answer: Answer, encoding: Option<(Encoding, u32)>) -> Response<Body> {
     let kind = match answer.kind {
         AnswerKind::Text => "text/plain; charset=UTF-8",
         AnswerKind::Octets => "application/octet-stream",
         AnswerKind::Script => "text/javascript; charset=UTF-8",
     };
-    let mut response = reply(StatusCode::OK, Some(kind), answer.body.into());
+    let encoded =
+        encoding.and_then(|(encoding, level)| Some((encoding, encoding.encode(&answer.body, level)?)));
+    let mut response = match encoded {
+        Some((encoding, body)) => {
+            let mut response = reply(StatusCode::OK, Some(kind), body.into());
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+            response
+        }
+        None => reply(StatusCode::OK, Some(kind), answer.body.into()),
+    };
     if answer.kind == AnswerKind::Script {
         // What it is read as is not for browsers to guess.
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
