@@ -54,6 +54,9 @@ pub struct Config {
     pub allow_jsonp: bool,
     /// Compression of polling answers, for clients that say they take it. Default: from 1,024 bytes on.
     pub http_compression: Option<HttpCompression>,
+    /// Compression of websocket messages, for clients that offer it. Default none, as in Node: it costs time for every
+    /// recipient, where a broadcast otherwise is encoded once.
+    pub per_message_deflate: Option<PerMessageDeflate>,
     /// Cross-origin answers. Default none: no such header is sent.
     pub cors: Option<Cors>,
     /// A cookie with the session's id, set by polling handshakes. Default none.
@@ -95,6 +98,7 @@ impl Default for Config {
             allow_eio3: false,
             allow_jsonp: false,
             http_compression: Some(HttpCompression::default()),
+            per_message_deflate: None,
             cors: None,
             cookie: None,
             initial_headers: None,
@@ -148,6 +152,30 @@ pub struct HttpCompression {
 impl Default for HttpCompression {
     fn default() -> HttpCompression {
         HttpCompression { threshold: 1024, level: 6 }
+    }
+}
+
+/// Compression of websocket messages: permessage-deflate, RFC 7692 (`perMessageDeflate`). A message is never inflated
+/// beyond [`Config::max_payload`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PerMessageDeflate {
+    /// The smallest message that is compressed, in bytes. Default 1,024.
+    pub threshold: usize,
+    /// How hard to try, from 0 to 9: higher costs more time. Default 6.
+    pub level: u32,
+    /// The window messages are compressed with, as a power of two from 9 to 15 (`serverMaxWindowBits`). Default 15. A
+    /// client may ask for a smaller one.
+    pub window_bits: u8,
+    /// Whether a message builds on those before it. Default false: sessions then hold no memory for compression. When
+    /// true, many small messages that resemble each other become smaller, and every session that agrees costs some 300
+    /// KB. (In Node it is true unless `serverNoContextTakeover` and `clientNoContextTakeover` are set.)
+    pub context_takeover: bool,
+}
+
+impl Default for PerMessageDeflate {
+    fn default() -> PerMessageDeflate {
+        PerMessageDeflate { threshold: 1024, level: 6, window_bits: 15, context_takeover: false }
     }
 }
 

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use sundew_io::PeerAddr;
 use tokio::sync::oneshot;
 
+use crate::proto::deflate::Deflater;
 use crate::proto::dialect::Dialect;
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, is_valid_sid, verify};
 use crate::proto::session::Machine;
@@ -134,9 +135,10 @@ impl<P: Protocol> Engine<P> {
         let mut response = match wanted {
             Err(code) => refused(&parts, code, None),
             Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
-                Ok(Accepted { key, upgrade, .. }) => {
-                    tokio::spawn(probe::run(session, upgrade));
-                    reply::switching(key)
+                Ok(Accepted { parts, key, upgrade }) => {
+                    let agreed = upgrade::agreed(&parts.headers, self.config());
+                    tokio::spawn(probe::run(session, upgrade, agreed));
+                    reply::switching(key, agreed)
                 }
                 Err(parts) => refused(&parts, ErrorCode::BadRequest, None),
             },
@@ -238,14 +240,18 @@ impl<P: Protocol> Engine<P> {
     fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
         let Accepted { parts, key, upgrade } = accept(parts)?;
         let engine = self.0.clone();
+        let agreed = upgrade::agreed(&parts.headers, self.config());
         tokio::spawn(async move {
-            let max_payload = engine.registry.config.max_payload;
-            let Some((writer, arrival)) = upgrade::take_over(upgrade, max_payload).await else { return };
+            let config = &engine.registry.config;
+            let Some((writer, arrival)) = upgrade::take_over(upgrade, config, agreed).await else { return };
             if let Some(shared) = engine.new_session(&parts, Transport::Websocket, dialect, Some(writer)) {
+                if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
+                    shared.act(|state| state.machine.compress_with(Box::new(Deflater::new(agreed, options))));
+                }
                 engine.start(&shared, parts, Transport::Websocket, Some(arrival));
             }
         });
-        Ok(reply::switching(key))
+        Ok(reply::switching(key, agreed))
     }
 
     /// Whether it has this session.

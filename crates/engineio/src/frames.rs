@@ -13,6 +13,8 @@ use crate::proto::payload_v3::MESSAGE;
 const MAX_HEADER: usize = 10;
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
+/// The bit that says so (RSV1).
+const COMPRESSED: u8 = 0x40;
 
 /// One or more messages (a text and its attachments) that are queued together and stay together on the wire.
 ///
@@ -119,6 +121,26 @@ impl Frames {
             }
         }
         Some(Frames { bytes: buf.into(), ..*self })
+    }
+
+    /// The same with the packets that `deflate` gives something for replaced and marked as compressed. Only for the wire.
+    pub(crate) fn deflated(&self, mut deflate: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Frames {
+        let mut buf = Vec::with_capacity(self.len() / 2 + MAX_HEADER);
+        for (text, packet) in self.iter() {
+            let first = if text { TEXT } else { BINARY };
+            match deflate(packet) {
+                Some(deflated) => {
+                    put_header(&mut buf, first | COMPRESSED, deflated.len());
+                    buf.extend_from_slice(&deflated);
+                }
+                None => {
+                    put_header(&mut buf, first, packet.len());
+                    buf.extend_from_slice(packet);
+                }
+            }
+        }
+        buf.shrink_to_fit();
+        Frames { bytes: buf.into(), ..*self }
     }
 
     /// The packets inside: whether it is text, and its bytes (a text's begin with the packet type).

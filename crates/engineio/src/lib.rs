@@ -18,7 +18,9 @@ mod protocol;
 mod server;
 
 pub use body::Body;
-pub use config::{AllowOrigin, AllowRequest, Config, Cors, GenerateId, HttpCompression, Pace, Transports};
+pub use config::{
+    AllowOrigin, AllowRequest, Config, Cors, GenerateId, HttpCompression, Pace, PerMessageDeflate, Transports,
+};
 pub use engine::{Engine, Stats};
 pub use frames::{Frames, FramesBuilder};
 pub use handle::{Closed, SendError, SessionHandle, WeakHandle};

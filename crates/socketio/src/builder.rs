@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::request::Parts;
-use sundew_engineio::{Config as EngineConfig, ConnectionError, Cookie, Cors, Transports};
+use sundew_engineio::{
+    Config as EngineConfig, ConnectionError, Cookie, Cors, HttpCompression, PerMessageDeflate, Transports,
+};
 
 use crate::SocketIo;
 use crate::adapter::{Adapter, Alone};
@@ -194,6 +196,20 @@ impl Builder {
         hook: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static,
     ) -> Builder {
         self.engine.on_connection_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// Compression of polling answers (`httpCompression`). Default from 1,024 bytes on; `None` turns it off.
+    #[must_use]
+    pub fn http_compression(mut self, options: Option<HttpCompression>) -> Builder {
+        self.engine.http_compression = options;
+        self
+    }
+
+    /// Compression of websocket messages (`perMessageDeflate`). Default `None`: a broadcast is then encoded once for all.
+    #[must_use]
+    pub fn per_message_deflate(mut self, options: Option<PerMessageDeflate>) -> Builder {
+        self.engine.per_message_deflate = options;
         self
     }
 

@@ -10,7 +10,9 @@ use http::request::Parts;
 use sundew_adapter::{LocalBus, PeerName};
 use sundew_channel::native::Welcome;
 use sundew_channel::tag::{self, Tag};
-use sundew_engineio::{Config, ConnectionError, Cookie, Cors, Transports};
+use sundew_engineio::{
+    Config, ConnectionError, Cookie, Cors, HttpCompression, PerMessageDeflate, Transports,
+};
 use sundew_socketio::adapter::Adapter;
 use sundew_worker::Cluster;
 
@@ -93,6 +95,8 @@ impl Builder {
         allow_eio3(allow: bool);
         allow_jsonp(allow: bool);
         cors(cors: Cors);
+        http_compression(options: Option<HttpCompression>);
+        per_message_deflate(options: Option<PerMessageDeflate>);
         upgrade_timeout(timeout: Duration);
         cookie(cookie: Cookie);
         initial_headers(add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sundew::adapter::AdapterError;
 use sundew::{
     Ack, AckError, Args, Auth, BroadcastAckError, Builder, ConnectError, Data, Event, EventError, Listener,
-    Namespace, Params, PatternError, Socket, SocketIo,
+    Namespace, Params, PatternError, PerMessageDeflate, Socket, SocketIo,
 };
 
 /// How long clients may take to acknowledge.
@@ -51,10 +51,14 @@ async fn main() -> std::io::Result<()> {
     sundew::serve(listener, app).await
 }
 
-/// What some tests ask for: old clients (`ECHO_EIO3`).
+/// What some tests ask for: old clients (`ECHO_EIO3`), compressed messages (`ECHO_DEFLATE`, `takeover` or anything else).
 fn options() -> Builder {
     let old = std::env::var_os("ECHO_EIO3").is_some();
-    SocketIo::builder().allow_eio3(old).allow_jsonp(old)
+    let builder = SocketIo::builder().allow_eio3(old).allow_jsonp(old);
+    let Some(how) = std::env::var_os("ECHO_DEFLATE") else { return builder };
+    let mut deflate = PerMessageDeflate::default();
+    deflate.context_takeover = how == "takeover";
+    builder.per_message_deflate(Some(deflate))
 }
 
 async fn only_with_the_secret(Auth(auth): Auth<Value>) -> Result<(), ConnectError> {

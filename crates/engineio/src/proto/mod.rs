@@ -3,6 +3,7 @@
 //! What may not live here: sockets, tasks, locks, a clock, HTTP bodies. Every rule of Engine.IO and of the websocket
 //! framing is in this module and is tested without a runtime; `server` only moves bytes and time.
 
+pub(crate) mod deflate;
 pub(crate) mod dialect;
 pub(crate) mod encoding;
 pub(crate) mod jsonp;

@@ -25,6 +25,16 @@ impl Outbox {
         self.queue.push_back(frames);
     }
 
+    /// Replaces what `change` gives something for. Nothing of it may have been written yet.
+    pub(crate) fn change(&mut self, mut change: impl FnMut(&Frames) -> Option<Frames>) {
+        for frames in &mut self.queue {
+            if let Some(changed) = change(frames) {
+                self.bytes = self.bytes - frames.len() + changed.len();
+                *frames = changed;
+            }
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

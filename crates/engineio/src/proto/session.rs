@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::deflate::Deflater;
 use super::dialect::{Answer, Dialect};
 use super::outbox::Outbox;
 use super::packet::Packet;
@@ -112,6 +113,8 @@ pub(crate) struct Machine {
     paused: bool,
     /// What a waiting poll is answered with when there is nothing else to say.
     word: Option<&'static str>,
+    /// Compresses messages, on a websocket that has agreed to it.
+    deflater: Option<Box<Deflater>>,
     outbox: Outbox,
 }
 
@@ -144,6 +147,7 @@ impl Machine {
             post: false,
             paused: false,
             word: None,
+            deflater: None,
             outbox,
             settings,
         }
@@ -215,6 +219,7 @@ impl Machine {
         self.is_open()
             && self.transport == Transport::Websocket
             && self.dialect.version == ProtocolVersion::V4
+            && self.deflater.is_none()
             && !self.paused
             && self.outbox.is_empty()
     }
@@ -237,8 +242,20 @@ impl Machine {
         {
             return Err((Unsendable::Full, frames));
         }
-        self.outbox.push(adapted.unwrap_or(frames));
+        let mut frames = adapted.unwrap_or(frames);
+        if let Some(deflater) = &mut self.deflater
+            && let Some(deflated) = deflater.frames(&frames)
+        {
+            frames = deflated;
+        }
+        self.outbox.push(frames);
         Ok(())
+    }
+
+    /// The websocket the session is on has agreed to compression: from the first message on, those that wait included.
+    pub(crate) fn compress_with(&mut self, mut deflater: Box<Deflater>) {
+        self.outbox.change(|frames| deflater.frames(frames));
+        self.deflater = Some(deflater);
     }
 
     /// Queues the answer to a websocket ping. A peer that reads nothing gets none: its pings must not fill the memory.

@@ -6,6 +6,8 @@
 use std::io::Cursor;
 
 use bytes::{Buf, Bytes, BytesMut};
+
+use super::deflate::Inflater;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -47,6 +49,8 @@ pub(crate) enum Violation {
     TooBig,
     #[error("a text message is not UTF-8")]
     Utf8,
+    #[error("a compressed message cannot be decompressed")]
+    Deflate,
 }
 
 impl Violation {
@@ -54,7 +58,7 @@ impl Violation {
     pub(crate) fn close_frame(self) -> Bytes {
         close(match self {
             Violation::TooBig => 1009,
-            Violation::Utf8 => 1007,
+            Violation::Utf8 | Violation::Deflate => 1007,
             _ => 1002,
         })
     }
@@ -79,6 +83,8 @@ pub(crate) fn pong(payload: &[u8]) -> Bytes {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     max: usize,
+    /// For compressed messages, if that was agreed on.
+    inflater: Option<Box<Inflater>>,
     rest: Option<Box<Rest>>,
 }
 
@@ -93,6 +99,8 @@ struct Rest {
     control: Vec<u8>,
     /// Whether a fragmented message has begun, and whether it is text.
     message: Option<bool>,
+    /// Whether that message is compressed.
+    compressed: bool,
     /// The data of that message so far.
     data: Vec<u8>,
 }
@@ -106,6 +114,7 @@ impl Rest {
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     last: bool,
+    compressed: bool,
     opcode: OpCode,
     mask: [u8; 4],
     remaining: usize,
@@ -114,7 +123,12 @@ struct Frame {
 impl Decoder {
     /// A decoder for messages of at most `max` bytes.
     pub(crate) fn new(max: usize) -> Decoder {
-        Decoder { max, rest: None }
+        Decoder { max, inflater: None, rest: None }
+    }
+
+    /// The same, with compressed messages.
+    pub(crate) fn inflating(max: usize, inflater: Inflater) -> Decoder {
+        Decoder { inflater: Some(Box::new(inflater)), ..Decoder::new(max) }
     }
 
     /// What is half-read, as bytes that bring another decoder to the same place: the message so far as one fragment, then
@@ -174,12 +188,13 @@ impl Decoder {
 
     /// The next item in `input`, or `None` when more bytes are needed; all of `input` is used up then.
     pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Item>, Violation> {
+        let deflate = self.inflater.is_some();
         loop {
             let Some(rest) = &mut self.rest else {
                 if input.is_empty() {
                     return Ok(None);
                 }
-                let Some((frame, header)) = parse_header(input)? else {
+                let Some((frame, header)) = parse_header(input, deflate)? else {
                     let rest = self.rest.insert(Box::default());
                     rest.head.extend_from_slice(input);
                     input.clear();
@@ -191,7 +206,8 @@ impl Decoder {
                     // The common case: the whole message is here. No copy.
                     let mut payload = input.split_to(frame.remaining);
                     unmask(&mut payload, frame.mask);
-                    return frame.item(payload.freeze()).map(Some);
+                    let item = frame.item(payload.freeze())?;
+                    return self.plain(item, frame.compressed).map(Some);
                 }
                 let rest = self.rest.insert(Box::default());
                 rest.begin(frame);
@@ -207,7 +223,7 @@ impl Decoder {
                 }
                 // Byte by byte: at most a header, and only when a read ended inside one or a message is fragmented.
                 rest.head.push(input.get_u8());
-                if let Some((frame, _)) = parse_header(&rest.head)? {
+                if let Some((frame, _)) = parse_header(&rest.head, deflate)? {
                     frame.check(rest.message, rest.data.len(), self.max)?;
                     rest.head = Vec::new();
                     rest.begin(frame);
@@ -222,12 +238,23 @@ impl Decoder {
                 return Ok(None);
             }
             if let Some(item) = rest.complete(frame)? {
+                let compressed = rest.compressed && matches!(item, Item::Text(_) | Item::Binary(_));
                 if rest.is_nothing() {
                     self.rest = None;
                 }
-                return Ok(Some(item));
+                return self.plain(item, compressed).map(Some);
             }
         }
+    }
+
+    /// A message as it was before it was compressed.
+    fn plain(&mut self, item: Item, compressed: bool) -> Result<Item, Violation> {
+        let Some(inflater) = self.inflater.as_mut().filter(|_| compressed) else { return Ok(item) };
+        Ok(match item {
+            Item::Text(data) => Item::Text(inflater.message(&data, self.max)?),
+            Item::Binary(data) => Item::Binary(inflater.message(&data, self.max)?),
+            other => other,
+        })
     }
 }
 
@@ -235,6 +262,7 @@ impl Rest {
     fn begin(&mut self, frame: Frame) {
         if let OpCode::Data(kind @ (Data::Text | Data::Binary)) = frame.opcode {
             self.message = Some(kind == Data::Text);
+            self.compressed = frame.compressed;
         }
         self.frame = Some(frame);
     }
@@ -312,17 +340,20 @@ impl Frame {
 }
 
 /// The header at the front of `input` and its size; `None` if it is not whole.
-fn parse_header(input: &[u8]) -> Result<Option<(Frame, usize)>, Violation> {
+fn parse_header(input: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violation> {
     let mut cursor = Cursor::new(&input[..input.len().min(MAX_HEADER)]);
     match FrameHeader::parse(&mut cursor) {
         Ok(None) => Ok(None),
         Ok(Some((header, length))) => {
-            if header.rsv1 || header.rsv2 || header.rsv3 {
+            // Only the first frame of a message says whether it is compressed.
+            let may = deflate && matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+            if header.rsv1 && !may || header.rsv2 || header.rsv3 {
                 return Err(Violation::Reserved);
             }
             let mask = header.mask.ok_or(Violation::Unmasked)?;
             let remaining = usize::try_from(length).unwrap_or(usize::MAX);
-            let frame = Frame { last: header.is_final, opcode: header.opcode, mask, remaining };
+            let compressed = header.rsv1;
+            let frame = Frame { last: header.is_final, compressed, opcode: header.opcode, mask, remaining };
             Ok(Some((frame, cursor.position() as usize)))
         }
         Err(_) => Err(Violation::Reserved),
@@ -344,7 +375,9 @@ fn unmask(data: &mut [u8], mask: [u8; 4]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::deflate::agree;
     use super::*;
+    use crate::PerMessageDeflate;
 
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -474,6 +507,53 @@ mod tests {
         assert_eq!(decode(&frame(0x88, &[3])), Err(Violation::Control));
         assert_eq!(decode(&frame(0x88, &[0x03, 0xed])), Err(Violation::Control));
         assert_eq!(decode(&frame(0x88, &[0x03, 0xe8, 0xff])), Err(Violation::Utf8));
+    }
+
+    #[test]
+    fn compressed_messages_are_read_where_that_was_agreed_on() {
+        let agreed = agree(["permessage-deflate"].into_iter(), &PerMessageDeflate::default()).unwrap();
+        let decode = |bytes: &[u8], size: usize| {
+            let mut decoder = Decoder::inflating(10, Inflater::new(agreed));
+            let mut items = Vec::new();
+            for part in bytes.chunks(size) {
+                let mut input = BytesMut::from(part);
+                while let Some(item) = decoder.decode(&mut input)? {
+                    items.push(item);
+                }
+            }
+            Ok(items)
+        };
+        const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        let stream = [
+            frame(0xc1, &HELLO),
+            frame(0x81, b"plain"),
+            frame(0x42, &HELLO[..3]),
+            frame(0x89, b"ping"),
+            frame(0x80, &HELLO[3..]),
+            frame(0x01, b"pl"),
+            frame(0x80, b"ain"),
+        ]
+        .concat();
+        let expected = vec![
+            Item::Text("Hello".into()),
+            Item::Text("plain".into()),
+            Item::Ping("ping".into()),
+            Item::Binary("Hello".into()),
+            Item::Text("plain".into()),
+        ];
+        for size in [1, 2, 5, 1000] {
+            assert_eq!(decode(&stream, size).as_ref(), Ok(&expected), "in parts of {size}");
+        }
+        for (bytes, violation) in [
+            (frame(0xc9, b"x"), Violation::Reserved),
+            (frame(0xa1, b"x"), Violation::Reserved),
+            ([frame(0x41, b"x"), frame(0xc0, b"y")].concat(), Violation::Reserved),
+            (frame(0xc1, &[0xff; 9]), Violation::Deflate),
+            // Eleven zeros.
+            (frame(0xc2, &[0x62, 0x60, 0x80, 0x03, 0x00, 0x00]), Violation::TooBig),
+        ] {
+            assert_eq!(decode(&bytes, 1000), Err(violation));
+        }
     }
 
     #[test]

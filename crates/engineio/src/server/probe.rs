@@ -15,6 +15,7 @@ use super::shared::{Arrival, Shared};
 use super::socket::Writer;
 use super::upgrade::take_over;
 use crate::Frames;
+use crate::proto::deflate::{Agreed, Deflater};
 use crate::proto::outbox::Outbox;
 use crate::proto::packet::{Packet, parse_text};
 use crate::proto::session::{ProbeId, ProbeStep};
@@ -23,9 +24,9 @@ use crate::proto::websocket::{CLOSE, Item, close, pong};
 const PROBE_ANSWER: Bytes = Bytes::from_static(b"\x81\x063probe");
 
 /// Runs the probe on a connection that has just been accepted.
-pub(crate) async fn run(shared: Arc<Shared>, upgrade: OnUpgrade) {
-    let max_payload = shared.registry().config.max_payload;
-    let Some((writer, arrival)) = take_over(upgrade, max_payload).await else { return };
+pub(crate) async fn run(shared: Arc<Shared>, upgrade: OnUpgrade, agreed: Option<Agreed>) {
+    let config = &shared.registry().config;
+    let Some((writer, arrival)) = take_over(upgrade, config, agreed).await else { return };
     let mut probe = Probe { writer, arrival };
     let Ok((id, until)) = shared.act(|state| state.machine.probe_opened(now())) else {
         // The session is upgraded, upgrading or over.
@@ -41,6 +42,9 @@ pub(crate) async fn run(shared: Arc<Shared>, upgrade: OnUpgrade) {
                 if state.machine.probe_packet(id, &Packet::Upgrade, now()) == ProbeStep::Upgraded
                     && let Some(Probe { writer, arrival }) = probe.take()
                 {
+                    if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
+                        state.machine.compress_with(Box::new(Deflater::new(agreed, options)));
+                    }
                     state.upgraded(shared.registry(), writer, Box::new(arrival));
                     return true;
                 }

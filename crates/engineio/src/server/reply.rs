@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    SEC_WEBSOCKET_EXTENSIONS, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 
 use crate::Body;
+use crate::proto::deflate::Agreed;
 use crate::proto::dialect::{Answer, AnswerKind};
 use crate::proto::encoding::Encoding;
 use crate::proto::request::ErrorCode;
@@ -95,12 +96,17 @@ pub(crate) fn method_not_served() -> Response<Body> {
 }
 
 /// The connection becomes a websocket.
-pub(crate) fn switching(accept: HeaderValue) -> Response<Body> {
+pub(crate) fn switching(accept: HeaderValue, agreed: Option<Agreed>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(agreed) = agreed
+        && let Ok(agreed) = HeaderValue::try_from(agreed.header())
+    {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, agreed);
+    }
     response
 }

@@ -1,13 +1,17 @@
 //! The websocket handshake: checks of RFC 6455 and the way from hyper's upgrade to a socket.
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderMap, Method, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use tungstenite::handshake::derive_accept_key;
 
 use super::shared::Arrival;
 use super::socket::{Writer, split};
+use crate::Config;
+use crate::proto::deflate::{Agreed, Inflater, agree};
 use crate::proto::websocket::Decoder;
 
 /// Whether a request asks for a websocket.
@@ -30,8 +34,19 @@ pub(crate) fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::try_from(derive_accept_key(key)).ok()
 }
 
+/// The compression a request offers and the options allow.
+pub(crate) fn agreed(headers: &HeaderMap, config: &Config) -> Option<Agreed> {
+    let options = config.per_message_deflate.as_ref()?;
+    let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
+    agree(offers, options)
+}
+
 /// Waits until the 101 has left, and takes the socket over.
-pub(crate) async fn take_over(upgrade: OnUpgrade, max_payload: usize) -> Option<(Writer, Arrival)> {
+pub(crate) async fn take_over(
+    upgrade: OnUpgrade,
+    config: &Config,
+    agreed: Option<Agreed>,
+) -> Option<(Writer, Arrival)> {
     let (raw, unread) = match upgrade.await {
         Ok(upgraded) => sundew_io::recover(upgraded),
         Err(error) => {
@@ -40,7 +55,11 @@ pub(crate) async fn take_over(upgrade: OnUpgrade, max_payload: usize) -> Option<
         }
     };
     let (reader, writer) = split(raw);
-    let arrival = Arrival { reader, decoder: Decoder::new(max_payload), unread: BytesMut::from(&unread[..]) };
+    let decoder = match agreed {
+        Some(agreed) => Decoder::inflating(config.max_payload, Inflater::new(agreed)),
+        None => Decoder::new(config.max_payload),
+    };
+    let arrival = Arrival { reader, decoder, unread: BytesMut::from(&unread[..]) };
     Some((writer, arrival))
 }
 
