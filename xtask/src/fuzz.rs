@@ -17,6 +17,9 @@ const TARGETS: &[(&str, &str)] = &[
     ("node_advanced", "crates/channel/tests/corpus/node-advanced"),
     ("node_json", "crates/channel/tests/corpus/node-json"),
     ("native", "crates/channel/tests/corpus/native"),
+    ("payload", "crates/engineio/tests/corpus/payload"),
+    ("websocket", "crates/engineio/tests/corpus/websocket"),
+    ("deflate", "crates/engineio/tests/corpus/deflate"),
 ];
 
 const CARGO_FUZZ: Need = Need::Tool { name: "cargo-fuzz", version: "0.13.2" };

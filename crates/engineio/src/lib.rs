@@ -9,6 +9,9 @@ mod body;
 mod config;
 mod engine;
 mod frames;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod hooks;
 mod layer;

@@ -36,7 +36,8 @@ mod server;
 pub use builder::Builder;
 pub use server::SocketIo;
 pub use sundew_engineio::{
-    AllowOrigin, ConnectionError, Cookie, Cors, Pace, SameSite, Stats, Transport, Transports,
+    AllowOrigin, ConnectionError, Cookie, Cors, HttpCompression, Pace, PerMessageDeflate, SameSite, Stats,
+    Transport, Transports,
 };
 pub use sundew_io::PeerAddr;
 pub use sundew_socketio::*;
