@@ -230,19 +230,23 @@ impl<S: Session> SessionTask<S> {
         });
     }
 
-    /// Frozen before, it is taken away now.
+    /// Frozen before, it is taken away now. Nothing of it is left when whoever takes it has it.
     fn leave_with_socket(&mut self) {
         let link = self.link.take();
-        self.shared.act(|state| {
-            let Some(Taker::Socket(taker)) = state.taker.take().map(|taker| *taker) else { return };
+        let given = self.shared.act(|state| {
+            let Some(Taker::Socket(taker)) = state.taker.take().map(|taker| *taker) else { return None };
             let queued = state.machine.outbox().to_vec();
             let socket = link.zip(state.writer.take()).and_then(|(link, writer)| unite(link.reader, writer));
             state.machine.forget(CloseReason::Moved);
-            if let Some(socket) = socket {
-                // Nobody there: the connection ends with it.
-                let _ = taker.send((socket, queued));
-            }
+            Some((taker, socket?, queued))
         });
+        if let Some(session) = self.session.take() {
+            session.close(CloseReason::Moved);
+        }
+        if let Some((taker, socket, queued)) = given {
+            // Nobody there: the connection ends with it.
+            let _ = taker.send((socket, queued));
+        }
     }
 
     fn fail(&self, reason: CloseReason, frame: bytes::Bytes) {
