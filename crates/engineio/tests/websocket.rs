@@ -27,6 +27,43 @@ async fn a_waiting_poll_returns_at_once_when_the_probe_speaks() {
     assert_eq!(ws.next().await, text("4x"));
 }
 
+/// No timer in the way: Node answers them every 100 ms.
+#[tokio::test]
+async fn every_poll_between_probe_and_upgrade_returns_at_once() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    ws.text("2probe").await;
+    assert_eq!(ws.next().await, text("3probe"));
+    let polls = async {
+        for _ in 0..100 {
+            let answer = get(server.addr, &sid).await;
+            assert_eq!((answer.status, &*answer.body), (200, "6"));
+        }
+    };
+    // On a timer of 100 ms these took 10 s.
+    tokio::time::timeout(Duration::from_secs(5), polls).await.unwrap();
+    ws.text("5").await;
+    ws.text("4x").await;
+    assert_eq!(ws.next().await, text("4x"));
+}
+
+#[tokio::test]
+async fn a_poll_after_a_failed_probe_waits_again() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    ws.text("2probe").await;
+    assert_eq!(ws.next().await, text("3probe"));
+    ws.text("4early").await;
+    assert_eq!(ws.next().await, Frame::Close(None));
+    let query = format!("EIO=4&transport=polling&sid={sid}");
+    let mut poll = send_request(server.addr, "GET", &query, "", b"").await;
+    sleep(Duration::from_millis(50)).await;
+    server.handle().send(Frames::text("later")).unwrap();
+    assert_eq!(common::read_answer(&mut poll).await.body, "4later");
+}
+
 #[tokio::test]
 async fn nothing_behind_the_upgrade_packet_is_lost() {
     let server = serve(calm()).await;

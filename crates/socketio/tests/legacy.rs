@@ -74,6 +74,29 @@ async fn other_namespaces_are_asked_for_and_may_carry_a_query() {
 }
 
 #[tokio::test]
+async fn who_leaves_and_comes_back_at_once_is_in_the_namespace_under_the_same_id() {
+    let io = app();
+    let slow = io.of("/slow");
+    slow.on_connect(async || tokio::time::sleep(Duration::from_millis(200)).await);
+    slow.on("ack", async |ack: Ack, args: Args| ack.send(args).unwrap());
+    let addr = serve(&io).await;
+    let c = client(move || {
+        let mut c = greeted(addr);
+        // The event waits for on_connect, and the leaving waits behind it.
+        for packet in ["40/slow,", "42/slow,[\"ack\",1]", "41/slow,", "40/slow,", "42/slow,7[\"ack\",2]"] {
+            c.send(packet);
+        }
+        c.expect("40/slow,");
+        c.expect("40/slow,");
+        c.expect("43/slow,7[2]");
+        c
+    })
+    .await;
+    let ids: Vec<_> = slow.sockets().iter().map(|socket| socket.id().to_owned()).collect();
+    assert_eq!(ids, [format!("/slow#{}", c.sid)]);
+}
+
+#[tokio::test]
 async fn refusals_are_plain_values() {
     run(|addr| {
         let mut c = greeted(addr);

@@ -249,7 +249,13 @@ impl Connection {
             if old.phase == Phase::Middleware || (!old.leaving && !old.socket.inner().is_gone()) {
                 return Err(Violation::ConnectedTwice);
             }
-            if old.queue.is_empty() {
+            // The id of the new socket is the same: the old one cannot stay for what it sent before it left.
+            if self.link.legacy && !old.queue.is_empty() {
+                let old = self.members.swap_remove(index);
+                self.waiting -= old.queue.len();
+                old.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
+                old.socket.inner().drop_handlers();
+            } else if old.queue.is_empty() {
                 self.members.swap_remove(index).socket.inner().drop_handlers();
             }
         }
