@@ -9,6 +9,8 @@ function serve(options) {
   const server = http.createServer((request, response) => response.end('echo'));
   new Server(server, { serveClient: false }).on('connection', (socket) => {
     socket.on('echo', (...args) => socket.emit('echo', ...args));
+    socket.on('echo-ack', (...args) => args.pop()(...args));
+    socket.on('broadcast', (...args) => socket.nsp.emit('broadcast', ...args));
   });
   server.listen({ host: '127.0.0.1', ...options });
 }

@@ -3,6 +3,7 @@
 
 use std::io::Cursor;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -70,6 +71,17 @@ impl Client {
         in_flight: usize,
         end: Instant,
     ) -> anyhow::Result<u64> {
+        self.exchange(message, message, in_flight, end).await
+    }
+
+    /// The same, where every `message` is answered with `reply`.
+    pub(crate) async fn exchange(
+        &mut self,
+        message: &[u8],
+        reply: &[u8],
+        in_flight: usize,
+        end: Instant,
+    ) -> anyhow::Result<u64> {
         let framed = frame(message);
         self.stream.write_all(&framed.repeat(in_flight)).await?;
         let (mut received, mut outstanding) = (0, in_flight);
@@ -86,7 +98,7 @@ impl Client {
                 if packet == b"2" {
                     self.send(b"3").await?;
                 } else {
-                    ensure!(packet == message, "a reply differs: {}", String::from_utf8_lossy(&packet));
+                    ensure!(packet == reply, "a reply differs: {}", String::from_utf8_lossy(&packet));
                     replies += 1;
                 }
             }
@@ -98,6 +110,26 @@ impl Client {
             }
         }
         Ok(received)
+    }
+
+    /// Waits for this packet, pings answered.
+    pub(crate) async fn expect(&mut self, packet: &[u8]) -> anyhow::Result<()> {
+        loop {
+            let next = self.next().await?;
+            if next == packet {
+                return Ok(());
+            }
+            ensure!(next == b"2", "expected something else than {}", String::from_utf8_lossy(&next));
+            self.send(b"3").await?;
+        }
+    }
+
+    /// Counts packets of this kind until the connection ends.
+    pub(crate) async fn count(&mut self, packet: &[u8], counted: &AtomicU64) -> anyhow::Result<()> {
+        loop {
+            self.expect(packet).await?;
+            counted.fetch_add(1, Relaxed);
+        }
     }
 
     pub(crate) async fn send(&mut self, packet: &[u8]) -> anyhow::Result<()> {

@@ -101,3 +101,16 @@ fn stolen() -> f64 {
         .unwrap_or_default();
     ticks as f64 / 100.0
 }
+
+/// Memory of the processes in bytes, with what they share with others counted in proportion (PSS).
+pub(crate) fn proportional(pids: &[u32]) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for pid in pids {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse::<u64>().ok());
+        sum += kib.unwrap_or_default() * 1024;
+    }
+    Ok(sum)
+}

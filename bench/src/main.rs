@@ -8,6 +8,7 @@ mod cpu;
 mod handoff;
 mod http;
 mod load;
+mod peers;
 mod placement;
 mod polling;
 mod ratio;
@@ -36,6 +37,8 @@ enum Workload {
     Polling(polling::Options),
     /// Where thousands of sessions are placed after some have gone, by address and by load, beside nginx `ip_hash`
     Placement(placement::Options),
+    /// The Socket.IO server itself, beside socketioxide, Node's and bare websocket loops
+    Peers(peers::Options),
     /// Many clients at once: how many are lost, by Sundew, by @socket.io/sticky and by pm2
     Burst(burst::Options),
 }
@@ -47,6 +50,7 @@ async fn main() -> anyhow::Result<()> {
         Workload::Node(options) => handoff::node(options, &scripts()?).await,
         Workload::Polling(options) => polling::run(options, &scripts()?).await,
         Workload::Placement(options) => placement::run(options).await,
+        Workload::Peers(options) => peers::run(options, &scripts()?).await,
         Workload::Burst(options) => burst::run(options, &scripts()?).await,
     }
 }

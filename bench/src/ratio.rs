@@ -20,6 +20,13 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "median {:.3}, min {:.3}, max {:.3}", self.median, self.min, self.max)
+        match f.precision() {
+            None => write!(f, "median {:.3}, min {:.3}, max {:.3}", self.median, self.min, self.max),
+            Some(digits) => {
+                let (median, min, max) = (self.median, self.min, self.max);
+                let text = format!("{median:.digits$} ({min:.digits$}-{max:.digits$})");
+                write!(f, "{text:>width$}", width = f.width().unwrap_or(0))
+            }
+        }
     }
 }

@@ -61,9 +61,17 @@ impl Program<'_> {
 impl Server {
     /// The program alone.
     pub(crate) async fn alone(program: Program<'_>) -> anyhow::Result<Server> {
+        Self::alone_with(program, &[]).await
+    }
+
+    /// The same with these variables.
+    pub(crate) async fn alone_with(
+        program: Program<'_>,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Server> {
         let port = ports(1)?;
         let mut command = program.command();
-        command.env("PORT", port.to_string());
+        command.env("PORT", port.to_string()).envs(variables.iter().copied());
         Self::start(command, folder()?, port).await
     }
 

@@ -35,6 +35,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             let test = ["--test", "--test-timeout=600000", "tests/e2e/hostile.test.mjs"];
             return node(&[NODE, NPM, Need::Npm("tests")], &test, &[]);
         }
+        "peers" => {
+            setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?;
+            let peers = ["build", "--release", "--locked", "--manifest-path", "bench/peers/Cargo.toml"];
+            shell::run(&mut cargo(&peers))?;
+        }
         "node" | "polling" | "burst" => setup::provide(&[NODE, NPM, Need::Npm("bench/node")])?,
         _ => {}
     }

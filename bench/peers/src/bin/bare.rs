@@ -1,0 +1,131 @@
+//! The limits: websocket loops that know no Socket.IO beyond what a client needs to believe in it. `MODE`: `each` writes
+//! every reply for itself, `coalesce` all replies to one read at once; both send what comes from one as `broadcast` to all,
+//! one write per recipient.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tungstenite::handshake::derive_accept_key;
+
+const OPEN: &str = r#"0{"sid":"bare","upgrades":[],"pingInterval":2500000,"pingTimeout":2000000,"maxPayload":1000000}"#;
+const CONNECTED: &str = r#"40{"sid":"bare"}"#;
+
+type Everybody = Arc<Mutex<HashMap<usize, Arc<tokio::net::tcp::OwnedWriteHalf>>>>;
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let port = std::env::var("PORT").unwrap_or_else(|_| "8080".into());
+    let coalesce = std::env::var("MODE").is_ok_and(|mode| mode == "coalesce");
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
+    let everybody = Everybody::default();
+    for number in 0.. {
+        let (stream, _) = listener.accept().await?;
+        let everybody = everybody.clone();
+        tokio::spawn(async move {
+            let _ = serve(stream, number, &everybody, coalesce).await;
+            everybody.lock().unwrap().remove(&number);
+        });
+    }
+    Ok(())
+}
+
+async fn serve(stream: TcpStream, number: usize, everybody: &Everybody, coalesce: bool) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut read, write) = stream.into_split();
+    let write = Arc::new(write);
+    let head = head(&mut read).await?;
+    let key = head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("sec-websocket-key:").then(|| line[18..].trim().to_owned()));
+    let accept = derive_accept_key(key.unwrap_or_default().as_bytes());
+    let mut out = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+    .into_bytes();
+    frame(&mut out, OPEN.as_bytes());
+    send(&write, &out).await?;
+    let mut input = Vec::with_capacity(64 * 1024);
+    loop {
+        if read.read_buf(&mut input).await? == 0 {
+            return Ok(());
+        }
+        out.clear();
+        let mut used = 0;
+        while let Some((payload, length)) = next(&mut input[used..]) {
+            if payload == b"40" {
+                frame(&mut out, CONNECTED.as_bytes());
+                everybody.lock().unwrap().insert(number, write.clone());
+            } else if payload.starts_with(br#"42["broadcast""#) {
+                let mut framed = Vec::new();
+                frame(&mut framed, payload);
+                let all: Vec<_> = everybody.lock().unwrap().values().cloned().collect();
+                for one in all {
+                    let _ = send(&one, &framed).await;
+                }
+            } else if payload.starts_with(br#"420["echo-ack""#) {
+                let answer = [&b"430["[..], &payload[br#"420["echo-ack","#.len()..]].concat();
+                frame(&mut out, &answer);
+            } else if payload != b"3" {
+                frame(&mut out, payload);
+            }
+            used += length;
+            if !coalesce {
+                send(&write, &out).await?;
+                out.clear();
+            }
+        }
+        input.drain(..used);
+        send(&write, &out).await?;
+    }
+}
+
+async fn send(stream: &tokio::net::tcp::OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn head(read: &mut OwnedReadHalf) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if read.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+fn frame(out: &mut Vec<u8>, payload: &[u8]) {
+    out.push(0x81);
+    match payload.len() {
+        length @ 0..126 => out.push(length as u8),
+        length => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(payload);
+}
+
+/// The first frame of a client, unmasked in place, and its whole length.
+fn next(input: &mut [u8]) -> Option<(&[u8], usize)> {
+    let (start, length) = match input.get(1)? & 0x7f {
+        126 => (8, u16::from_be_bytes([*input.get(2)?, *input.get(3)?]) as usize),
+        length => (6, length as usize),
+    };
+    if input.len() < start + length {
+        return None;
+    }
+    let mask: [u8; 4] = input[start - 4..start].try_into().unwrap();
+    for (byte, key) in input[start..start + length].iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= key;
+    }
+    Some((&input[start..start + length], start + length))
+}
