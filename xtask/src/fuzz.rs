@@ -20,6 +20,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("payload", "crates/engineio/tests/corpus/payload"),
     ("websocket", "crates/engineio/tests/corpus/websocket"),
     ("deflate", "crates/engineio/tests/corpus/deflate"),
+    ("msgpack", "crates/socketio/tests/corpus/msgpack"),
 ];
 
 const CARGO_FUZZ: Need = Need::Tool { name: "cargo-fuzz", version: "0.13.2" };

@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use crate::Socket;
 use crate::error::{AckError, EmitError, EventError};
-use crate::packet::{Args, EmitArgs, Packet, ack};
+use crate::packet::{Args, EmitArgs, Packet};
 use crate::socket::acks::Waiter;
 use crate::socket::{Inner, check};
 
@@ -48,7 +48,7 @@ impl Owed {
     /// Sends it. Does nothing if it was sent before.
     fn answer(&self, socket: &Socket, args: impl EmitArgs) -> Result<(), EmitError> {
         let inner = socket.inner();
-        let frames = ack(&inner.table.name, self.id, args)?;
+        let frames = inner.table.codec.ack(&inner.table.name, self.id, args)?;
         if !self.answered.swap(true, Ordering::AcqRel) {
             inner.deliver(frames, false)?;
         }

@@ -16,6 +16,7 @@ use sundew_engineio::{
 
 use crate::SocketIo;
 use crate::adapter::{Adapter, Alone};
+use crate::parser::{Codec, Parser};
 
 /// Options of Socket.IO itself.
 pub(crate) struct Options {
@@ -41,6 +42,7 @@ pub(crate) struct Options {
 pub struct Builder {
     pub(crate) engine: EngineConfig,
     pub(crate) options: Options,
+    pub(crate) codec: Codec,
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
@@ -69,6 +71,7 @@ impl Default for Builder {
                 keep_headers: false,
                 client_dir: None,
             },
+            codec: Codec::Json,
             adapter: Arc::new(Alone),
             state: HashMap::new(),
         }
@@ -231,6 +234,15 @@ impl Builder {
     pub fn max_queued(mut self, bytes: usize, packets: usize) -> Builder {
         self.engine.max_queued_bytes = bytes;
         self.engine.max_queued_packets = packets;
+        self
+    }
+
+    /// How packets are written into messages (Node's `parser`); clients need the same one. Default: JSON with binary
+    /// attachments, which every client speaks. With the feature `msgpack` there is
+    /// `Msgpack`, as `socket.io-msgpack-parser`.
+    #[must_use]
+    pub fn parser(mut self, parser: impl Parser) -> Builder {
+        self.codec = Codec::Other(Arc::new(parser));
         self
     }
 

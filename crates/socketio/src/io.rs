@@ -15,6 +15,7 @@ use tower_layer::Layer;
 use crate::adapter::{Adapter, Local};
 use crate::builder::{Builder, Options};
 use crate::namespace::{Namespace, Pattern, PatternError, Registry, Rule, Table};
+use crate::parser::Codec;
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::session::Server;
 
@@ -30,6 +31,7 @@ pub struct SocketIo {
 /// What a server's sockets share.
 pub(crate) struct Shared {
     pub(crate) options: Arc<Options>,
+    pub(crate) codec: Codec,
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     pub(crate) counters: Arc<Counters>,
@@ -98,6 +100,7 @@ impl SocketIo {
 
     pub(crate) fn from_builder(builder: Builder) -> SocketIo {
         let shared = Arc::new(Shared {
+            codec: builder.codec,
             adapter: builder.adapter,
             state: builder.state,
             counters: Arc::default(),

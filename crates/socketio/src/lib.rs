@@ -31,6 +31,7 @@ mod link;
 mod namespace;
 mod operators;
 mod packet;
+pub mod parser;
 mod query;
 mod reason;
 mod rooms;

@@ -15,7 +15,7 @@ use crate::adapter::{
 };
 use crate::error::{BroadcastAckError, EmitError};
 use crate::namespace::{Listening, Table};
-use crate::packet::{Args, EmitArgs, Packet, event};
+use crate::packet::{Args, EmitArgs, Packet};
 use crate::socket::check;
 
 /// One room or several: `"a"`, `String`, `["a", "b"]`, `&[..]`, `Vec<..>`.
@@ -286,7 +286,7 @@ impl Broadcast {
     fn encode(&self, name: &str, args: impl EmitArgs) -> Result<Encoded, EmitError> {
         check(name)?;
         if self.is_local() && !self.table.is_parent && !self.table.is_listened() {
-            return Ok(Encoded::Frames(event(&self.table.name, None, name, args)?));
+            return Ok(Encoded::Frames(self.table.codec.event(&self.table.name, None, name, args)?));
         }
         Ok(Encoded::Packet(Packet::event(name, args)?))
     }

@@ -14,6 +14,7 @@ use sundew_engineio::{
     Config, ConnectionError, Cookie, Cors, HttpCompression, PerMessageDeflate, Transports,
 };
 use sundew_socketio::adapter::Adapter;
+use sundew_socketio::parser::Parser;
 use sundew_worker::Cluster;
 
 use crate::SocketIo;
@@ -103,6 +104,7 @@ impl Builder {
         headers(add: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static);
         on_connection_error(hook: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static);
         max_queued(bytes: usize, packets: usize);
+        parser(parser: impl Parser);
         connect_timeout(timeout: Duration);
         ack_timeout(timeout: Duration);
         request_timeout(timeout: Duration);

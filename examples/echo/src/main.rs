@@ -10,6 +10,7 @@ use axum::extract::ConnectInfo;
 use axum::routing::get;
 use serde_json::{Value, json};
 use sundew::adapter::AdapterError;
+use sundew::parser::Msgpack;
 use sundew::{
     Ack, AckError, Args, Auth, BroadcastAckError, Builder, ConnectError, Data, Event, EventError, Listener,
     Namespace, Params, PatternError, PerMessageDeflate, Socket, SocketIo,
@@ -54,7 +55,11 @@ async fn main() -> std::io::Result<()> {
 /// What some tests ask for: old clients (`ECHO_EIO3`), compressed messages (`ECHO_DEFLATE`, `takeover` or anything else).
 fn options() -> Builder {
     let old = std::env::var_os("ECHO_EIO3").is_some();
-    let builder = SocketIo::builder().allow_eio3(old).allow_jsonp(old);
+    let mut builder = SocketIo::builder().allow_eio3(old).allow_jsonp(old);
+    // For clients with `socket.io-msgpack-parser`.
+    if std::env::var("PARSER").is_ok_and(|name| name == "msgpack") {
+        builder = builder.parser(Msgpack::new());
+    }
     let Some(how) = std::env::var_os("ECHO_DEFLATE") else { return builder };
     let mut deflate = PerMessageDeflate::default();
     deflate.context_takeover = how == "takeover";

@@ -22,7 +22,8 @@ use crate::error::{EmitError, Failure, HandlerError};
 use crate::handler::Erased;
 use crate::io::{Counters, Shared};
 use crate::operators::Sent;
-use crate::packet::{Args, Kind, Packet, frames};
+use crate::packet::{Args, Kind, Packet};
+use crate::parser::Codec;
 use crate::rooms::{Rooms, Selection};
 use crate::socket::Inner;
 use crate::socket::acks::Waiter;
@@ -34,6 +35,7 @@ const TURN: usize = 256;
 pub(crate) struct Table {
     pub(crate) name: Arc<str>,
     pub(crate) options: Arc<Options>,
+    pub(crate) codec: Codec,
     pub(crate) adapter: Arc<dyn Adapter>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) handlers: RwLock<Handlers>,
@@ -107,6 +109,7 @@ impl Table {
         Table {
             name,
             options: shared.options.clone(),
+            codec: shared.codec.clone(),
             adapter: shared.adapter.clone(),
             counters: shared.counters.clone(),
             handlers: RwLock::default(),
@@ -320,7 +323,7 @@ impl Table {
         let mut sent = Sent::default();
         let children = if self.is_parent { self.children() } else { Vec::new() };
         for table in children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self)) {
-            let frames = frames(Kind::Event, &table.name, None, packet);
+            let Some(frames) = table.frames(None, packet) else { continue };
             let listening = Listening::new(table, packet);
             sent = sent.and(table.broadcast_async(&frames, opts, listening.as_ref()).await);
         }
@@ -393,10 +396,17 @@ impl Table {
         names
     }
 
+    /// An event that is encoded already, as this namespace's clients get it. `None`, and reported, if the parser cannot
+    /// write it.
+    fn frames(&self, ack: Option<u64>, packet: &Packet) -> Option<Frames> {
+        let frames = self.codec.frames(Kind::Event, &self.name, ack, packet);
+        frames.inspect_err(|error| tracing::error!(nsp = &*self.name, %error, "a broadcast was not sent")).ok()
+    }
+
     /// Sends a packet to all sockets selected: of a parent, in each child under the child's name.
     pub(crate) fn broadcast_packet(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
         let send = |table: &Table| {
-            let frames = frames(Kind::Event, &table.name, None, packet);
+            let Some(frames) = table.frames(None, packet) else { return Sent::default() };
             table.broadcast(&frames, opts, Listening::new(table, packet).as_ref())
         };
         self.each(send).into_iter().fold(Sent::default(), Sent::and)
@@ -420,11 +430,12 @@ impl Table {
         opts: &BroadcastOptions,
     ) -> (u64, impl Stream<Item = Response> + Send + 'static + use<>) {
         let id = self.next_ack();
-        let frames = frames(Kind::Event, &self.name, Some(id), packet);
+        let frames = self.frames(Some(id), packet);
         let listening = Listening::new(self, packet);
         let (sender, answers) = mpsc::unbounded_channel();
         let mut asked = Asked { id, sockets: Vec::new() };
         for socket in self.select(opts).iter() {
+            let Some(frames) = &frames else { break };
             let inner = socket.inner();
             if opts.volatile && !inner.is_writable() {
                 continue;

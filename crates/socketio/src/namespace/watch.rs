@@ -9,7 +9,7 @@ use super::Table;
 use crate::Socket;
 use crate::call::EventCall;
 use crate::handler::Erased;
-use crate::packet::{Args, EmitArgs, Kind, Packet, event, frames};
+use crate::packet::{Args, EmitArgs, Kind, Packet};
 
 /// What every incoming event goes through.
 #[derive(Default, Clone)]
@@ -73,9 +73,10 @@ impl Table {
         args: impl EmitArgs,
     ) -> Result<(Frames, Option<Listening>), serde_json::Error> {
         if !self.is_listened() {
-            return Ok((event(&self.name, ack, name, args)?, None));
+            return Ok((self.codec.event(&self.name, ack, name, args)?, None));
         }
         let packet = Packet::event(name, args)?;
-        Ok((frames(Kind::Event, &self.name, ack, &packet), Listening::new(self, &packet)))
+        let frames = self.codec.frames(Kind::Event, &self.name, ack, &packet)?;
+        Ok((frames, Listening::new(self, &packet)))
     }
 }

@@ -103,7 +103,7 @@ pub(crate) fn parse(text: &str, max_attachments: usize) -> Result<Header<'_>, Pa
 }
 
 /// Checks the payload as `isPayloadValid` of Node's parser does, and that it is JSON to its end.
-fn check(kind: Kind, payload: &str) -> Result<Option<(EventName<'_>, usize)>, ParseError> {
+pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName<'_>, usize)>, ParseError> {
     match kind {
         Kind::Connect => match payload.as_bytes().first() {
             None => Ok(None),

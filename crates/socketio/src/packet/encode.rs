@@ -8,6 +8,7 @@ use sundew_engineio::{Frames, FramesBuilder};
 
 use super::emit::{EmitArgs, write_array};
 use super::{Kind, Packet};
+use crate::ConnectError;
 
 /// Room for a typical event without growing.
 const TYPICAL: usize = 128;
@@ -73,13 +74,17 @@ pub(crate) fn to_packet(event: Option<&str>, args: impl EmitArgs) -> Result<Pack
     Ok(Packet { json: RawValue::from_string(json)?, attachments })
 }
 
-/// The answer to CONNECT.
-pub(crate) fn connect(nsp: &str, sid: &str) -> Frames {
+/// The answer to CONNECT; with a private id if the session can be recovered.
+pub(crate) fn connect(nsp: &str, sid: &str, pid: Option<&str>) -> Frames {
     let mut builder = Frames::builder(TYPICAL);
     builder.push("0");
     namespace(&mut builder, nsp);
     builder.push("{\"sid\":\"");
     builder.push(sid);
+    if let Some(pid) = pid {
+        builder.push("\",\"pid\":\"");
+        builder.push(pid);
+    }
     builder.push("\"}");
     builder.finish()
 }
@@ -103,18 +108,26 @@ pub(crate) fn connect_error_legacy(nsp: &str, message: &str, data: &serde_json::
     builder.finish()
 }
 
-/// The refusal of CONNECT. `data` is left out if null.
-pub(crate) fn connect_error(nsp: &str, message: &str, data: &serde_json::Value) -> Frames {
-    #[derive(serde::Serialize)]
-    struct Payload<'a> {
-        message: &'a str,
-        #[serde(skip_serializing_if = "serde_json::Value::is_null")]
-        data: &'a serde_json::Value,
+/// The payload of a refusal. `data` is left out if null.
+#[derive(serde::Serialize)]
+pub(crate) struct Refusal<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    data: &'a serde_json::Value,
+}
+
+impl<'a> From<&'a ConnectError> for Refusal<'a> {
+    fn from(error: &'a ConnectError) -> Refusal<'a> {
+        Refusal { message: &error.message, data: &error.data }
     }
+}
+
+/// The refusal of CONNECT.
+pub(crate) fn connect_error(nsp: &str, error: &ConnectError) -> Frames {
     let mut builder = Frames::builder(TYPICAL);
     builder.push("4");
     namespace(&mut builder, nsp);
-    if serde_json::to_writer(&mut builder, &Payload { message, data }).is_err() {
+    if serde_json::to_writer(&mut builder, &Refusal::from(error)).is_err() {
         tracing::error!("a connect error could not be written");
     }
     builder.finish()
@@ -179,20 +192,21 @@ mod tests {
             text(&ack("/", 456, (1, "2", json!({"3": [false]}))).unwrap()),
             "3456[1,\"2\",{\"3\":[false]}]"
         );
-        assert_eq!(text(&connect("/", "id")), "0{\"sid\":\"id\"}");
-        assert_eq!(text(&connect("/a", "id")), "0/a,{\"sid\":\"id\"}");
         assert_eq!(text(&connect_legacy("/")), "0");
         assert_eq!(text(&connect_legacy("/a")), "0/a,");
         assert_eq!(text(&connect_error_legacy("/a", "no", &json!(null))), "4/a,\"no\"");
         assert_eq!(text(&connect_error_legacy("/", "no", &json!({"c": 1}))), "4{\"c\":1}");
+        assert_eq!(text(&connect("/", "id", None)), "0{\"sid\":\"id\"}");
+        assert_eq!(text(&connect("/a", "id", None)), "0/a,{\"sid\":\"id\"}");
+        assert_eq!(text(&connect("/a", "id", Some("private"))), "0/a,{\"sid\":\"id\",\"pid\":\"private\"}");
         assert_eq!(text(&disconnect("/")), "1");
         assert_eq!(text(&disconnect("/a")), "1/a,");
         assert_eq!(
-            text(&connect_error("/r", "Invalid namespace", &json!(null))),
+            text(&connect_error("/r", &ConnectError::new("Invalid namespace"))),
             "4/r,{\"message\":\"Invalid namespace\"}"
         );
         assert_eq!(
-            text(&connect_error("/", "no", &json!({"c": 1}))),
+            text(&connect_error("/", &ConnectError::new("no").with_data(json!({"c": 1})))),
             "4{\"message\":\"no\",\"data\":{\"c\":1}}"
         );
     }

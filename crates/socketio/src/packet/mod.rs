@@ -11,11 +11,11 @@ mod spread;
 
 pub(crate) use args::from_payload;
 pub use args::{Args, DataError};
-pub(crate) use decode::{Header, Kind, ParseError, RESERVED, parse};
 pub(crate) use depth::too_deep;
+pub(crate) use decode::{Header, Kind, ParseError, RESERVED, check, parse};
 pub use emit::EmitArgs;
 pub(crate) use encode::{
-    ack, connect, connect_error, connect_error_legacy, connect_legacy, disconnect, event, frames,
+    Refusal, ack, connect, connect_error, connect_error_legacy, connect_legacy, disconnect, event, frames,
 };
 
 use bytes::Bytes;
@@ -84,6 +84,11 @@ impl Packet {
         let (name, rest) = decode::name(self.json()).ok()?;
         let text = Text::from(self.json().to_owned());
         Some((name.into_owned(), Args::new(text, 0, Some(rest), self.attachments.clone())))
+    }
+
+    /// The JSON and the binary values.
+    pub(crate) fn into_parts(self) -> (String, Vec<Bytes>) {
+        (Box::<str>::from(self.json).into(), self.attachments)
     }
 
     /// The values of an acknowledgement.

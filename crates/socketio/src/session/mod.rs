@@ -20,11 +20,13 @@ use sundew_engineio::{CloseReason, Frames, Handshake, Message, Protocol, Session
 use tokio::time::Sleep;
 
 use crate::DisconnectReason;
+use crate::Packet;
 use crate::error::ConnectError;
 use crate::io::Shared;
 use crate::link::Link;
 use crate::namespace::{Asking, Claim, Decided, Hold};
-use crate::packet::{Args, Header, Kind, ParseError, connect_error, parse, too_deep};
+use crate::packet::{Args, Header, Kind, ParseError, check, parse, too_deep};
+use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
 use member::{Arrived, Member, Phase};
 use running::{Done, Running, What};
@@ -98,9 +100,10 @@ impl Session for Connection {
         if self.over {
             return;
         }
-        let result = match message {
-            Message::Text(text) => self.text(text),
-            Message::Binary(bytes) => self.binary(bytes),
+        let result = match (&self.shared.codec, message) {
+            (Codec::Json, Message::Text(text)) => self.text(text),
+            (Codec::Json, Message::Binary(bytes)) => self.binary(bytes),
+            (Codec::Other(parser), message) => self.foreign(&*parser.clone(), message),
         };
         if let Err(error) = result {
             self.broken(&error);
@@ -207,6 +210,30 @@ impl Connection {
         self.packet(&header, &text, attachments)
     }
 
+    /// A message of the app's own parser: a whole packet. What the built-in parser checks is checked here.
+    fn foreign(&mut self, parser: &dyn Parser, message: Message) -> Result<(), Violation> {
+        let Incoming { kind, nsp, ack, data } = parser.decode(message).map_err(Violation::Parser)?;
+        let kind = match kind {
+            PacketType::Connect => Kind::Connect,
+            PacketType::Disconnect => Kind::Disconnect,
+            PacketType::Event => Kind::Event,
+            PacketType::Ack => Kind::Ack,
+            // Only the server sends it.
+            PacketType::ConnectError => return Err(ParseError::Payload.into()),
+        };
+        let (json, attachments) = data.map(Packet::into_parts).unwrap_or_default();
+        if too_deep(&json, self.shared.options.max_depth) {
+            return Err(Violation::TooDeep);
+        }
+        let text = Text::from(json);
+        let event = check(kind, &text)?;
+        if kind == Kind::Ack && ack.is_none() {
+            return Err(ParseError::AckId.into());
+        }
+        let header = Header { kind, attachments: attachments.len(), nsp: &nsp, ack, payload: &text, event };
+        self.packet(&header, &text, attachments)
+    }
+
     fn packet(&mut self, header: &Header<'_>, text: &Text, attachments: Vec<Bytes>) -> Result<(), Violation> {
         let (nsp, query) = match self.link.legacy {
             true => legacy::split(header.nsp),
@@ -305,7 +332,7 @@ impl Connection {
     }
 
     fn refuse(&self, nsp: &str, error: &ConnectError) {
-        self.send(connect_error(nsp, &error.message, &error.data));
+        self.send(self.shared.codec.connect_error(nsp, error));
     }
 
     fn send(&self, frames: Frames) {
@@ -385,6 +412,8 @@ impl Connection {
 enum Violation {
     #[error(transparent)]
     Packet(#[from] ParseError),
+    #[error("the parser cannot read a message: {0}")]
+    Parser(#[source] ParserError),
     #[error("a text message came where an attachment was due")]
     AttachmentsMissing,
     #[error("a binary message came without a packet it belongs to")]

@@ -14,7 +14,7 @@ use crate::error::EmitError;
 use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
-use crate::packet::{Args, connect, connect_legacy, disconnect};
+use crate::packet::{Args, connect_legacy};
 use crate::session::running::{Running, What};
 use crate::{DisconnectReason, Socket};
 
@@ -164,7 +164,7 @@ impl Inner {
         }
         let answer = match self.link.legacy {
             true => connect_legacy(&self.table.name),
-            false => connect(&self.table.name, &self.id),
+            false => self.table.codec.connect(&self.table.name, &self.id, None),
         };
         for frames in std::iter::once(answer).chain(std::mem::take(&mut *held)) {
             if self.link.handle.send(frames).is_err() {
@@ -294,7 +294,7 @@ impl Inner {
         if self.is_open() {
             self.release();
             // A full queue or a closed connection: the socket leaves all the same.
-            let _ = self.link.handle.send(disconnect(&self.table.name));
+            let _ = self.link.handle.send(self.table.codec.disconnect(&self.table.name));
             self.leave(DisconnectReason::ServerNamespaceDisconnect);
         } else {
             self.state.store(GONE, Ordering::Release);

@@ -96,6 +96,10 @@ impl Client {
         let _ = self.ws.send(Message::text(text));
     }
 
+    pub fn send_bytes(&mut self, bytes: Bytes) {
+        self.ws.send(Message::binary(bytes)).unwrap();
+    }
+
     pub fn send_binary(&mut self, bytes: &'static [u8]) {
         self.ws.send(Message::binary(Bytes::from_static(bytes))).unwrap();
     }
