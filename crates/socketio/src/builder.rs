@@ -17,6 +17,7 @@ use sundew_engineio::{
 use crate::SocketIo;
 use crate::adapter::{Adapter, Alone};
 use crate::parser::{Codec, Parser};
+use crate::recovery::Recovery;
 
 /// Options of Socket.IO itself.
 pub(crate) struct Options {
@@ -44,6 +45,7 @@ pub struct Builder {
     pub(crate) options: Options,
     pub(crate) codec: Codec,
     pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) recovery: Option<Recovery>,
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
@@ -73,6 +75,7 @@ impl Default for Builder {
             },
             codec: Codec::Json,
             adapter: Arc::new(Alone),
+            recovery: None,
             state: HashMap::new(),
         }
     }
@@ -243,6 +246,30 @@ impl Builder {
     #[must_use]
     pub fn parser(mut self, parser: impl Parser) -> Builder {
         self.codec = Codec::Other(Arc::new(parser));
+        self
+    }
+
+    /// Lets clients that come back within a window have their id, rooms and data again, and the events they missed
+    /// (`connectionStateRecovery`). Default off.
+    ///
+    /// Events get one more argument then, which client-side handlers of a variable number of arguments see. Not kept, as in
+    /// Node: volatile events, and those that ask for an acknowledgement. With [`Memory`](crate::recovery::Memory), the
+    /// client must come back to the same server.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use sundew_socketio::{Socket, SocketIo, recovery::Recovery};
+    /// let recovery = Recovery::new().max_disconnection_duration(Duration::from_secs(60));
+    /// let io = SocketIo::builder().connection_state_recovery(recovery).build();
+    /// io.on_connect(async |socket: Socket| {
+    ///     if !socket.recovered() {
+    ///         socket.join("news");
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn connection_state_recovery(mut self, recovery: Recovery) -> Builder {
+        self.recovery = Some(recovery);
         self
     }
 

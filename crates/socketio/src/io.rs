@@ -16,6 +16,7 @@ use crate::adapter::{Adapter, Local};
 use crate::builder::{Builder, Options};
 use crate::namespace::{Namespace, Pattern, PatternError, Registry, Rule, Table};
 use crate::parser::Codec;
+use crate::recovery::live::Settings;
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::session::Server;
 
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) options: Arc<Options>,
     pub(crate) codec: Codec,
     pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) recovery: Option<Settings>,
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) registry: Registry,
@@ -99,7 +101,13 @@ impl SocketIo {
     }
 
     pub(crate) fn from_builder(builder: Builder) -> SocketIo {
+        let engine = &builder.engine;
+        let (grace, most) = (
+            engine.ping_interval + engine.ping_timeout,
+            (engine.max_queued_bytes, engine.max_queued_packets),
+        );
         let shared = Arc::new(Shared {
+            recovery: builder.recovery.map(|recovery| Settings::new(recovery, grace, most)),
             codec: builder.codec,
             adapter: builder.adapter,
             state: builder.state,

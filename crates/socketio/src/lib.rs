@@ -34,6 +34,7 @@ mod packet;
 pub mod parser;
 mod query;
 mod reason;
+pub mod recovery;
 mod rooms;
 mod service;
 mod session;

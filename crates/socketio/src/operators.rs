@@ -285,7 +285,11 @@ impl Broadcast {
 
     fn encode(&self, name: &str, args: impl EmitArgs) -> Result<Encoded, EmitError> {
         check(name)?;
-        if self.is_local() && !self.table.is_parent && !self.table.is_listened() {
+        if self.is_local()
+            && !self.table.is_parent
+            && !self.table.is_listened()
+            && self.table.recovery.is_none()
+        {
             return Ok(Encoded::Frames(self.table.codec.event(&self.table.name, None, name, args)?));
         }
         Ok(Encoded::Packet(Packet::event(name, args)?))

@@ -31,6 +31,17 @@ pub enum DisconnectReason {
 }
 
 impl DisconnectReason {
+    /// Whether a socket that left for it may be recovered: neither side wanted it to leave
+    /// ([`Builder::connection_state_recovery`](crate::Builder::connection_state_recovery)).
+    pub fn is_recoverable(self) -> bool {
+        !matches!(
+            self,
+            DisconnectReason::ParseError
+                | DisconnectReason::ServerNamespaceDisconnect
+                | DisconnectReason::ClientNamespaceDisconnect
+        )
+    }
+
     /// The reason as Node's server words it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -15,6 +15,7 @@ use sundew_engineio::{
 };
 use sundew_socketio::adapter::Adapter;
 use sundew_socketio::parser::Parser;
+use sundew_socketio::recovery::Recovery;
 use sundew_worker::Cluster;
 
 use crate::SocketIo;
@@ -105,6 +106,7 @@ impl Builder {
         on_connection_error(hook: impl Fn(&ConnectionError<'_>) + Send + Sync + 'static);
         max_queued(bytes: usize, packets: usize);
         parser(parser: impl Parser);
+        connection_state_recovery(recovery: Recovery);
         connect_timeout(timeout: Duration);
         ack_timeout(timeout: Duration);
         request_timeout(timeout: Duration);

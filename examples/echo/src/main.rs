@@ -11,6 +11,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sundew::adapter::AdapterError;
 use sundew::parser::Msgpack;
+use sundew::recovery::Recovery;
 use sundew::{
     Ack, AckError, Args, Auth, BroadcastAckError, Builder, ConnectError, Data, Event, EventError, Listener,
     Namespace, Params, PatternError, PerMessageDeflate, Socket, SocketIo,
@@ -60,6 +61,11 @@ fn options() -> Builder {
     if std::env::var("PARSER").is_ok_and(|name| name == "msgpack") {
         builder = builder.parser(Msgpack::new());
     }
+    // Clients that come back within so many seconds find everything as it was.
+    if let Some(seconds) = std::env::var("RECOVERY").ok().and_then(|text| text.parse().ok()) {
+        let recovery = Recovery::new().max_disconnection_duration(Duration::from_secs(seconds));
+        builder = builder.connection_state_recovery(recovery);
+    }
     let Some(how) = std::env::var_os("ECHO_DEFLATE") else { return builder };
     let mut deflate = PerMessageDeflate::default();
     deflate.context_takeover = how == "takeover";
@@ -86,6 +92,9 @@ fn one_client(namespace: &Namespace) {
         let answer: Value = socket.emit_with_ack("ask-me", args).timeout(ACK_TIMEOUT).await?;
         let _ = ack.send(answer);
         Ok::<(), AckError>(())
+    });
+    namespace.on("recovered", async |socket: Socket, ack: Ack| {
+        let _ = ack.send((socket.recovered(), socket.rooms()));
     });
     namespace.on("whoami", async |socket: Socket, ack: Ack| {
         let worker = sundew::instance();

@@ -24,6 +24,7 @@ use crate::io::{Counters, Shared};
 use crate::operators::Sent;
 use crate::packet::{Args, Kind, Packet};
 use crate::parser::Codec;
+use crate::recovery::live::Live;
 use crate::rooms::{Rooms, Selection};
 use crate::socket::Inner;
 use crate::socket::acks::Waiter;
@@ -37,6 +38,7 @@ pub(crate) struct Table {
     pub(crate) options: Arc<Options>,
     pub(crate) codec: Codec,
     pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) recovery: Option<Live>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) handlers: RwLock<Handlers>,
     pub(crate) rooms: RwLock<Rooms<Socket>>,
@@ -111,6 +113,7 @@ impl Table {
             options: shared.options.clone(),
             codec: shared.codec.clone(),
             adapter: shared.adapter.clone(),
+            recovery: shared.recovery.clone().map(Live::new),
             counters: shared.counters.clone(),
             handlers: RwLock::default(),
             rooms: RwLock::default(),
@@ -258,7 +261,7 @@ impl Table {
         }
     }
 
-    fn select(&self, opts: &BroadcastOptions) -> Selection<Socket> {
+    pub(crate) fn select(&self, opts: &BroadcastOptions) -> Selection<Socket> {
         self.rooms.read().select(&opts.rooms, &opts.except)
     }
 
@@ -323,11 +326,26 @@ impl Table {
         let mut sent = Sent::default();
         let children = if self.is_parent { self.children() } else { Vec::new() };
         for table in children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self)) {
+            if let Some(recovery) = &table.recovery {
+                // All or none: what reaches a client later than another event would be out of order.
+                if !opts.volatile {
+                    table.all_ready(opts).await;
+                }
+                sent = sent.and(recovery.broadcast(table, packet, opts));
+                continue;
+            }
             let Some(frames) = table.frames(None, packet) else { continue };
             let listening = Listening::new(table, packet);
             sent = sent.and(table.broadcast_async(&frames, opts, listening.as_ref()).await);
         }
         sent
+    }
+
+    /// Waits until all sockets selected have room in their queues.
+    pub(crate) async fn all_ready(&self, opts: &BroadcastOptions) {
+        let selection = self.select(opts);
+        let waits: Vec<_> = selection.iter().map(|socket| socket.ready()).collect();
+        drop(futures_util::future::join_all(waits).await);
     }
 
     pub(crate) fn publish(&self, operation: &Operation) {
@@ -398,14 +416,19 @@ impl Table {
 
     /// An event that is encoded already, as this namespace's clients get it. `None`, and reported, if the parser cannot
     /// write it.
-    fn frames(&self, ack: Option<u64>, packet: &Packet) -> Option<Frames> {
+    pub(crate) fn frames(&self, ack: Option<u64>, packet: &Packet) -> Option<Frames> {
         let frames = self.codec.frames(Kind::Event, &self.name, ack, packet);
-        frames.inspect_err(|error| tracing::error!(nsp = &*self.name, %error, "a broadcast was not sent")).ok()
+        frames
+            .inspect_err(|error| tracing::error!(nsp = &*self.name, %error, "a broadcast was not sent"))
+            .ok()
     }
 
     /// Sends a packet to all sockets selected: of a parent, in each child under the child's name.
     pub(crate) fn broadcast_packet(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
         let send = |table: &Table| {
+            if let Some(recovery) = &table.recovery {
+                return recovery.broadcast(table, packet, opts);
+            }
             let Some(frames) = table.frames(None, packet) else { return Sent::default() };
             table.broadcast(&frames, opts, Listening::new(table, packet).as_ref())
         };

@@ -58,11 +58,18 @@ fn size(attachments: &[Bytes]) -> usize {
     attachments.iter().map(|data| data.len() + 10).sum()
 }
 
-/// Frames of a packet that is encoded already.
-pub(crate) fn frames(kind: Kind, nsp: &str, ack: Option<u64>, packet: &Packet) -> Frames {
+/// Frames of a packet that is encoded already; `last`, a text without escapes, is put behind its elements.
+pub(crate) fn frames(kind: Kind, nsp: &str, ack: Option<u64>, packet: &Packet, last: Option<&str>) -> Frames {
     let mut builder = Frames::builder(packet.json().len() + TYPICAL + size(packet.attachments()));
     head(&mut builder, kind, packet.attachments().len(), nsp, ack);
-    builder.push(packet.json());
+    match last.and_then(|last| Some((last, packet.json().strip_suffix(']')?))) {
+        Some((last, elements)) => {
+            for part in [elements, ",\"", last, "\"]"] {
+                builder.push(part);
+            }
+        }
+        None => builder.push(packet.json()),
+    }
     builder.finish_with(packet.attachments())
 }
 
@@ -222,7 +229,7 @@ mod tests {
         );
         assert!(frames.as_bytes().ends_with(&[0x82, 3, 1, 2, 3, 0x82, 3, 1, 2, 3]));
         let packet = Packet::event("x", (&bytes, &bytes)).unwrap();
-        assert_eq!(super::frames(Kind::Event, "/a", Some(1), &packet), frames);
+        assert_eq!(super::frames(Kind::Event, "/a", Some(1), &packet, None), frames);
     }
 
     #[test]

@@ -11,8 +11,8 @@ mod spread;
 
 pub(crate) use args::from_payload;
 pub use args::{Args, DataError};
-pub(crate) use depth::too_deep;
 pub(crate) use decode::{Header, Kind, ParseError, RESERVED, check, parse};
+pub(crate) use depth::too_deep;
 pub use emit::EmitArgs;
 pub(crate) use encode::{
     Refusal, ack, connect, connect_error, connect_error_legacy, connect_legacy, disconnect, event, frames,
@@ -84,6 +84,22 @@ impl Packet {
         let (name, rest) = decode::name(self.json()).ok()?;
         let text = Text::from(self.json().to_owned());
         Some((name.into_owned(), Args::new(text, 0, Some(rest), self.attachments.clone())))
+    }
+
+    /// Its bytes on the wire, without heads and frames.
+    pub(crate) fn size(&self) -> usize {
+        self.json().len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// The same with one more element: a text without escapes.
+    pub(crate) fn with(&self, last: &str) -> Result<Packet, serde_json::Error> {
+        let elements = self.json().strip_suffix(']').unwrap_or_default();
+        Packet::from_parts(format!("{elements},\"{last}\"]"), self.attachments.clone())
+    }
+
+    /// Whether the last element of the array is a text.
+    pub(crate) fn ends_in_text(&self) -> bool {
+        self.json().strip_suffix(']').is_some_and(|elements| elements.trim_end().ends_with('"'))
     }
 
     /// The JSON and the binary values.

@@ -58,10 +58,24 @@ impl Codec {
         ack: Option<u64>,
         packet: &Packet,
     ) -> Result<Frames, serde_json::Error> {
+        self.frames_with(kind, nsp, ack, packet, None)
+    }
+
+    /// The same, with one more element: `last`, a text without escapes.
+    pub(crate) fn frames_with(
+        &self,
+        kind: Kind,
+        nsp: &str,
+        ack: Option<u64>,
+        packet: &Packet,
+        last: Option<&str>,
+    ) -> Result<Frames, serde_json::Error> {
         match self {
-            Codec::Json => Ok(packet::frames(kind, nsp, ack, packet)),
+            Codec::Json => Ok(packet::frames(kind, nsp, ack, packet, last)),
             Codec::Other(parser) => {
-                let outgoing = Outgoing { kind: kind.into(), nsp, ack, data: Some(packet) };
+                let longer = last.map(|last| packet.with(last)).transpose()?;
+                let data = Some(longer.as_ref().unwrap_or(packet));
+                let outgoing = Outgoing { kind: kind.into(), nsp, ack, data };
                 parser.encode(outgoing).map_err(|error| unwritable(&error))
             }
         }

@@ -15,6 +15,7 @@ use crate::Socket;
 use crate::call::ConnectCall;
 use crate::link::Link;
 use crate::namespace::Claim;
+use crate::recovery::live::Resume;
 use crate::socket::Inner;
 
 /// The version of [`Snapshot`].
@@ -162,7 +163,10 @@ impl Server {
         for (state, hold) in snapshot.sockets.into_iter().zip(holds) {
             let auth = state.auth.as_ref().map_or("", |auth| auth.get());
             let table = hold.table().clone();
-            let inner = Arc::new(Inner::new(state.id.into(), table, connection.link.clone(), auth));
+            // Its client's private id means nothing here: should it be cut off, it starts anew.
+            let resume = table.recovery.as_ref().and_then(|_| Resume::new(None));
+            let inner = Inner::new(state.id.into(), table, connection.link.clone(), auth, resume);
+            let inner = Arc::new(inner);
             *inner.hold.lock() = Some(hold);
             inner.resume(state.data);
             let socket = Socket::from(inner);

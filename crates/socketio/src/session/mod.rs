@@ -28,6 +28,7 @@ use crate::namespace::{Asking, Claim, Decided, Hold};
 use crate::packet::{Args, Header, Kind, ParseError, check, parse, too_deep};
 use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
+pub(crate) use member::new_id;
 use member::{Arrived, Member, Phase};
 use running::{Done, Running, What};
 
@@ -318,14 +319,17 @@ impl Connection {
 
     fn join(&mut self, hold: Hold, auth: &str) {
         let table = hold.table().clone();
-        let id = match self.link.legacy {
-            true => Some(legacy::socket_id(&table.name, self.link.handle.sid())),
-            false => member::new_id(),
+        let inner = match self.link.legacy {
+            // Such clients cannot be recovered.
+            true => {
+                let id = legacy::socket_id(&table.name, self.link.handle.sid());
+                Some(Inner::new(id, table.clone(), self.link.clone(), auth, None))
+            }
+            false => Inner::connecting(table.clone(), self.link.clone(), auth),
         };
-        let Some(id) = id else {
+        let Some(inner) = inner else {
             return self.refuse(&table.name, &ConnectError::new("Internal error"));
         };
-        let inner = Inner::new(id, table, self.link.clone(), auth);
         *inner.hold.lock() = Some(hold);
         self.members.push(Member::new(Arc::new(inner).into()));
         self.admit(self.members.len() - 1);

@@ -15,6 +15,8 @@ use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
 use crate::packet::{Args, connect_legacy};
+use crate::recovery::live::{Live, Resume};
+use crate::session::new_id;
 use crate::session::running::{Running, What};
 use crate::{DisconnectReason, Socket};
 
@@ -30,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) id: Arc<str>,
     pub(crate) table: Arc<Table>,
     pub(crate) link: Arc<Link>,
+    /// What it takes to come back, if the server lets clients.
+    pub(crate) resume: Option<Box<Resume>>,
     /// The CONNECT payload: JSON, or empty.
     pub(crate) auth: Box<str>,
     state: AtomicU8,
@@ -67,8 +71,15 @@ pub(crate) struct Kept {
 }
 
 impl Inner {
-    pub(crate) fn new(id: Arc<str>, table: Arc<Table>, link: Arc<Link>, auth: &str) -> Inner {
+    pub(crate) fn new(
+        id: Arc<str>,
+        table: Arc<Table>,
+        link: Arc<Link>,
+        auth: &str,
+        resume: Option<Resume>,
+    ) -> Inner {
         Inner {
+            resume: resume.map(Box::new),
             id,
             table,
             link,
@@ -98,6 +109,35 @@ impl Inner {
         Some((name, own.handler))
     }
 
+    /// A client asks to join; with recovery, perhaps as what it was before. `None` if the system has no randomness.
+    pub(crate) fn connecting(table: Arc<Table>, link: Arc<Link>, auth: &str) -> Option<Inner> {
+        let Some(recovery) = &table.recovery else {
+            return Some(Inner::new(new_id()?, table, link, auth, None));
+        };
+        let restored = recovery.restore(&table, auth);
+        let old = restored.as_ref().map(|restored| restored.session.clone());
+        let resume = Resume::new(restored)?;
+        let Some(session) = old else {
+            return Some(Inner::new(new_id()?, table, link, auth, Some(resume)));
+        };
+        let inner = Inner::new(session.id, table, link, auth, Some(resume));
+        if !session.data.is_null() {
+            inner.kept.lock().get_or_insert_default().data = session.data;
+        }
+        Some(inner)
+    }
+
+    /// Whether it was let in before.
+    pub(crate) fn skips_middleware(&self) -> bool {
+        self.resume.as_ref().is_some_and(|resume| resume.recovered)
+            && self.table.recovery.as_ref().is_some_and(Live::skips_middleware)
+    }
+
+    /// In middleware.
+    pub(crate) fn is_new(&self) -> bool {
+        self.state.load(Ordering::Acquire) == NEW
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.state.load(Ordering::Acquire) == OPEN
     }
@@ -112,7 +152,19 @@ impl Inner {
             return false;
         }
         self.link.add(self);
-        self.table.rooms.write().insert(self.id.clone(), Socket::from(self.clone()));
+        let enter = || self.table.rooms.write().insert(self.id.clone(), Socket::from(self.clone()));
+        match &self.table.recovery {
+            None => enter(),
+            Some(recovery) => {
+                if !recovery.open(&self.table, self, enter) {
+                    // It starts anew on a new connection.
+                    self.state.store(GONE, Ordering::Release);
+                    self.link.remove(self);
+                    self.link.handle.close(CloseReason::ForcedClose);
+                    return false;
+                }
+            }
+        }
         true
     }
 
@@ -138,15 +190,18 @@ impl Inner {
     /// It goes on in another process: out of everything, without a word.
     pub(crate) fn vanish(self: &Arc<Self>) {
         if self.state.swap(GONE, Ordering::AcqRel) == OPEN {
-            self.withdraw();
+            self.withdraw(None);
         }
         self.let_go();
         self.drop_handlers();
     }
 
-    /// Out of its rooms; those who wait for its acknowledgements hear that none will come.
-    fn withdraw(self: &Arc<Self>) {
-        self.table.rooms.write().remove(&self.id);
+    /// Out of its rooms, to come back if it left for a reason that allows it; those who wait for its acknowledgements hear that none will come.
+    fn withdraw(self: &Arc<Self>, reason: Option<DisconnectReason>) {
+        match &self.table.recovery {
+            Some(recovery) => recovery.leave(&self.table, self, reason),
+            None => self.table.rooms.write().remove(&self.id),
+        }
         self.link.remove(self);
         let unanswered = self.acks.lock().close();
         self.link.pending_acks.fetch_sub(unanswered.len(), Ordering::Relaxed);
@@ -162,12 +217,19 @@ impl Inner {
         if !self.holding.load(Ordering::Acquire) {
             return;
         }
+        let pid = self.resume.as_ref().map(|resume| &*resume.pid);
         let answer = match self.link.legacy {
             true => connect_legacy(&self.table.name),
-            false => self.table.codec.connect(&self.table.name, &self.id, None),
+            false => self.table.codec.connect(&self.table.name, &self.id, pid),
         };
-        for frames in std::iter::once(answer).chain(std::mem::take(&mut *held)) {
+        let missed = self.resume.as_ref().map(|resume| resume.take_missed()).unwrap_or_default();
+        let replays = !missed.is_empty();
+        for frames in missed.into_iter().chain([answer]).chain(std::mem::take(&mut *held)) {
             if self.link.handle.send(frames).is_err() {
+                if replays {
+                    // Rather nothing than with a gap: it comes back, and what is kept is still there.
+                    self.link.handle.close(CloseReason::ForcedClose);
+                }
                 break;
             }
         }
@@ -270,7 +332,7 @@ impl Inner {
         };
         run(own_disconnecting, What::Disconnecting);
         run(disconnecting, What::Disconnecting);
-        self.withdraw();
+        self.withdraw(Some(reason));
         run(own_disconnect, What::Disconnect);
         run(disconnect, What::Disconnect);
         self.let_go();

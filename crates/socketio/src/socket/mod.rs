@@ -20,7 +20,8 @@ use crate::call::{DisconnectCall, EventCall};
 use crate::error::EmitError;
 use crate::handler::{EventMiddleware, Handler, erase, erase_event_middleware};
 use crate::operators::{Broadcast, RoomNames, SocketEmitter};
-use crate::packet::{Args, DataError, EmitArgs, RESERVED, from_payload};
+use crate::packet::{Args, DataError, EmitArgs, Packet, RESERVED, from_payload};
+use crate::recovery::live::How;
 use crate::{Namespace, SocketIo};
 
 pub(crate) use inner::{Inner, Kept, Own, OwnEvent};
@@ -60,6 +61,12 @@ impl Socket {
     /// Whether it is in its namespace.
     pub fn is_connected(&self) -> bool {
         self.0.is_open()
+    }
+
+    /// Whether it has come back and is what it was: its id, rooms and data, and what it missed has been sent again
+    /// ([`Builder::connection_state_recovery`](crate::Builder::connection_state_recovery)).
+    pub fn recovered(&self) -> bool {
+        self.0.resume.as_ref().is_some_and(|resume| resume.recovered)
     }
 
     /// The client's own address, through whatever proxy of Sundew's; `None` if the server around it does not say.
@@ -154,6 +161,10 @@ impl Socket {
 
     pub(crate) fn emit_as(&self, name: &str, args: impl EmitArgs, volatile: bool) -> Result<(), EmitError> {
         check(name)?;
+        if let Some(recovery) = &self.0.table.recovery {
+            let how = if volatile { How::Volatile } else { How::Now };
+            return recovery.emit(self, &Packet::event(name, args)?.into(), how);
+        }
         let (frames, listening) = self.0.table.encode(None, name, args)?;
         if self.0.deliver(frames, volatile)?
             && let Some(listening) = listening
@@ -177,6 +188,15 @@ impl Socket {
     /// [`EmitError`], but never `Full`.
     pub async fn emit_async(&self, name: &str, args: impl EmitArgs) -> Result<(), EmitError> {
         check(name)?;
+        if let Some(recovery) = &self.0.table.recovery {
+            let packet = Packet::event(name, args)?.into();
+            loop {
+                match recovery.emit(self, &packet, How::IfRoom) {
+                    Err(EmitError::Full { .. }) => self.ready().await?,
+                    result => return result,
+                }
+            }
+        }
         let (mut frames, listening) = self.0.table.encode(None, name, args)?;
         loop {
             match self.0.try_deliver(frames) {

@@ -1,0 +1,230 @@
+//! Sessions and events in this process' memory, bounded.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Logged, Offset, Recipients, SavedSession, Store};
+use crate::Packet;
+
+/// What an entry costs beside its payload.
+const OVERHEAD: usize = 128;
+
+/// Keeps everything in this process: recovery works on the server a client was connected to. The limits are per
+/// namespace; when one is reached, the oldest goes, and clients that may have missed it start anew.
+#[derive(Debug)]
+pub struct Memory {
+    max_bytes: usize,
+    max_packets: usize,
+    max_sessions: usize,
+    logs: Mutex<Logs>,
+}
+
+#[derive(Debug, Default)]
+struct Logs {
+    logs: HashMap<String, Log>,
+    /// No log that is gone had a later event: a new one goes on from here.
+    floor: Offset,
+    /// How many logs there were when those without anything in them were last dropped.
+    swept: usize,
+}
+
+impl Logs {
+    /// Names of namespaces made on demand are many: what has nothing in it any more goes.
+    fn sweep(&mut self, now: Instant) {
+        if self.logs.len() < 16 + 2 * self.swept {
+            return;
+        }
+        for log in self.logs.values_mut() {
+            log.expire(now);
+            log.forget(now, usize::MAX);
+            if log.is_empty() {
+                self.floor = self.floor.max(log.last);
+            }
+        }
+        self.logs.retain(|_, log| !log.is_empty());
+        self.swept = self.logs.len();
+    }
+}
+
+impl Memory {
+    /// With the default limits.
+    pub fn new() -> Memory {
+        Memory { max_bytes: 16 << 20, max_packets: 20_000, max_sessions: 100_000, logs: Mutex::default() }
+    }
+
+    /// How many bytes of events are kept for a namespace. Default 16 MiB.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: usize) -> Memory {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How many events are kept for a namespace. Default 20,000.
+    #[must_use]
+    pub fn max_packets(mut self, packets: usize) -> Memory {
+        self.max_packets = packets;
+        self
+    }
+
+    /// How many sessions that may come back are kept for a namespace. Default 100,000.
+    #[must_use]
+    pub fn max_sessions(mut self, sessions: usize) -> Memory {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// What a namespace's events take now: packets and bytes.
+    pub fn usage(&self, nsp: &str) -> (usize, usize) {
+        self.logs.lock().logs.get(nsp).map_or((0, 0), |log| (log.entries.len(), log.bytes))
+    }
+
+    #[cfg(test)]
+    pub(super) fn namespaces(&self) -> usize {
+        self.logs.lock().logs.len()
+    }
+
+    fn with<R>(&self, nsp: &str, now: Instant, run: impl FnOnce(&mut Log) -> R) -> R {
+        let mut logs = self.logs.lock();
+        if let Some(log) = logs.logs.get_mut(nsp) {
+            return run(log);
+        }
+        logs.sweep(now);
+        let floor = logs.floor;
+        run(logs.logs.entry(nsp.to_owned()).or_insert_with(|| Log { last: floor, ..Log::default() }))
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::new()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    last: Offset,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// The last event that was dropped although it had not expired.
+    dropped: Offset,
+    sessions: HashMap<Arc<str>, Kept>,
+    /// In the order in which they were saved. May name sessions that are gone.
+    order: VecDeque<(u64, Arc<str>)>,
+    saves: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    offset: Offset,
+    packet: Arc<Packet>,
+    to: Recipients,
+    size: usize,
+    expires: Instant,
+}
+
+#[derive(Debug)]
+struct Kept {
+    session: SavedSession,
+    /// Which save this is: a session may be saved, taken and saved again.
+    save: u64,
+    expires: Instant,
+}
+
+impl Log {
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.bytes -= entry.size;
+        Some(entry)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.sessions.is_empty()
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while self.entries.front().is_some_and(|entry| entry.expires <= now) {
+            self.pop();
+        }
+    }
+
+    /// Drops sessions from the oldest on, while `drop` says so of the oldest or there are more than `most`.
+    fn forget(&mut self, now: Instant, most: usize) {
+        while let Some((save, pid)) = self.order.front() {
+            match self.sessions.get(pid).filter(|kept| kept.save == *save) {
+                Some(kept) if kept.expires > now && self.sessions.len() <= most => return,
+                Some(_) => drop(self.sessions.remove(pid)),
+                // Taken since.
+                None => {}
+            }
+            self.order.pop_front();
+        }
+    }
+}
+
+impl Store for Memory {
+    fn last(&self, nsp: &str) -> Offset {
+        let logs = self.logs.lock();
+        logs.logs.get(nsp).map_or(logs.floor, |log| log.last)
+    }
+
+    fn append(
+        &self,
+        nsp: &str,
+        offset: Offset,
+        packet: Arc<Packet>,
+        to: Recipients,
+        now: Instant,
+        expires: Instant,
+    ) {
+        let names = to.rooms.iter().chain(&to.except).map(|name| name.len() + 24).sum::<usize>();
+        let attachments = packet.attachments().iter().map(Bytes::len).sum::<usize>();
+        let size = packet.json().len() + attachments + names + OVERHEAD;
+        self.with(nsp, now, |log| {
+            log.last = offset;
+            log.bytes += size;
+            log.entries.push_back(Entry { offset, packet, to, size, expires });
+            log.expire(now);
+            while log.bytes > self.max_bytes || log.entries.len() > self.max_packets {
+                let Some(entry) = log.pop() else { break };
+                log.dropped = entry.offset;
+            }
+        });
+    }
+
+    fn save(&self, nsp: &str, session: SavedSession, now: Instant, expires: Instant) {
+        self.with(nsp, now, |log| {
+            log.saves += 1;
+            let save = log.saves;
+            log.order.push_back((save, session.pid.clone()));
+            log.sessions.insert(session.pid.clone(), Kept { session, save, expires });
+            log.forget(now, self.max_sessions);
+        });
+    }
+
+    fn take(&self, nsp: &str, pid: &str, now: Instant) -> Option<SavedSession> {
+        let mut logs = self.logs.lock();
+        let log = logs.logs.get_mut(nsp)?;
+        log.forget(now, self.max_sessions);
+        let kept = log.sessions.remove(pid)?;
+        (kept.expires > now).then_some(kept.session)
+    }
+
+    fn since(&self, nsp: &str, after: Offset, session: &SavedSession) -> Option<Vec<Logged>> {
+        let logs = self.logs.lock();
+        let Some(log) = logs.logs.get(nsp) else { return (after >= logs.floor).then(Vec::new) };
+        // A client that has the last event meant for it misses nothing up to the moment it left, however long ago that
+        // event was and whatever became of it.
+        let after = if after >= session.sent { after.max(session.left) } else { after };
+        if log.dropped > after {
+            return None;
+        }
+        let first = log.entries.partition_point(|entry| entry.offset <= after);
+        let entries = log.entries.iter().skip(first);
+        let missed = entries.filter(|entry| entry.to.include(&session.id, &session.rooms));
+        Some(missed.map(|entry| (entry.offset, entry.packet.clone())).collect())
+    }
+}

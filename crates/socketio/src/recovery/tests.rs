@@ -1,0 +1,173 @@
+//! The store in memory, without a runtime and without a clock.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+struct Bench {
+    store: Memory,
+    now: Instant,
+}
+
+const WINDOW: Duration = Duration::from_secs(120);
+
+impl Bench {
+    fn new(store: Memory) -> Bench {
+        Bench { store, now: Instant::now() }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+    }
+
+    fn event(&self, text: &str, to: Recipients) -> Offset {
+        let offset = self.store.last("/").next();
+        let packet = Arc::new(Packet::event("e", text).unwrap());
+        self.store.append("/", offset, packet, to, self.now, self.now + WINDOW);
+        offset
+    }
+
+    fn all(&self, text: &str) -> Offset {
+        self.event(text, Recipients::default())
+    }
+
+    /// A session that connected when nothing had happened, and leaves now.
+    fn session(&self, pid: &str, sent: Offset) -> SavedSession {
+        SavedSession {
+            id: "id".into(),
+            pid: pid.into(),
+            rooms: vec!["id".into(), "r".into()],
+            data: serde_json::Value::Null,
+            start: Offset(0),
+            sent,
+            left: self.store.last("/"),
+        }
+    }
+
+    fn save(&self, session: SavedSession) {
+        self.store.save("/", session, self.now, self.now + WINDOW);
+    }
+
+    fn take(&self, pid: &str) -> Option<SavedSession> {
+        self.store.take("/", pid, self.now)
+    }
+
+    fn missed(&self, after: Offset, session: &SavedSession) -> Option<Vec<String>> {
+        let missed = self.store.since("/", after, session)?;
+        Some(missed.iter().map(|(_, packet)| packet.json().to_owned()).collect())
+    }
+}
+
+fn rooms(rooms: &[&str], except: &[&str]) -> Recipients {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Recipients { socket: None, rooms: names(rooms), except: names(except) }
+}
+
+#[test]
+fn what_was_meant_for_it_in_order() {
+    let bench = Bench::new(Memory::new());
+    let first = bench.all("0");
+    let session = bench.session("p", first);
+    bench.all("1");
+    bench.event("2", rooms(&["r"], &[]));
+    bench.event("no", rooms(&["other"], &[]));
+    bench.event("no", rooms(&["r"], &["id"]));
+    bench.event("no", rooms(&[], &["r"]));
+    bench.event("3", rooms(&["other", "id"], &["others"]));
+    bench.event("no", Recipients { socket: Some("other".into()), ..Recipients::default() });
+    bench.event("4", Recipients { socket: Some("id".into()), ..Recipients::default() });
+    let expected = ["[\"e\",\"1\"]", "[\"e\",\"2\"]", "[\"e\",\"3\"]", "[\"e\",\"4\"]"];
+    assert_eq!(bench.missed(first, &session).unwrap(), expected);
+    // One that did not even get the first.
+    assert_eq!(bench.missed(Offset(0), &session).unwrap().len(), 5);
+    assert_eq!(bench.missed(bench.store.last("/"), &session).unwrap().len(), 0);
+}
+
+#[test]
+fn a_session_is_taken_once_and_within_the_window() {
+    let mut bench = Bench::new(Memory::new());
+    bench.save(bench.session("p", Offset(0)));
+    assert_eq!(bench.take("q"), None);
+    assert!(bench.take("p").is_some());
+    assert_eq!(bench.take("p"), None);
+    bench.save(bench.session("p", Offset(0)));
+    bench.pass(119);
+    assert!(bench.take("p").is_some());
+    bench.save(bench.session("p", Offset(0)));
+    bench.pass(120);
+    assert_eq!(bench.take("p"), None);
+    // Saved again and again it lives as long as the last time says.
+    bench.save(bench.session("p", Offset(0)));
+    bench.pass(100);
+    assert!(bench.take("p").is_some());
+    bench.save(bench.session("p", Offset(0)));
+    bench.pass(100);
+    bench.save(bench.session("q", Offset(0)));
+    assert!(bench.take("p").is_some() && bench.take("q").is_some());
+}
+
+#[test]
+fn idle_for_longer_than_the_window() {
+    let mut bench = Bench::new(Memory::new());
+    let last = bench.all("its last");
+    bench.pass(1000);
+    // For others: what it got is long gone, and so is much that came after.
+    for _ in 0..10 {
+        bench.event("no", rooms(&["other"], &[]));
+        bench.pass(100);
+    }
+    assert!(bench.store.usage("/").0 < 5);
+    let session = bench.session("p", last);
+    bench.all("missed");
+    assert_eq!(bench.missed(last, &session).unwrap(), ["[\"e\",\"missed\"]"]);
+}
+
+#[test]
+fn bounded_in_packets_and_bytes() {
+    for (store, kept) in [(Memory::new().max_packets(10), 10), (Memory::new().max_bytes(10_000), 6)] {
+        let bench = Bench::new(store);
+        let early = bench.session("p", Offset(0));
+        for number in 0..100 {
+            bench.all(&format!("{number:01500}"));
+        }
+        let (packets, bytes) = bench.store.usage("/");
+        assert_eq!(packets, kept);
+        assert!(bytes <= kept * 1700);
+        // It missed events that are gone: better anew than with a gap.
+        assert_eq!(bench.missed(Offset(0), &early), None);
+        // One that left late misses none.
+        let late = bench.session("q", Offset(100));
+        bench.all("x");
+        assert_eq!(bench.missed(Offset(100), &late).unwrap().len(), 1);
+        // Nor does one that had everything meant for it, when what is gone was before it left.
+        let idle = bench.session("r", Offset(0));
+        assert_eq!(bench.missed(Offset(0), &idle).unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn namespaces_that_are_over_leave_nothing() {
+    let mut bench = Bench::new(Memory::new());
+    bench.all("x");
+    for number in 0..1000 {
+        bench.pass(1);
+        bench.store.save(&format!("/{number}"), bench.session("p", Offset(0)), bench.now, bench.now + WINDOW);
+    }
+    assert!(bench.store.namespaces() < 400);
+    // One that comes back goes on where it was.
+    assert_eq!(bench.store.last("/"), Offset(1));
+    assert_eq!(bench.all("y"), Offset(2));
+    assert!(bench.store.take("/0", "p", bench.now).is_none());
+    assert!(bench.store.take("/990", "p", bench.now).is_some());
+}
+
+#[test]
+fn bounded_in_sessions() {
+    let bench = Bench::new(Memory::new().max_sessions(3));
+    for number in 0..10 {
+        bench.save(bench.session(&format!("p{number}"), Offset(0)));
+    }
+    let there: Vec<_> = (0..10).filter(|number| bench.take(&format!("p{number}")).is_some()).collect();
+    assert_eq!(there, [7, 8, 9]);
+}
