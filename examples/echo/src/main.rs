@@ -94,7 +94,7 @@ fn one_client(namespace: &Namespace) {
         Ok::<(), AckError>(())
     });
     namespace.on("recovered", async |socket: Socket, ack: Ack| {
-        let _ = ack.send((socket.recovered(), socket.rooms()));
+        let _ = ack.send(json!([socket.recovered(), socket.rooms()]));
     });
     namespace.on("whoami", async |socket: Socket, ack: Ack| {
         let worker = sundew::instance();
