@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) ack_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) max_attachments: usize,
+    /// What may be held for a socket until its CONNECT is answered: as much as may be queued afterwards.
+    pub(crate) max_held_bytes: usize,
     pub(crate) max_depth: usize,
     pub(crate) max_namespaces: usize,
     pub(crate) max_dynamic_namespaces: usize,
@@ -60,6 +62,7 @@ impl Default for Builder {
                 ack_timeout: Duration::from_secs(5),
                 request_timeout: Duration::from_secs(5),
                 max_attachments: 10,
+                max_held_bytes: EngineConfig::default().max_queued_bytes,
                 max_depth: 128,
                 max_namespaces: 100,
                 max_dynamic_namespaces: 10_000,
@@ -83,7 +86,8 @@ impl Default for Builder {
 
 impl Builder {
     /// The server.
-    pub fn build(self) -> SocketIo {
+    pub fn build(mut self) -> SocketIo {
+        self.options.max_held_bytes = self.engine.max_queued_bytes;
         SocketIo::from_builder(self)
     }
 

@@ -51,8 +51,12 @@ pub(crate) struct Shared {
 pub struct Troubles {
     /// Handlers that failed, panicked, or could not be called because the client's arguments did not fit.
     pub handler_errors: u64,
-    /// Events that met a full queue.
+    /// Events that met a full queue, each recipient counted.
     pub queue_full: u64,
+    /// How often a client became too slow: its queue was full, and had not been since it last took something.
+    pub slow_clients: u64,
+    /// Volatile events left out because a client was not ready, each recipient counted.
+    pub volatile_dropped: u64,
     /// Connections closed because the client broke the protocol.
     pub protocol_errors: u64,
     /// Events without a handler.
@@ -71,6 +75,8 @@ pub struct Troubles {
 pub(crate) struct Counters {
     pub(crate) handler_errors: AtomicU64,
     pub(crate) queue_full: AtomicU64,
+    pub(crate) slow_clients: AtomicU64,
+    pub(crate) volatile_dropped: AtomicU64,
     pub(crate) protocol_errors: AtomicU64,
     pub(crate) unhandled: AtomicU64,
     pub(crate) rejected: AtomicU64,
@@ -233,6 +239,8 @@ impl SocketIo {
         Troubles {
             handler_errors: counters.handler_errors.load(Ordering::Relaxed),
             queue_full: counters.queue_full.load(Ordering::Relaxed),
+            slow_clients: counters.slow_clients.load(Ordering::Relaxed),
+            volatile_dropped: counters.volatile_dropped.load(Ordering::Relaxed),
             protocol_errors: counters.protocol_errors.load(Ordering::Relaxed),
             unhandled: counters.unhandled.load(Ordering::Relaxed),
             rejected: counters.rejected.load(Ordering::Relaxed),

@@ -252,6 +252,20 @@ impl Namespace {
         self
     }
 
+    /// Hears of every client that reads too slowly, as its queue fills up: once, and again only after it has taken something.
+    /// It runs in a task of its own, with what is done about it ([`when_full`](Namespace::when_full)). All such events are
+    /// counted: [`Troubles::slow_clients`](crate::Troubles::slow_clients).
+    ///
+    /// ```
+    /// # use sundew_socketio::{OnFull, SocketIo};
+    /// # let io = SocketIo::new();
+    /// io.when_full(OnFull::Drop).on_slow(|socket, _| println!("{} misses events", socket.id()));
+    /// ```
+    pub fn on_slow(&self, hook: impl Fn(&Socket, OnFull) + Send + Sync + 'static) -> &Namespace {
+        self.0.handlers.write().on_slow = Some(Arc::new(hook));
+        self
+    }
+
     /// What happens to clients that read too slowly. Default [`OnFull::Disconnect`].
     pub fn when_full(&self, policy: OnFull) -> &Namespace {
         self.0.set_on_full(policy);

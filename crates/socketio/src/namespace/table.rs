@@ -63,6 +63,7 @@ pub(crate) struct Table {
     movable: Setting,
 }
 
+type OnSlow = Arc<dyn Fn(&Socket, OnFull) + Send + Sync>;
 type OnError = Arc<dyn Fn(&HandlerError) + Send + Sync>;
 
 #[derive(Default)]
@@ -75,6 +76,7 @@ pub(crate) struct Handlers {
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
     pub(crate) disconnect: Option<Erased<DisconnectCall>>,
     pub(crate) on_error: Option<OnError>,
+    pub(crate) on_slow: Option<OnSlow>,
     pub(crate) arrive: Option<Erased<ConnectCall>>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) server_events: HashMap<Arc<str>, Erased<ServerCall>>,
@@ -178,6 +180,18 @@ impl Table {
 
     pub(crate) fn set_movable(&self) {
         self.movable.set(true);
+    }
+
+    /// A client has become too slow. Its hook runs in a task of its own: whoever emits may hold locks.
+    pub(crate) fn too_slow(&self, id: &str, policy: OnFull) {
+        self.counters.slow_clients.fetch_add(1, Ordering::Relaxed);
+        let Some(hook) = self.inherited(|handlers| handlers.on_slow.clone()) else { return };
+        let socket = self.rooms.read().get(id);
+        match (socket, tokio::runtime::Handle::try_current()) {
+            (Some(socket), Ok(runtime)) => drop(runtime.spawn(async move { hook(&socket, policy) })),
+            (None, _) => {}
+            (Some(_), Err(_)) => tracing::error!("on_slow is not called: emitted outside of a tokio runtime"),
+        }
     }
 
     /// The handler of an event: the socket's own, the namespace's, the fallback. And what every event goes through.

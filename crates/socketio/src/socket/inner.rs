@@ -38,12 +38,21 @@ pub(crate) struct Inner {
     pub(crate) auth: Box<str>,
     state: AtomicU8,
     holding: AtomicBool,
-    held: Mutex<Vec<Frames>>,
+    held: Mutex<Held>,
+    /// Its queue was full and has taken nothing since.
+    slow: AtomicBool,
     acks: Mutex<Acks>,
     pub(crate) own: RwLock<Option<Box<Own>>>,
     pub(crate) kept: Mutex<Option<Box<Kept>>>,
     /// Of a namespace that goes when it is empty: keeps it until this socket has left.
     pub(crate) hold: Mutex<Option<Hold>>,
+}
+
+/// What waits until CONNECT is answered.
+#[derive(Default)]
+struct Held {
+    frames: Vec<Frames>,
+    bytes: usize,
 }
 
 /// Handlers of this socket alone.
@@ -87,6 +96,7 @@ impl Inner {
             state: AtomicU8::new(NEW),
             holding: AtomicBool::new(true),
             held: Mutex::default(),
+            slow: AtomicBool::new(false),
             acks: Mutex::default(),
             own: RwLock::default(),
             kept: Mutex::default(),
@@ -224,7 +234,7 @@ impl Inner {
         };
         let missed = self.resume.as_ref().map(|resume| resume.take_missed()).unwrap_or_default();
         let replays = !missed.is_empty();
-        for frames in missed.into_iter().chain([answer]).chain(std::mem::take(&mut *held)) {
+        for frames in missed.into_iter().chain([answer]).chain(std::mem::take(&mut *held).frames) {
             if self.link.handle.send(frames).is_err() {
                 if replays {
                     // Rather nothing than with a gap: it comes back, and what is kept is still there.
@@ -240,9 +250,14 @@ impl Inner {
     /// Sends. On a full queue the namespace's policy is applied. False if it is volatile and was left out.
     pub(crate) fn deliver(&self, frames: Frames, volatile: bool) -> Result<bool, EmitError> {
         if volatile && !self.is_writable() {
+            self.table.counters.volatile_dropped.fetch_add(1, Ordering::Relaxed);
             return Ok(false);
         }
-        self.try_deliver(frames).map(|()| true).map_err(|error| match error {
+        let delivered = self.try_deliver(frames).map(|()| true);
+        if delivered.is_ok() && self.slow.load(Ordering::Relaxed) {
+            self.slow.store(false, Ordering::Relaxed);
+        }
+        delivered.map_err(|error| match error {
             SendError::Closed(_) => EmitError::Closed,
             SendError::Full(_) => self.full(),
         })
@@ -256,10 +271,15 @@ impl Inner {
         if self.holding.load(Ordering::Acquire) {
             let mut held = self.held.lock();
             if self.holding.load(Ordering::Acquire) {
-                if held.len() >= MOST_HELD {
+                let bytes = held.bytes + frames.len();
+                // One that is larger is taken alone, as by the queue itself.
+                if held.frames.len() >= MOST_HELD
+                    || (bytes > self.table.options.max_held_bytes && !held.frames.is_empty())
+                {
                     return Err(SendError::Full(frames));
                 }
-                held.push(frames);
+                held.bytes = bytes;
+                held.frames.push(frames);
                 return Ok(());
             }
         }
@@ -269,6 +289,9 @@ impl Inner {
     fn full(&self) -> EmitError {
         let policy = self.table.on_full();
         self.table.counters.queue_full.fetch_add(1, Ordering::Relaxed);
+        if !self.slow.swap(true, Ordering::AcqRel) {
+            self.table.too_slow(&self.id, policy);
+        }
         if policy == OnFull::Disconnect && !self.link.overflowed.swap(true, Ordering::AcqRel) {
             tracing::warn!(
                 socket = &*self.id,
