@@ -236,7 +236,8 @@ async fn emit(io: SocketIo, sockets: Sockets, end: Instant, seed: u64) -> HashMa
         let each: Vec<(usize, Socket)> =
             sockets.lock().unwrap().iter().map(|(index, socket)| (*index, socket.clone())).collect();
         for (index, socket) in each {
-            if (index as u64 + second) % 16 == 0 && socket.emit("own", (second / 16 + 1, Value::Null)).is_ok()
+            if (index as u64 + second).is_multiple_of(16)
+                && socket.emit("own", (second / 16 + 1, Value::Null)).is_ok()
             {
                 next(format!("own{index}"));
             }

@@ -44,7 +44,9 @@ fn app(builder: Builder) -> (SocketIo, mpsc::UnboundedReceiver<DisconnectReason>
 
 /// A payload nothing else shares.
 fn megabyte(number: usize) -> String {
-    format!("{number:0width$}", width = MIB)
+    let mut text = "x".repeat(MIB);
+    text.push_str(&number.to_string());
+    text
 }
 
 /// Emits 60 MiB to a client that does not read, by `emit`, while another one goes on; returns by how much memory grew at
@@ -133,7 +135,8 @@ async fn sixty_megabytes_dropped() {
     assert!(grown < 2 * MIB + SLACK, "grew by {grown}");
     let troubles = io.troubles();
     assert!(troubles.queue_full > 30 && troubles.slow_clients < 5, "{troubles:?}");
-    assert_eq!(gone.recv().await, Some(DisconnectReason::PingTimeout));
+    // The other one has left by then.
+    while gone.recv().await.unwrap() != DisconnectReason::PingTimeout {}
     drop(wall);
 }
 
