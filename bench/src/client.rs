@@ -31,7 +31,12 @@ impl Client {
             let mut client = Self::upgrade(server, source, None).await?;
             ensure!(client.next().await?.starts_with(b"0{"), "the first packet is not the open packet");
             client.send(b"40").await?;
-            ensure!(client.next().await?.starts_with(b"40{"), "CONNECT was not accepted");
+            let answer = client.next().await?;
+            ensure!(
+                answer.starts_with(b"40{"),
+                "CONNECT was answered with {}",
+                String::from_utf8_lossy(&answer)
+            );
             Ok(client)
         };
         timeout(CONNECT_TIMEOUT, handshake).await.context("the server did not answer in time")?
