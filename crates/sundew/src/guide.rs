@@ -12,6 +12,7 @@ pages! {
     handlers: "handlers.md",
     rooms: "rooms.md",
     acks: "acks.md",
+    recovery: "recovery.md",
     scaling: "scaling.md",
     deploying: "deploying.md",
     from_socketioxide: "from-socketioxide.md",
