@@ -1,7 +1,7 @@
 //! Connection state recovery: a client that comes back within the window finds its id, rooms and data again, and gets
 //! the events it missed (Node's `connectionStateRecovery`, <https://socket.io/docs/v4/connection-state-recovery>).
 //!
-//! Here live the options, the store's trait and the store in memory; [`live`] ties them to a namespace. The store has no
+//! Here live the options, the store's trait and the store in memory; `live` ties them to a namespace. The store has no
 //! clock and no runtime: instants come in as arguments.
 //!
 //! What is on the wire is Node's: a private id in the answer to CONNECT, an offset behind the arguments of every event,
