@@ -31,12 +31,14 @@ impl Client {
             let mut client = Self::upgrade(server, source, None).await?;
             ensure!(client.next().await?.starts_with(b"0{"), "the first packet is not the open packet");
             client.send(b"40").await?;
-            let answer = client.next().await?;
-            ensure!(
-                answer.starts_with(b"40{"),
-                "CONNECT was answered with {}",
-                String::from_utf8_lossy(&answer)
-            );
+            loop {
+                match &client.next().await?[..] {
+                    // socketioxide pings at once.
+                    b"2" => client.send(b"3").await?,
+                    answer if answer.starts_with(b"40{") => break,
+                    answer => bail!("CONNECT was answered with {}", String::from_utf8_lossy(answer)),
+                }
+            }
             Ok(client)
         };
         timeout(CONNECT_TIMEOUT, handshake).await.context("the server did not answer in time")?
