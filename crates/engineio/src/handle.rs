@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use crate::proto::session::Unsendable;
 use crate::server::now;
-use crate::server::shared::Shared;
+use crate::server::shared::{BURST, Shared};
 use crate::{CloseReason, Frames, ProtocolVersion, Transport};
 
 /// A session, to send to and to close. Cheap to clone; it does not keep the session open.
@@ -68,7 +69,17 @@ impl SessionHandle {
     /// # Errors
     /// [`SendError::Full`] and [`SendError::Closed`], with the messages given back.
     pub fn send(&self, frames: Frames) -> Result<(), SendError> {
-        self.0.send(frames).map_err(|(why, frames)| match why {
+        self.send_within(frames, BURST)
+    }
+
+    /// As [`send`](SessionHandle::send), for one of many recipients: what follows within `burst` on a message that was
+    /// written at once is left to the session's task, where it may meet the next one and leave with it in one write.
+    /// At least the 500 µs that hold for `send`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_within(&self, frames: Frames, burst: Duration) -> Result<(), SendError> {
+        self.0.send(frames, burst.max(BURST)).map_err(|(why, frames)| match why {
             Unsendable::Full => SendError::Full(frames),
             Unsendable::Closed => SendError::Closed(frames),
         })

@@ -26,7 +26,7 @@ use crate::{CloseReason, Frames, Transport};
 
 /// A second message this soon after one was written in place is left to the session's task: a burst then leaves in
 /// few writes, and a lone message still leaves at once.
-const BURST: Duration = Duration::from_micros(500);
+pub(crate) const BURST: Duration = Duration::from_micros(500);
 
 /// As much of a burst is worth a write of its own, whoever does it.
 const WRITE_BYTES: usize = 32 * 1024;
@@ -191,8 +191,12 @@ impl Shared {
         result
     }
 
-    /// Queues a message, and writes it at once if that is best done here.
-    pub(crate) fn send(self: &Arc<Self>, frames: Frames) -> Result<(), (Unsendable, Frames)> {
+    /// Queues a message, and writes it at once if that is best done here: not within `burst` of the one before.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        frames: Frames,
+        burst: Duration,
+    ) -> Result<(), (Unsendable, Frames)> {
         let mut state = self.state.lock();
         let idle = state.machine.outbox().is_empty();
         state.machine.send(frames)?;
@@ -202,10 +206,14 @@ impl Shared {
         }
         if state.machine.transport() == Transport::Websocket {
             let now = now();
-            let burst = state.inline.is_some_and(|last| now.saturating_duration_since(last) < BURST);
+            let soon = state.inline.is_some_and(|last| now.saturating_duration_since(last) < burst);
             let outbox = state.machine.outbox();
             let much = outbox.bytes() >= WRITE_BYTES || outbox.packets() >= WRITE_PACKETS;
-            if (burst || !idle) && !much {
+            if (soon || !idle) && !much {
+                if burst > BURST {
+                    // Broadcasts that follow on one another: as long as they do.
+                    state.inline = Some(now);
+                }
                 // The task was woken by the message that is waiting already.
                 if idle {
                     self.task.wake();

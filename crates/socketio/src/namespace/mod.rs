@@ -1,6 +1,7 @@
 //! A namespace as the app sees it: register handlers, emit to everybody.
 
 mod family;
+mod pace;
 mod params;
 mod pattern;
 mod rate;

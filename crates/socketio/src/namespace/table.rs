@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, stream};
 use parking_lot::RwLock;
 use sundew_engineio::{Frames, SendError};
 use tokio::sync::mpsc;
 
+use super::pace::Pace;
 use super::pattern::Params;
 use super::rate::Rate;
 use super::watch::{Listener, Listening, Watch};
@@ -53,6 +54,7 @@ pub(crate) struct Table {
     /// Of a child: the app has asked for it by name, so it stays.
     pub(super) pinned: AtomicBool,
     pub(super) rate: Rate,
+    pace: Pace,
     acks: AtomicU64,
     /// Whether there may be a [`Watch`], here or at a socket.
     watched: Setting,
@@ -126,6 +128,7 @@ impl Table {
             held: AtomicUsize::new(0),
             pinned: AtomicBool::new(false),
             rate: Rate::default(),
+            pace: Pace::default(),
             acks: AtomicU64::new(0),
             watched: Setting::default(),
             listened: Setting::default(),
@@ -287,9 +290,12 @@ impl Table {
         listening: Option<&Listening>,
     ) -> Sent {
         let mut sent = Sent::default();
+        let (started, burst) = (Instant::now(), self.pace.window());
         for socket in self.select(opts).iter() {
-            sent.count(&socket.inner().deliver(frames.clone(), opts.volatile), socket, listening);
+            let delivered = socket.inner().deliver_within(frames.clone(), opts.volatile, burst);
+            sent.count(&delivered, socket, listening);
         }
+        self.pace.took(started.elapsed());
         sent
     }
 

@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use sundew_engineio::{CloseReason, Frames, SendError};
@@ -249,11 +250,21 @@ impl Inner {
 
     /// Sends. On a full queue the namespace's policy is applied. False if it is volatile and was left out.
     pub(crate) fn deliver(&self, frames: Frames, volatile: bool) -> Result<bool, EmitError> {
+        self.deliver_within(frames, volatile, Duration::ZERO)
+    }
+
+    /// The same, for one of many: see [`SessionHandle::send_within`](sundew_engineio::SessionHandle::send_within).
+    pub(crate) fn deliver_within(
+        &self,
+        frames: Frames,
+        volatile: bool,
+        burst: Duration,
+    ) -> Result<bool, EmitError> {
         if volatile && !self.is_writable() {
             self.table.counters.volatile_dropped.fetch_add(1, Ordering::Relaxed);
             return Ok(false);
         }
-        let delivered = self.try_deliver(frames).map(|()| true);
+        let delivered = self.try_deliver_within(frames, burst).map(|()| true);
         if delivered.is_ok() && self.slow.load(Ordering::Relaxed) {
             self.slow.store(false, Ordering::Relaxed);
         }
@@ -265,6 +276,10 @@ impl Inner {
 
     /// Sends; on a full queue gives the frames back and does nothing else.
     pub(crate) fn try_deliver(&self, frames: Frames) -> Result<(), SendError> {
+        self.try_deliver_within(frames, Duration::ZERO)
+    }
+
+    fn try_deliver_within(&self, frames: Frames, burst: Duration) -> Result<(), SendError> {
         if self.is_gone() {
             return Err(SendError::Closed(frames));
         }
@@ -283,7 +298,7 @@ impl Inner {
                 return Ok(());
             }
         }
-        self.link.handle.send(frames)
+        self.link.handle.send_within(frames, burst)
     }
 
     fn full(&self) -> EmitError {
