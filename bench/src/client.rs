@@ -1,5 +1,5 @@
-//! A Socket.IO client on a websocket that costs little: raw frames, the same bytes sent again and again,
-//! every reply compared byte for byte.
+//! A Socket.IO client on a websocket that costs little: raw frames, the same bytes sent again and again (numbered, where
+//! order matters), every reply compared byte for byte.
 
 use std::io::Cursor;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::http;
+use crate::numbered::{InFlight, Numbered};
 
 /// How long a connection may take from TCP connect to the answer to CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -119,6 +120,57 @@ impl Client {
         Ok(received)
     }
 
+    /// As `exchange` with messages that carry a number, of which the first is `first`. Returns the replies received, and how
+    /// many of them overtook an earlier one.
+    pub(crate) async fn exchange_numbered(
+        &mut self,
+        (message, reply): (&Numbered, &Numbered),
+        in_flight: usize,
+        first: &mut u32,
+        end: Instant,
+    ) -> anyhow::Result<(u64, u64)> {
+        let mut outstanding = InFlight::default();
+        let (mut received, mut overtaken) = (0, 0);
+        let mut output = Vec::new();
+        let mut wanted = in_flight;
+        loop {
+            output.clear();
+            for _ in 0..wanted {
+                frame_into(&mut output, &message.with(*first));
+                outstanding.sent(*first);
+                *first += 1;
+            }
+            self.stream.write_all(&output).await?;
+            if outstanding.is_empty() {
+                return Ok((received, overtaken));
+            }
+            let running = Instant::now() < end;
+            let due = if running { end } else { end + CONNECT_TIMEOUT };
+            wanted = 0;
+            match timeout_at(due, self.fill()).await {
+                Ok(filled) => filled?,
+                Err(_) if running => continue,
+                Err(_) => bail!("{} replies are missing", outstanding.len()),
+            }
+            while let Some(packet) = self.take()? {
+                if packet == b"2" {
+                    self.send(b"3").await?;
+                    continue;
+                }
+                let number = reply
+                    .number_of(&packet)
+                    .with_context(|| format!("a reply differs: {}", String::from_utf8_lossy(&packet)))?;
+                overtaken += u64::from(outstanding.answered(number)?);
+                wanted += 1;
+            }
+            if Instant::now() < end {
+                received += wanted as u64;
+            } else {
+                wanted = 0;
+            }
+        }
+    }
+
     /// Waits for this packet, pings answered.
     pub(crate) async fn expect(&mut self, packet: &[u8]) -> anyhow::Result<()> {
         loop {
@@ -173,11 +225,15 @@ impl Client {
 }
 
 fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(payload.len() + 14);
+    frame_into(&mut bytes, payload);
+    bytes
+}
+
+fn frame_into(bytes: &mut Vec<u8>, payload: &[u8]) {
     let header =
         FrameHeader { opcode: OpCode::Data(Data::Text), mask: Some([0; 4]), ..FrameHeader::default() };
-    let mut bytes = Vec::with_capacity(payload.len() + 14);
     // Writing to a Vec does not fail; a zero mask leaves the payload as it is.
-    let _ = header.format(payload.len() as u64, &mut bytes);
+    let _ = header.format(payload.len() as u64, bytes);
     bytes.extend_from_slice(payload);
-    bytes
 }

@@ -8,6 +8,7 @@ mod cpu;
 mod handoff;
 mod http;
 mod load;
+mod numbered;
 mod peers;
 mod placement;
 mod polling;

@@ -1,7 +1,8 @@
 //! Sundew's server beside its peers and the limits of the machine: the same loads on each in turn, the server on one
 //! processor and the load on another.
 
-use std::fmt::Write as _;
+mod report;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::Client;
-use crate::cpu::{self, Meter};
+use crate::cpu::{self, Cost, Meter};
 use crate::http::Pool;
 use crate::load::{Load, Target, source};
-use crate::ratio::Spread;
+use crate::numbered::Numbered;
 use crate::server::{Program, Server};
 use crate::session::Session;
+use report::{Report, Row};
 
 /// The load keeps to this processor, the servers to the other.
 const SERVER_CPU: &str = "0";
@@ -127,7 +129,17 @@ struct Measured {
     /// Per CPU-second; bytes for memory.
     value: f64,
     failed: usize,
+    /// Replies that overtook an earlier one of the same socket, of all replies; None where order is not looked at.
+    overtaken: Option<f64>,
     generator: f64,
+    steal: f64,
+}
+
+impl Measured {
+    fn new(amount: f64, cost: &Cost) -> Measured {
+        let (generator, steal) = (cost.generator, cost.steal);
+        Measured { value: amount / cost.seconds(), failed: 0, overtaken: None, generator, steal }
+    }
 }
 
 pub(crate) async fn run(options: Options, scripts: &Path) -> anyhow::Result<()> {
@@ -140,11 +152,10 @@ pub(crate) async fn run(options: Options, scripts: &Path) -> anyhow::Result<()> 
         "per CPU-second of the server, median (min-max) of {} rounds; server on processor {SERVER_CPU}, load on {LOAD_CPU}",
         options.rounds
     );
-    let mut report = String::new();
+    let mut report = Report::default();
     for workload in workloads {
         let running: Vec<Peer> = peers.iter().copied().filter(|peer| workload.is_for(*peer)).collect();
-        let mut values = vec![Vec::new(); running.len()];
-        let (mut failed, mut generator) = (vec![0; running.len()], vec![0.0_f64; running.len()]);
+        let mut rows: Vec<Row> = running.iter().map(|peer| Row::new(peer.name())).collect();
         for round in 0..options.rounds {
             for turn in 0..running.len() {
                 // Who begins changes from round to round, so that a drift of the machine favours nobody.
@@ -153,16 +164,16 @@ pub(crate) async fn run(options: Options, scripts: &Path) -> anyhow::Result<()> 
                 let measured = measure(workload, &server, running[index], &options)
                     .await
                     .with_context(|| format!("{} on {}", workload.name(), running[index].name()))?;
-                values[index].push(measured.value);
-                failed[index] += measured.failed;
-                generator[index] = generator[index].max(measured.generator);
+                rows[index].push(&measured);
             }
         }
-        show(workload, &running, &values, &failed, &generator, &mut report);
+        report.add(&workload.name(), workload == Workload::Memory, &rows);
     }
-    let file = options.bin.parent().unwrap_or(Path::new("target")).join("bench-peers.html");
-    std::fs::write(&file, page(&report))?;
-    println!("{}", file.display());
+    let folder = options.bin.parent().unwrap_or(Path::new("target")).join("bench");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join("peers.html");
+    std::fs::write(&file, report.page(options.rounds, options.seconds))?;
+    println!("\n{}", file.display());
     Ok(())
 }
 
@@ -197,7 +208,7 @@ async fn measure(
     options: &Options,
 ) -> anyhow::Result<Measured> {
     let time = Duration::from_secs(options.seconds);
-    let text = "x".repeat(64);
+    let text = Numbered::text();
     let echo = format!(r#"42["echo","{text}"]"#);
     match workload {
         Workload::Echo1 => exchange(server, options.connections, &echo, &echo, 1, time).await,
@@ -215,7 +226,7 @@ async fn measure(
             let groups = vec![server.processes()];
             let target = Target { name: peer.name(), address: server.address, groups };
             let run = load.run(&target, options.connections, time).await?;
-            Ok(Measured { value: run.rate, failed: run.failed, generator: run.cost.generator })
+            Ok(Measured { value: run.rate, failed: run.failed, ..Measured::new(0.0, &run.cost) })
         }
         Workload::Upgrades => upgrades(server, &echo, time).await,
         Workload::Memory => memory(server, options.idle).await,
@@ -230,31 +241,34 @@ async fn exchange(
     in_flight: usize,
     time: Duration,
 ) -> anyhow::Result<Measured> {
-    let clients = connect(server.address, connections).await?;
-    let (message, reply): (Arc<str>, Arc<str>) = (message.into(), reply.into());
-    let rounds = async |clients: Vec<Client>, time: Duration| {
+    let clients = connect(server.address, connections).await?.into_iter().map(|client| (client, 0)).collect();
+    let patterns = Arc::new((Numbered::new(message)?, Numbered::new(reply)?));
+    let rounds = async |clients: Vec<(Client, u32)>, time: Duration| {
         let end = Instant::now() + time;
         let mut running = JoinSet::new();
-        for mut client in clients {
-            let (message, reply) = (message.clone(), reply.clone());
+        for (mut client, mut number) in clients {
+            let patterns = patterns.clone();
             running.spawn(async move {
-                let replies = client.exchange(message.as_bytes(), reply.as_bytes(), in_flight, end).await?;
-                anyhow::Ok((client, replies))
+                let (message, reply) = &*patterns;
+                let counts = client.exchange_numbered((message, reply), in_flight, &mut number, end).await?;
+                anyhow::Ok(((client, number), counts))
             });
         }
-        let (mut clients, mut total) = (Vec::new(), 0);
+        let (mut clients, mut total, mut overtaken) = (Vec::new(), 0, 0);
         while let Some(done) = running.join_next().await {
-            let (client, replies) = done??;
+            let (client, (replies, late)) = done??;
             clients.push(client);
             total += replies;
+            overtaken += late;
         }
-        anyhow::Ok((clients, total))
+        anyhow::Ok((clients, total, overtaken))
     };
-    let (clients, _) = rounds(clients, WARM_UP).await?;
+    let (clients, ..) = rounds(clients, WARM_UP).await?;
     let meter = Meter::start(vec![server.processes()]);
-    let (_clients, replies) = rounds(clients, time).await?;
+    let (_clients, replies, overtaken) = rounds(clients, time).await?;
     let cost = meter.stop();
-    Ok(Measured { value: replies as f64 / cost.seconds(), failed: 0, generator: cost.generator })
+    let share = overtaken as f64 / replies.max(1) as f64;
+    Ok(Measured { overtaken: Some(share), ..Measured::new(replies as f64, &cost) })
 }
 
 /// Deliveries. `every`: between two broadcasts; none keeps four on their way.
@@ -300,7 +314,7 @@ async fn broadcast(
     let (sent, (cost, delivered)) = tokio::join!(sending, measuring);
     sent?;
     reading.abort_all();
-    Ok(Measured { value: delivered as f64 / cost.seconds(), failed: 0, generator: cost.generator })
+    Ok(Measured::new(delivered as f64, &cost))
 }
 
 async fn upgrades(server: &Server, echo: &str, time: Duration) -> anyhow::Result<Measured> {
@@ -328,7 +342,7 @@ async fn upgrades(server: &Server, echo: &str, time: Duration) -> anyhow::Result
         failed += lost;
     }
     let cost = meter.stop();
-    Ok(Measured { value: f64::from(total) / cost.seconds(), failed, generator: cost.generator })
+    Ok(Measured { failed, ..Measured::new(f64::from(total), &cost) })
 }
 
 async fn memory(server: &Server, sessions: usize) -> anyhow::Result<Measured> {
@@ -339,7 +353,8 @@ async fn memory(server: &Server, sessions: usize) -> anyhow::Result<Measured> {
     clients.extend(connect(server.address, sessions).await?);
     sleep(IDLE).await;
     let after = cpu::proportional(&server.processes())?;
-    Ok(Measured { value: (after - before) as f64 / sessions as f64, failed: 0, generator: 0.0 })
+    let value = after.saturating_sub(before) as f64 / sessions as f64;
+    Ok(Measured { value, failed: 0, overtaken: None, generator: 0.0, steal: 0.0 })
 }
 
 async fn connect(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Client>> {
@@ -350,45 +365,4 @@ async fn connect(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Client
         clients.push(Client::connect(address, from).await.with_context(|| format!("client {number}"))?);
     }
     Ok(clients)
-}
-
-fn show(
-    workload: Workload,
-    peers: &[Peer],
-    values: &[Vec<f64>],
-    failed: &[usize],
-    generator: &[f64],
-    report: &mut String,
-) {
-    let name = workload.name();
-    println!("\n{name}");
-    let most = values.iter().map(|values| Spread::of(values.clone()).median).fold(0.0, f64::max);
-    let _ = write!(report, "<h2>{name}</h2><table>");
-    for (index, peer) in peers.iter().enumerate() {
-        let own = Spread::of(values[index].clone());
-        // Of each round on its own: both were measured within a minute.
-        let ratio =
-            Spread::of(values[0].iter().zip(&values[index]).map(|(first, own)| first / own).collect());
-        let (label, lost) = (peer.name(), failed[index]);
-        println!(
-            "  {label:<18} {own:>12.0}   {} / {label}: {ratio:.2}   load {:.2}{}",
-            peers[0].name(),
-            generator[index],
-            if lost > 0 { format!("   {lost} failed") } else { String::new() }
-        );
-        let width = 400.0 * own.median / most.max(1.0);
-        let _ = write!(
-            report,
-            "<tr><td>{label}<td><svg width=400 height=16><rect width={width:.0} height=16 fill=#2a7></rect></svg><td>{own:.0}<td>{ratio:.2}<td>{lost}"
-        );
-    }
-    report.push_str("</table>");
-}
-
-fn page(report: &str) -> String {
-    format!(
-        "<!doctype html><meta charset=utf-8><title>Sundew beside its peers</title><style>body{{font:15px system-ui;margin:3em}}td{{padding:.2em 1em}}</style>\
-         <h1>Sundew beside its peers</h1><p>Per CPU-second of the server, except memory: bytes per idle session. Median (least to most) of the rounds; then Sundew's figure \
-         divided by this one's, round by round; then sessions that failed.{report}\n"
-    )
 }
