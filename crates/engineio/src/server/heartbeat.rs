@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::now;
 use super::registry::Registry;
 use super::shared::Shared;
-use super::wheel::{Tick, Wheel};
+use super::wheel::{Plan, Tick, Wheel};
 use crate::proto::session::Settings;
 
 /// Sessions worked off before other tasks get their turn.
@@ -46,10 +46,10 @@ impl Heartbeat {
     }
 
     /// Has `session` looked at when `at` comes. Returns the tick this is planned for.
-    pub(crate) fn arm(&self, registry: &Arc<Registry>, session: &Arc<Shared>, at: Instant) -> Tick {
+    pub(crate) fn arm(&self, registry: &Arc<Registry>, session: &Arc<Shared>, at: Instant) -> (Tick, Plan) {
         let mut state = self.wheel.lock();
         let tick = state.wheel.tick_of(at);
-        state.wheel.insert(tick, Arc::downgrade(session));
+        let plan = state.wheel.insert(tick, Arc::downgrade(session));
         if !state.running {
             state.running = true;
             state.asleep = tick;
@@ -58,7 +58,13 @@ impl Heartbeat {
             state.asleep = tick;
             self.earlier.notify_one();
         }
-        tick
+        (tick, plan)
+    }
+
+    /// Takes a plan of `session` back. Left in the wheel, it would keep the memory of a session that is over.
+    pub(crate) fn disarm(&self, session: &Arc<Shared>, plan: Plan) {
+        let is_meant = |planned: &Weak<Shared>| planned.as_ptr() == Arc::as_ptr(session);
+        self.wheel.lock().wheel.remove(plan, is_meant);
     }
 }
 

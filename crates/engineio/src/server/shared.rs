@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use super::now;
 use super::registry::Registry;
 use super::socket::{Reader, Writer};
-use super::wheel::Tick;
+use super::wheel::{Plan, Tick};
 use crate::proto::dialect::Answer;
 use crate::proto::payload::Packets;
 use crate::proto::session::{Machine, Unsendable};
@@ -64,8 +64,15 @@ pub(crate) struct State {
     /// The waiting poll.
     pub(crate) get: Option<oneshot::Sender<Answer>>,
     /// The tick at which the timer wheel looks at this session, and the deadline it is for.
-    armed: Option<(Tick, Instant)>,
+    armed: Option<Armed>,
     listed: Option<Transport>,
+}
+
+/// What is planned for a session.
+struct Armed {
+    tick: Tick,
+    plan: Plan,
+    at: Instant,
 }
 
 /// A body whose packets the session's task works off.
@@ -262,7 +269,7 @@ impl Shared {
     pub(crate) fn on_timer(self: &Arc<Self>, tick: Tick) {
         self.act(|state| {
             // A later plan than the one in force is left over from before a nearer deadline was set.
-            if state.armed.is_some_and(|(armed, _)| armed == tick) {
+            if state.armed.as_ref().is_some_and(|armed| armed.tick == tick) {
                 state.armed = None;
                 state.machine.handle_timeout(now());
                 if state.machine.is_closed()
@@ -294,11 +301,22 @@ impl Shared {
         {
             self.registry.remove(&self.sid, transport);
         }
+        let at = state.machine.poll_timeout();
         // A plan for too early is no harm: it is made anew then. So a heartbeat that moves on costs nothing here.
-        if let Some(at) = state.machine.poll_timeout()
-            && state.armed.is_none_or(|(_, armed)| at < armed)
-        {
-            state.armed = Some((self.registry.heartbeat.arm(&self.registry, self, at), at));
+        let stands = match (&state.armed, at) {
+            (Some(armed), Some(at)) => armed.at <= at,
+            (armed, None) => armed.is_none(),
+            (None, Some(_)) => false,
+        };
+        if !stands {
+            let heartbeat = &self.registry.heartbeat;
+            if let Some(armed) = state.armed.take() {
+                heartbeat.disarm(self, armed.plan);
+            }
+            state.armed = at.map(|at| {
+                let (tick, plan) = heartbeat.arm(&self.registry, self, at);
+                Armed { tick, plan, at }
+            });
         }
         // The flag is set before the waiter looks at the state under this lock, so none is missed.
         if self.waiting.load(Ordering::Relaxed) && state.machine.has_room() {
