@@ -250,7 +250,21 @@ impl SocketIo {
         }
     }
 
-    /// A tower layer: requests on the server's path are its own, all others go on to the service inside.
+    /// A service around `app`, which is an `axum::Router` or any other tower service: requests on the server's path are its
+    /// own and never enter `app`, all others go on to it. This is what to serve.
+    ///
+    /// ```
+    /// # use sundew_socketio::SocketIo;
+    /// let io = SocketIo::new();
+    /// let app: axum::Router = axum::Router::new().route("/", axum::routing::get(|| async { "hello" }));
+    /// let service = io.wrap(app);
+    /// ```
+    pub fn wrap<S>(&self, app: S) -> SocketIoService<S> {
+        self.layer().layer(app)
+    }
+
+    /// [`wrap`](SocketIo::wrap) as a tower layer, for a place inside other layers (`tower::ServiceBuilder`, or
+    /// `Router::layer`, which costs a request four allocations more).
     ///
     /// ```
     /// # use sundew_socketio::SocketIo;

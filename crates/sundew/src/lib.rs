@@ -15,11 +15,9 @@
 //!     io.of("/chat").on("message", |socket: Socket, Data(text): Data<String>| async move {
 //!         socket.to("lobby").emit("message", text);
 //!     });
-//!     let app = axum::Router::new()
-//!         .route("/page", axum::routing::get(|| async { "hello" }))
-//!         .layer(io.layer());
+//!     let app = axum::Router::new().route("/page", axum::routing::get(|| async { "hello" }));
 //!     let listener = sundew::Listener::bind("0.0.0.0:8080").await?;
-//!     sundew::serve(listener, app).await
+//!     sundew::serve(listener, io.wrap(app)).await
 //! }
 //! ```
 //!

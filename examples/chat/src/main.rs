@@ -40,12 +40,11 @@ async fn main() -> std::io::Result<()> {
 
     let app = axum::Router::new()
         .route("/", get(|| async { Redirect::temporary("/page") }))
-        .route("/page", get(page))
-        .layer(io.layer());
+        .route("/page", get(page));
     let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
     let listener = Listener::bind(format!("0.0.0.0:{port}")).await?;
     tracing::info!("http://localhost:{port}/page");
-    sundew::serve(listener, app).await
+    sundew::serve(listener, io.wrap(app)).await
 }
 
 /// The page; with `?route=direct`, with the port that its session should use written into it.

@@ -45,12 +45,11 @@ async fn main() -> std::io::Result<()> {
 
     let app = axum::Router::new()
         .route("/", get(|| async { "echo" }))
-        .route("/address", get(|ConnectInfo(addr): ConnectInfo<SocketAddr>| async move { addr.to_string() }))
-        .layer(io.layer());
+        .route("/address", get(|ConnectInfo(addr): ConnectInfo<SocketAddr>| async move { addr.to_string() }));
     let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
     let listener = Listener::bind(format!("0.0.0.0:{port}")).await?;
     tracing::info!("listening on port {port}");
-    sundew::serve(listener, app).await
+    sundew::serve(listener, io.wrap(app)).await
 }
 
 /// What some tests ask for: old clients (`ECHO_EIO3`), compressed messages (`ECHO_DEFLATE`, `takeover` or anything else).
