@@ -7,11 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::request::Parts;
 
-use crate::{AddHeaders, Cookie, OnConnectionError, Transport};
+use crate::{AddHeaders, Cookie, OnConnectionError, Transport, random_id};
 
 /// Decides about a handshake. `Err` refuses it with code 4; the text, if not empty, replaces `Forbidden`.
 pub type AllowRequest = Arc<
@@ -105,24 +103,11 @@ impl Default for Config {
             headers: None,
             on_connection_error: None,
             allow_request: None,
-            generate_id: Arc::new(|_| random_id()),
+            generate_id: Arc::new(|_| random_id().unwrap_or_default()),
             max_queued_bytes: 2 << 20,
             max_queued_packets: 4096,
             close_timeout: Duration::from_secs(5),
             max_sessions: 1_000_000,
-        }
-    }
-}
-
-/// 20 characters of base64url from 15 random bytes.
-fn random_id() -> String {
-    let mut bytes = [0; 15];
-    // Without randomness there is no id; an empty one is refused by the handshake.
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => BASE64_URL_SAFE_NO_PAD.encode(bytes),
-        Err(error) => {
-            tracing::error!(%error, "the system gives no random bytes for a session id");
-            String::new()
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::OptionFuture;
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -20,6 +22,7 @@ use crate::server::registry::Registry;
 use crate::server::shared::{Arrival, Shared};
 use crate::server::socket::Writer;
 use crate::server::task::SessionTask;
+use crate::server::upgrade::Taken;
 use crate::server::{cors, now, polling, probe, reply, upgrade};
 use crate::{
     Body, CloseReason, Config, ConnectionError, Frames, Handshake, Pace, Protocol, SessionHandle, Transport,
@@ -229,7 +232,7 @@ impl<P: Protocol> Engine<P> {
         let taken = polling::taken(&parts.headers);
         let (sender, answer) = oneshot::channel();
         shared.act(|state| state.get = Some(sender));
-        self.0.start(&shared, parts, Transport::Polling, None);
+        tokio::spawn(self.0.session(&shared, parts, Transport::Polling, None));
         let mut response = polling::wait(&shared, answer, taken).await;
         if let Some(cookie) = cookie {
             response.headers_mut().insert(SET_COOKIE, cookie);
@@ -241,16 +244,19 @@ impl<P: Protocol> Engine<P> {
         let Accepted { parts, key, upgrade } = accept(parts)?;
         let engine = self.0.clone();
         let agreed = upgrade::agreed(&parts.headers, self.config());
-        tokio::spawn(async move {
+        upgrade::hold_head(&parts);
+        let open = async move {
             let config = &engine.registry.config;
-            let Some((writer, arrival)) = upgrade::take_over(upgrade, config, agreed).await else { return };
-            if let Some(shared) = engine.new_session(&parts, Transport::Websocket, dialect, Some(writer)) {
-                if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
-                    shared.act(|state| state.machine.compress_with(Box::new(Deflater::new(agreed, options))));
-                }
-                engine.start(&shared, parts, Transport::Websocket, Some(arrival));
+            let Taken { writer, arrival, unwritten } = upgrade::take_over(upgrade, config, agreed).await?;
+            let socket = Some((writer, unwritten));
+            let shared = engine.new_session(&parts, Transport::Websocket, dialect, socket)?;
+            if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
+                shared.act(|state| state.machine.compress_with(Box::new(Deflater::new(agreed, options))));
             }
-        });
+            Some(engine.session(&shared, parts, Transport::Websocket, Some(arrival)))
+        };
+        // One task after the other in the same place. Boxed, what is needed to open it goes when it is open.
+        tokio::spawn(Box::pin(open).then(OptionFuture::from));
         Ok(reply::switching(key, agreed))
     }
 
@@ -344,16 +350,19 @@ impl<P: Protocol> Inner<P> {
         parts: &Parts,
         transport: Transport,
         dialect: Dialect,
-        writer: Option<Writer>,
+        socket: Option<(Writer, Vec<u8>)>,
     ) -> Option<Arc<Shared>> {
-        let mut writer = writer;
+        let (mut writer, unwritten) = socket.unzip();
         for _ in 0..ID_ATTEMPTS {
             let sid = (self.registry.config.generate_id)(parts);
             if !is_valid_sid(&sid) {
                 tracing::error!(length = sid.len(), "generate_id made an id that cannot be used");
                 return None;
             }
-            let open = self.open_packet(&sid, transport);
+            let mut open = self.open_packet(&sid, transport);
+            if let Some(head) = unwritten.as_ref().filter(|head| !head.is_empty()) {
+                open = Frames::raw([&head[..], open.as_bytes()].concat().into());
+            }
             let machine = Machine::new(self.registry.settings.clone(), transport, dialect, open, now());
             let shared = Arc::new(Shared::new(sid, self.registry.clone(), machine, writer.take()));
             if shared.enlist(true) {
@@ -379,15 +388,21 @@ impl<P: Protocol> Inner<P> {
         ))
     }
 
-    /// Opens the protocol's half and starts the session's task.
-    fn start(&self, shared: &Arc<Shared>, parts: Parts, transport: Transport, arrival: Option<Arrival>) {
+    /// Opens the protocol's half; what is returned runs the session.
+    fn session(
+        &self,
+        shared: &Arc<Shared>,
+        parts: Parts,
+        transport: Transport,
+        arrival: Option<Arrival>,
+    ) -> SessionTask<P::Session> {
         let peer_addr = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
         let version = shared.look(|state| state.machine.dialect().version);
         let handshake = Handshake { parts, peer_addr, transport, version };
         let unopened = Unopened(shared);
         let session = self.protocol.open(SessionHandle(shared.clone()), handshake);
         std::mem::forget(unopened);
-        tokio::spawn(SessionTask::new(shared.clone(), session, arrival));
+        SessionTask::new(shared.clone(), session, arrival)
     }
 }
 

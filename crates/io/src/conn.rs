@@ -8,7 +8,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::Raw;
+use crate::hold::Held;
+use crate::{HoldHead, Raw};
+
+/// What is smaller leaves as one piece of memory: to copy it costs less than a vectored write does.
+const GATHERED: usize = 2048;
 
 /// The client's own address, as a request extension. The server loop sets it once per request; whoever needs the
 /// address reads it from there and never from a header.
@@ -32,6 +36,8 @@ pub struct Conn {
     stream: Stream,
     peer: Option<SocketAddr>,
     origin: Origin,
+    /// Absent until somebody may want it.
+    held: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -41,16 +47,16 @@ enum Stream {
 }
 
 impl Conn {
-    /// A TCP connection. `peer` is the client's address where it is known from elsewhere (a hand-off says it);
+    /// A TCP connection, with `TCP_NODELAY` set by whoever accepted it. `peer` is the client's address where it is known from elsewhere (a hand-off says it);
     /// otherwise the socket is asked.
     pub fn tcp(stream: TcpStream, peer: Option<SocketAddr>, origin: Origin) -> Conn {
         let peer = peer.or_else(|| stream.peer_addr().ok());
-        Conn { stream: Stream::Tcp(stream), peer, origin }
+        Conn { stream: Stream::Tcp(stream), peer, origin, held: None }
     }
 
     /// A unix-socket connection. It has no peer address of its own.
     pub fn unix(stream: UnixStream, origin: Origin) -> Conn {
-        Conn { stream: Stream::Unix(stream), peer: None, origin }
+        Conn { stream: Stream::Unix(stream), peer: None, origin, held: None }
     }
 
     /// The client's address, where it is known from elsewhere.
@@ -69,12 +75,23 @@ impl Conn {
         self.origin
     }
 
+    /// To be given to requests that ask for an upgrade.
+    pub fn hold_head(&mut self) -> HoldHead {
+        self.held.get_or_insert_default().handle()
+    }
+
     /// The stream itself.
     pub fn into_raw(self) -> Raw {
-        match self.stream {
+        self.into_parts().0
+    }
+
+    /// The stream, and what was to be written to it and is held.
+    pub(crate) fn into_parts(self) -> (Raw, Vec<u8>) {
+        let raw = match self.stream {
             Stream::Tcp(stream) => Raw::Tcp(stream),
             Stream::Unix(stream) => Raw::Unix(stream),
-        }
+        };
+        (raw, self.held.map_or_else(Vec::new, Held::into_bytes))
     }
 }
 
@@ -100,7 +117,13 @@ impl AsyncRead for Conn {
 }
 
 impl AsyncWrite for Conn {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(held) = self.held.as_mut().filter(|_| !buf.is_empty())
+            && held.takes(buf)
+        {
+            held.push(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
         each!(self, stream => stream.poll_write(cx, buf))
     }
 
@@ -109,6 +132,16 @@ impl AsyncWrite for Conn {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let total = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if total <= GATHERED {
+            let mut gathered = [0; GATHERED];
+            let mut filled = 0;
+            for buf in bufs {
+                gathered[filled..filled + buf.len()].copy_from_slice(buf);
+                filled += buf.len();
+            }
+            return self.poll_write(cx, &gathered[..filled]);
+        }
         each!(self, stream => stream.poll_write_vectored(cx, bufs))
     }
 

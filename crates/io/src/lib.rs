@@ -5,7 +5,9 @@
 //! lock, or be exported). No protocol and no policy may live here.
 
 mod conn;
+mod hold;
 mod recover;
 
 pub use conn::{Conn, Origin, PeerAddr};
-pub use recover::{AsyncReadWrite, Raw, recover};
+pub use hold::HoldHead;
+pub use recover::{AsyncReadWrite, Raw, Recovered, recover};

@@ -37,22 +37,41 @@ impl fmt::Debug for Raw {
     }
 }
 
+/// A connection after its upgrade.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The stream.
+    pub stream: Raw,
+    /// What hyper had read past the head of the upgrade request.
+    pub unread: Bytes,
+    /// What has to be written before all else: the head of the 101, if [`HoldHead`](crate::HoldHead) was asked for.
+    pub unwritten: Vec<u8>,
+}
+
 /// Takes the raw stream back, with the bytes hyper had read past the head of the upgrade request.
 ///
 /// Knows [`Conn`], [`TcpStream`] and [`UnixStream`] behind `hyper::server::conn::http1` and behind hyper-util's
 /// `auto` builder (which axum uses). Whatever else is underneath stays a boxed stream, with its unread bytes inside.
-pub fn recover(upgraded: Upgraded) -> (Raw, Bytes) {
+pub fn recover(upgraded: Upgraded) -> Recovered {
+    let written = |stream, unread| Recovered { stream, unread, unwritten: Vec::new() };
     let upgraded = match downcast::<Conn>(upgraded) {
-        Ok((conn, unread)) => return (conn.into_raw(), unread),
+        Ok((conn, unread)) => {
+            let (stream, unwritten) = conn.into_parts();
+            return Recovered { stream, unread, unwritten };
+        }
         Err(upgraded) => upgraded,
     };
     let upgraded = match downcast::<TcpStream>(upgraded) {
-        Ok((stream, unread)) => return (Raw::Tcp(stream), unread),
+        Ok((stream, unread)) => {
+            // Frames leave when they are written; a `Conn` has it from its listener.
+            let _ = stream.set_nodelay(true);
+            return written(Raw::Tcp(stream), unread);
+        }
         Err(upgraded) => upgraded,
     };
     match downcast::<UnixStream>(upgraded) {
-        Ok((stream, unread)) => (Raw::Unix(stream), unread),
-        Err(upgraded) => (Raw::Other(Box::pin(TokioIo::new(upgraded))), Bytes::new()),
+        Ok((stream, unread)) => written(Raw::Unix(stream), unread),
+        Err(upgraded) => written(Raw::Other(Box::pin(TokioIo::new(upgraded))), Bytes::new()),
     }
 }
 

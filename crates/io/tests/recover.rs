@@ -9,7 +9,7 @@ use http_body_util::Empty;
 use hyper::{Request, Response, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use sundew_io::{Conn, Origin, Raw, recover};
+use sundew_io::{Conn, HoldHead, Origin, Raw, Recovered, recover};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -24,11 +24,7 @@ enum Builder {
 }
 
 /// Upgrades `server` and says what came back out.
-async fn upgrade<S>(
-    builder: Builder,
-    server: S,
-    mut client: impl AsyncRead + AsyncWrite + Unpin,
-) -> (Raw, Bytes)
+async fn upgrade<S>(builder: Builder, server: S, mut client: impl AsyncRead + AsyncWrite + Unpin) -> Recovered
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -79,12 +75,12 @@ async fn tcp_comes_back() {
         let peer = client.local_addr().unwrap();
         let conn = Conn::tcp(server, None, Origin::Accepted);
         assert_eq!(conn.peer_addr(), Some(peer));
-        let (raw, unread) = upgrade(builder, conn, client).await;
+        let Recovered { stream: raw, unread, .. } = upgrade(builder, conn, client).await;
         assert!(matches!(raw, Raw::Tcp(stream) if stream.peer_addr().unwrap() == peer));
         assert_eq!(unread, "unread bytes");
 
         let (client, server) = tcp_pair().await;
-        let (raw, unread) = upgrade(builder, server, client).await;
+        let Recovered { stream: raw, unread, .. } = upgrade(builder, server, client).await;
         assert!(matches!(raw, Raw::Tcp(_)));
         assert_eq!(unread, "unread bytes");
     }
@@ -96,12 +92,12 @@ async fn unix_comes_back() {
         let (client, server) = UnixStream::pair().unwrap();
         let conn = Conn::unix(server, Origin::Leg);
         assert_eq!((conn.peer_addr(), conn.origin()), (None, Origin::Leg));
-        let (raw, unread) = upgrade(builder, conn, client).await;
+        let Recovered { stream: raw, unread, .. } = upgrade(builder, conn, client).await;
         assert!(matches!(raw, Raw::Unix(_)));
         assert_eq!(unread, "unread bytes");
 
         let (client, server) = UnixStream::pair().unwrap();
-        let (raw, unread) = upgrade(builder, server, client).await;
+        let Recovered { stream: raw, unread, .. } = upgrade(builder, server, client).await;
         assert!(matches!(raw, Raw::Unix(_)));
         assert_eq!(unread, "unread bytes");
     }
@@ -111,11 +107,74 @@ async fn unix_comes_back() {
 async fn other_streams_keep_their_bytes_inside() {
     for builder in [Builder::Http1, Builder::Auto] {
         let (client, server) = tokio::io::duplex(1024);
-        let (raw, unread) = upgrade(builder, server, client).await;
+        let Recovered { stream: raw, unread, .. } = upgrade(builder, server, client).await;
         assert!(unread.is_empty());
         let Raw::Other(mut stream) = raw else { panic!("{raw:?}") };
         let mut bytes = [0; 12];
         stream.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"unread bytes");
+    }
+}
+
+/// Serves one request on a connection whose head is to be held, with `status`.
+async fn held(builder: Builder, status: u16) -> (TcpStream, oneshot::Receiver<Recovered>) {
+    let (mut client, server) = tcp_pair().await;
+    let mut conn = Conn::tcp(server, None, Origin::Accepted);
+    let head: HoldHead = conn.hold_head();
+    let (sender, recovered) = oneshot::channel();
+    let sender = std::sync::Mutex::new(Some(sender));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let upgrade = hyper::upgrade::on(&mut request);
+        if let Some(sender) = sender.lock().unwrap().take() {
+            head.hold();
+            tokio::spawn(async move { upgrade.await.map(|upgraded| sender.send(recover(upgraded))) });
+        }
+        async move {
+            let response = Response::builder().status(status).header("upgrade", "test");
+            Ok::<_, Infallible>(response.header("connection", "upgrade").body(Empty::<Bytes>::new()).unwrap())
+        }
+    });
+    client.write_all(&REQUEST[..REQUEST.len() - 12]).await.unwrap();
+    tokio::spawn(async move {
+        match builder {
+            Builder::Http1 => {
+                let http = hyper::server::conn::http1::Builder::new();
+                drop(http.serve_connection(TokioIo::new(conn), service).with_upgrades().await);
+            }
+            Builder::Auto => {
+                let http = auto::Builder::new(TokioExecutor::new());
+                drop(http.serve_connection_with_upgrades(TokioIo::new(conn), service).await);
+            }
+        }
+    });
+    (client, recovered)
+}
+
+#[tokio::test]
+async fn the_head_of_a_101_can_be_held() {
+    for builder in [Builder::Http1, Builder::Auto] {
+        let (mut client, recovered) = held(builder, 101).await;
+        let Recovered { stream, unwritten, .. } = recovered.await.unwrap();
+        assert!(unwritten.starts_with(b"HTTP/1.1 101 "));
+        assert!(unwritten.ends_with(b"\r\n\r\n"));
+        let Raw::Tcp(mut stream) = stream else { panic!("{stream:?}") };
+        stream.write_all(b"first").await.unwrap();
+        drop(stream);
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"first");
+    }
+}
+
+#[tokio::test]
+async fn no_other_head_is_held() {
+    for builder in [Builder::Http1, Builder::Auto] {
+        let (mut client, recovered) = held(builder, 403).await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(client.read_buf(&mut head).await.unwrap(), 0);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 403 "));
+        drop((client, recovered));
     }
 }

@@ -112,6 +112,8 @@ impl Listener {
 fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // What it accepts inherits it.
+    socket.set_nodelay(true)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
 }
@@ -119,12 +121,7 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 async fn accept(listener: &TcpListener) -> Conn {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "no TCP_NODELAY");
-                }
-                return Conn::tcp(stream, Some(peer), Origin::Accepted);
-            }
+            Ok((stream, peer)) => return Conn::tcp(stream, Some(peer), Origin::Accepted),
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before accept")
             }

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use futures_util::future::join;
+use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::Incoming as RequestBody;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use sundew_io::{Conn, Origin, PeerAddr};
+use sundew_io::{Conn, HoldHead, Origin, PeerAddr};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -67,21 +69,27 @@ where
     let cluster = listener.cluster().cloned();
     tracing::debug!(addr = %listener.local_addr(), ?cluster, "serving");
     let leaving = watch::Sender::new(false);
-    {
-        let mut end = pin!(end(cluster.as_ref(), &mut signals));
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut end => break,
-                (conn, placement) = listener.next() => {
-                    let connection = Connection { cluster: cluster.clone(), leaving: leaving.subscribe() };
-                    tokio::spawn(connection.run(conn, placement, app.clone()));
-                }
+    let mut accepting = JoinSet::new();
+    accepting.spawn({
+        let (cluster, leaving) = (cluster.clone(), leaving.clone());
+        // A task, so that connections begin on the thread that accepts them, and not through the queue of all threads.
+        async move {
+            loop {
+                let (conn, placement) = listener.next().await;
+                let connection = Connection { cluster: cluster.clone(), leaving: leaving.subscribe() };
+                tokio::spawn(connection.run(conn, placement, app.clone()));
             }
+        }
+    });
+    tokio::select! {
+        biased;
+        () = end(cluster.as_ref(), &mut signals) => {}
+        Some(Err(error)) = accepting.join_next() => if let Ok(panic) = error.try_into_panic() {
+            std::panic::resume_unwind(panic);
         }
     }
     // Connections nobody took go back: to the system's next listener, or to the supervisor.
-    drop(listener);
+    accepting.shutdown().await;
     leaving.send_replace(true);
     let closed = async {
         if timeout(CLOSE_TIMEOUT, sessions::close()).await.is_err() {
@@ -129,7 +137,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run<S, B>(mut self, conn: Conn, placement: Option<Placement>, app: S)
+    async fn run<S, B>(mut self, mut conn: Conn, placement: Option<Placement>, app: S)
     where
         S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send,
@@ -143,6 +151,7 @@ impl Connection {
             cluster: self.cluster.take(),
             origin,
             peer: conn.peer_addr(),
+            head: conn.hold_head(),
             placement: Mutex::new(placement),
         });
         let service = service_fn(move |mut request: Request<RequestBody>| {
@@ -183,6 +192,7 @@ struct Requests {
     cluster: Option<Cluster>,
     origin: Origin,
     peer: Option<SocketAddr>,
+    head: HoldHead,
     /// Of a handed-over connection, until its one request takes it.
     placement: Mutex<Option<Placement>>,
 }
@@ -202,6 +212,9 @@ impl Requests {
         if let Some(peer) = peer {
             request.extensions_mut().insert(ConnectInfo(peer));
             request.extensions_mut().insert(PeerAddr(peer));
+        }
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(self.head.clone());
         }
         placement
     }

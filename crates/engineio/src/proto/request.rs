@@ -50,8 +50,11 @@ pub(crate) struct Query<'a> {
 impl<'a> Query<'a> {
     pub(crate) fn parse(query: &'a str) -> Query<'a> {
         let mut parsed = Query::default();
-        for pair in query.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let mut rest = query;
+        while !rest.is_empty() {
+            let pair;
+            (pair, rest) = split_at_byte(rest, b'&');
+            let (key, value) = split_at_byte(pair, b'=');
             match key {
                 "transport" => parsed.transport = percent_decode(value),
                 "EIO" => parsed.eio = percent_decode(value),
@@ -71,6 +74,14 @@ impl<'a> Query<'a> {
             "3" => Some(ProtocolVersion::V3),
             _ => None,
         }
+    }
+}
+
+/// What is before and behind the first `separator`. As `split_once`, which sets up a search fit for longer texts.
+fn split_at_byte(text: &str, separator: u8) -> (&str, &str) {
+    match text.bytes().position(|byte| byte == separator) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use super::now;
 use super::shared::{Arrival, Shared};
 use super::socket::Writer;
-use super::upgrade::take_over;
+use super::upgrade::{Taken, take_over};
 use crate::Frames;
 use crate::proto::deflate::{Agreed, Deflater};
 use crate::proto::outbox::Outbox;
@@ -26,7 +26,7 @@ const PROBE_ANSWER: Bytes = Bytes::from_static(b"\x81\x063probe");
 /// Runs the probe on a connection that has just been accepted.
 pub(crate) async fn run(shared: Arc<Shared>, upgrade: OnUpgrade, agreed: Option<Agreed>) {
     let config = &shared.registry().config;
-    let Some((writer, arrival)) = take_over(upgrade, config, agreed).await else { return };
+    let Some(Taken { writer, arrival, .. }) = take_over(upgrade, config, agreed).await else { return };
     let mut probe = Probe { writer, arrival };
     let Ok((id, until)) = shared.act(|state| state.machine.probe_opened(now())) else {
         // The session is upgraded, upgrading or over.

@@ -44,8 +44,6 @@ pub(crate) enum Writer {
 pub(crate) fn split(raw: Raw) -> (Reader, Writer) {
     match raw {
         Raw::Tcp(stream) => {
-            // Each write is a whole batch already; waiting to fill a segment only adds latency.
-            let _ = stream.set_nodelay(true);
             let (reader, writer) = stream.into_split();
             (Reader::Tcp(reader), Writer::Tcp(writer))
         }

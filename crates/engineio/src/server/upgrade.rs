@@ -6,6 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, request::Parts};
 use hyper::upgrade::OnUpgrade;
+use sundew_io::{HoldHead, Recovered};
 use tungstenite::handshake::derive_accept_key;
 
 use super::shared::Arrival;
@@ -41,26 +42,37 @@ pub(crate) fn agreed(headers: &HeaderMap, config: &Config) -> Option<Agreed> {
     agree(offers, options)
 }
 
-/// Waits until the 101 has left, and takes the socket over.
-pub(crate) async fn take_over(
-    upgrade: OnUpgrade,
-    config: &Config,
-    agreed: Option<Agreed>,
-) -> Option<(Writer, Arrival)> {
-    let (raw, unread) = match upgrade.await {
+/// Lets the head of the 101 leave with the first bytes of the websocket, where the server's connections can do that.
+pub(crate) fn hold_head(parts: &Parts) {
+    if let Some(head) = parts.extensions.get::<HoldHead>() {
+        head.hold();
+    }
+}
+
+/// A websocket that has just been accepted.
+pub(crate) struct Taken {
+    pub(crate) writer: Writer,
+    pub(crate) arrival: Arrival,
+    /// The head of the 101 if it was held: to be written first.
+    pub(crate) unwritten: Vec<u8>,
+}
+
+/// Waits until the 101 has left or is held, and takes the socket over.
+pub(crate) async fn take_over(upgrade: OnUpgrade, config: &Config, agreed: Option<Agreed>) -> Option<Taken> {
+    let Recovered { stream, unread, unwritten } = match upgrade.await {
         Ok(upgraded) => sundew_io::recover(upgraded),
         Err(error) => {
             tracing::debug!(%error, "a websocket client left during its handshake");
             return None;
         }
     };
-    let (reader, writer) = split(raw);
+    let (reader, writer) = split(stream);
     let decoder = match agreed {
         Some(agreed) => Decoder::inflating(config.max_payload, Inflater::new(agreed)),
         None => Decoder::new(config.max_payload),
     };
     let arrival = Arrival { reader, decoder, unread: BytesMut::from(&unread[..]) };
-    Some((writer, arrival))
+    Some(Taken { writer, arrival, unwritten })
 }
 
 fn has_token(headers: &HeaderMap, name: http::HeaderName, token: &str) -> bool {

@@ -257,10 +257,7 @@ fn over_the_limit(socket: &Socket, event: &str, ack: Option<u64>, pass: &Pass) {
     table.report(&HandlerError { namespace, socket_id, event: event.into(), failure });
 }
 
-/// A socket's public id: 20 characters, 120 random bits. `None` if the system has no randomness.
+/// A socket's public id. `None` if the system has no randomness.
 pub(crate) fn new_id() -> Option<Arc<str>> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bytes = [0; 20];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect::<String>().into())
+    sundew_engineio::random_id().map(Arc::from)
 }
