@@ -108,7 +108,9 @@ impl<P: Protocol> Engine<P> {
             None => HeaderMap::new(),
         };
         let mut response = self.answer(request).await;
-        response.headers_mut().extend(allow);
+        if !allow.is_empty() {
+            response.headers_mut().extend(allow);
+        }
         response
     }
 
@@ -176,7 +178,7 @@ impl<P: Protocol> Engine<P> {
                 }
             }
         };
-        if matches!(response.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
+        if matches!(response.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) && !more.is_empty() {
             response.headers_mut().extend(more);
         }
         response

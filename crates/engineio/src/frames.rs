@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use base64::Engine as _;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::proto::payload::BASE64;
 use crate::proto::payload_v3::MESSAGE;
@@ -235,7 +235,10 @@ impl FramesBuilder {
             self.buf.extend_from_slice(data);
         }
         let packets = 1 + attachments.len() as u32;
-        Frames { bytes: Bytes::from(self.buf).slice(start..), packets, compress: true }
+        let mut bytes = Bytes::from(self.buf);
+        // Not a slice: a second handle to the same memory has to be made, and counted.
+        bytes.advance(start);
+        Frames { bytes, packets, compress: true }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::hold::Held;
 use crate::{HoldHead, Raw};
 
 /// What is smaller leaves as one piece of memory: to copy it costs less than a vectored write does.
-const GATHERED: usize = 2048;
+const GATHERED: usize = 1024;
 
 /// The client's own address, as a request extension. The server loop sets it once per request; whoever needs the
 /// address reads it from there and never from a header.

@@ -39,8 +39,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// a word, never hears it; and pm2's default `kill_timeout`, 1.6 s, has to be enough.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The most headers of a request: what the front door allows, and room for those it adds.
-const HEADERS_LIMIT: usize = 128;
+/// The most headers of a request on a leg: what the front door allows, and room for those it adds. Elsewhere it is hyper's own
+/// limit, 100: with any other it asks for memory twice per request.
+const LEG_HEADERS: usize = 128;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -169,9 +170,11 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout((origin != Origin::Leg).then_some(HEAD_TIMEOUT))
             .max_buf_size(HEAD_LIMIT)
-            .max_headers(HEADERS_LIMIT)
             // The front door sees no later request of a socket it has handed over, so there must be none.
             .keep_alive(origin != Origin::HandedOff);
+        if origin == Origin::Leg {
+            server.max_headers(LEG_HEADERS);
+        }
         let mut http = pin!(server.serve_connection(TokioIo::new(conn), service).with_upgrades());
         let result = tokio::select! {
             result = http.as_mut() => result,

@@ -3,11 +3,21 @@
 //! Everything is kept as websocket frames. A websocket writes them as they are; a poll gets the same packets as a
 //! payload, so it does not matter on which transport something was queued.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::dialect::{Answer, AnswerKind, Dialect};
 use crate::Frames;
+
+/// The most entries an emptied queue may have had room for to be kept as the thread's spare.
+const SPARE: usize = 256;
+
+thread_local! {
+    /// An emptied queue, for the next session of this thread that has something to send: an idle session holds no memory, and
+    /// a busy one does not ask for it again and again.
+    static SPARE_QUEUE: Cell<VecDeque<Frames>> = const { Cell::new(VecDeque::new()) };
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -22,6 +32,9 @@ impl Outbox {
     pub(crate) fn push(&mut self, frames: Frames) {
         self.bytes += frames.len();
         self.packets += frames.packets();
+        if self.queue.capacity() == 0 {
+            self.queue = SPARE_QUEUE.take();
+        }
         self.queue.push_back(frames);
     }
 
@@ -92,8 +105,10 @@ impl Outbox {
             self.queue.pop_front();
         }
         if self.queue.is_empty() {
-            // An idle session holds no buffer.
-            self.queue = VecDeque::new();
+            let emptied = std::mem::take(&mut self.queue);
+            if emptied.capacity() <= SPARE {
+                SPARE_QUEUE.set(emptied);
+            }
         }
     }
 

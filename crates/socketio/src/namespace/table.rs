@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, stream};
 use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
 use sundew_engineio::{Frames, SendError};
 use tokio::sync::mpsc;
 
@@ -72,7 +73,8 @@ type OnError = Arc<dyn Fn(&HandlerError) + Send + Sync>;
 pub(crate) struct Handlers {
     pub(crate) middleware: Vec<Erased<ConnectCall>>,
     pub(crate) connect: Option<Erased<ConnectCall>>,
-    pub(crate) events: HashMap<Arc<str>, Erased<EventCall>>,
+    /// Clients choose what is looked up, the app what is in it: no hash needs a key here.
+    pub(crate) events: FxHashMap<Arc<str>, Erased<EventCall>>,
     pub(crate) fallback: Option<Erased<EventCall>>,
     pub(crate) watch: Watch,
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
