@@ -1,5 +1,7 @@
 //! Real Socket.IO servers over real socket pairs: what one server does, the clients of all others see, once.
 
+#![allow(clippy::unwrap_used, reason = "clippy knows helpers of tests only inside #[test] functions")]
+
 mod common;
 
 use std::os::unix::net::UnixStream;
@@ -10,6 +12,8 @@ use common::{Client, PATIENCE, Server, servers};
 use serde_json::{Value, json};
 use sundew_adapter::PeerName;
 use sundew_socketio::BroadcastAckError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 async fn one_client_each(servers: &[Server], nsp: &str) -> Vec<Client> {
     let mut clients = Vec::new();
@@ -43,6 +47,35 @@ async fn a_broadcast_reaches_the_clients_of_all_servers_once() {
         // Nothing came twice: the next message is the next broadcast.
         servers[index].io.of("/ws").local().emit("mark", index);
         assert_eq!(client.expect("2").await, format!("[\"mark\",{index}]"));
+    }
+}
+
+/// Whether the next poll of a client that takes gzip is answered with it.
+async fn poll_is_compressed(client: &Client) -> bool {
+    let mut stream = TcpStream::connect(client.addr).await.unwrap();
+    let head = format!(
+        "GET /socket.io/?EIO=4&transport=polling&sid={} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         accept-encoding: gzip\r\n\r\n",
+        client.sid
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer.contains("content-encoding: gzip")
+}
+
+#[tokio::test]
+async fn what_is_not_to_be_compressed_is_not_by_any_server() {
+    let servers = servers(2).await;
+    let clients = one_client_each(&servers, "/ws").await;
+    let text = "again and again ".repeat(200);
+    for compress in [true, false] {
+        servers[0].io.of("/ws").compress(compress).emit("text", &text);
+        for client in &clients {
+            assert_eq!(poll_is_compressed(client).await, compress);
+        }
     }
 }
 

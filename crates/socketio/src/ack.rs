@@ -16,6 +16,7 @@ use tokio::time::Sleep;
 
 use crate::Socket;
 use crate::error::{AckError, EmitError, EventError};
+use crate::operators::Flags;
 use crate::packet::{Args, EmitArgs, Packet};
 use crate::socket::acks::Waiter;
 use crate::socket::{Inner, check};
@@ -127,16 +128,16 @@ impl<T> AckFuture<T> {
         name: &str,
         args: impl EmitArgs,
         timeout: Duration,
-        volatile: bool,
+        flags: Flags,
     ) -> AckFuture<T> {
-        let state = match AckFuture::<T>::start(socket, name, args, volatile) {
+        let state = match AckFuture::<T>::start(socket, name, args, flags) {
             Ok(state) => state,
             Err(error) => State::Failed(Some(error)),
         };
         AckFuture { state, timeout, timer: None, expected: PhantomData }
     }
 
-    fn start(socket: &Socket, name: &str, args: impl EmitArgs, volatile: bool) -> Result<State, EmitError> {
+    fn start(socket: &Socket, name: &str, args: impl EmitArgs, flags: Flags) -> Result<State, EmitError> {
         check(name)?;
         let inner = socket.inner();
         let id = inner.table.next_ack();
@@ -145,7 +146,7 @@ impl<T> AckFuture<T> {
         // Before it is sent: the answer may be quick.
         inner.expect(id, Waiter::One(sender))?;
         let entry = Entry { socket: Arc::downgrade(inner), id };
-        if !inner.deliver(frames, volatile)? {
+        if !inner.deliver(flags.mark(frames), flags.volatile)? {
             return Err(EmitError::LeftOut);
         }
         if let Some(listening) = listening {

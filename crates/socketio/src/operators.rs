@@ -68,30 +68,53 @@ fn names(rooms: impl RoomNames) -> Vec<String> {
     names
 }
 
+/// How one event is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flags {
+    /// Only if the socket is ready to receive.
+    pub(crate) volatile: bool,
+    /// As it is, even if the connection compresses.
+    pub(crate) uncompressed: bool,
+}
+
+impl Flags {
+    /// Frames as they were asked for.
+    pub(crate) fn mark(self, frames: Frames) -> Frames {
+        if self.uncompressed { frames.without_compression() } else { frames }
+    }
+}
+
+impl From<&BroadcastOptions> for Flags {
+    fn from(opts: &BroadcastOptions) -> Flags {
+        Flags { volatile: opts.volatile, uncompressed: opts.uncompressed }
+    }
+}
+
 /// How to emit to one socket.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent until `emit`"]
 pub struct SocketEmitter {
     socket: Socket,
     timeout: Duration,
-    volatile: bool,
+    flags: Flags,
 }
 
 impl SocketEmitter {
     pub(crate) fn new(socket: Socket) -> SocketEmitter {
         let timeout = socket.inner().table.options.ack_timeout;
-        SocketEmitter { socket, timeout, volatile: false }
+        SocketEmitter { socket, timeout, flags: Flags::default() }
     }
 
     /// Only if the socket is ready to receive at this moment.
     pub fn volatile(mut self) -> SocketEmitter {
-        self.volatile = true;
+        self.flags.volatile = true;
         self
     }
 
-    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
-    /// message's.
-    pub fn compress(self, _: bool) -> SocketEmitter {
+    /// Whether it may be compressed, where the client's connection does that; without this, it may. For what is compressed
+    /// already, like images.
+    pub fn compress(mut self, compress: bool) -> SocketEmitter {
+        self.flags.uncompressed = !compress;
         self
     }
 
@@ -109,7 +132,8 @@ impl SocketEmitter {
     /// To the others in the namespace instead.
     pub fn broadcast(self) -> Broadcast {
         let mut broadcast = self.socket.broadcast().timeout(self.timeout);
-        broadcast.opts.volatile = self.volatile;
+        broadcast.opts.volatile = self.flags.volatile;
+        broadcast.opts.uncompressed = self.flags.uncompressed;
         broadcast
     }
 
@@ -118,12 +142,12 @@ impl SocketEmitter {
     /// # Errors
     /// As there; with `volatile`, an event that was left out is no error.
     pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        self.socket.emit_as(event, args, self.volatile)
+        self.socket.emit_as(event, args, self.flags)
     }
 
     /// As [`Socket::emit_with_ack`]. With `volatile`, an event that was left out is [`EmitError::LeftOut`].
     pub fn emit_with_ack<T: DeserializeOwned>(&self, event: &str, args: impl EmitArgs) -> AckFuture<T> {
-        AckFuture::send(&self.socket, event, args, self.timeout, self.volatile)
+        AckFuture::send(&self.socket, event, args, self.timeout, self.flags)
     }
 
     /// Emits the event `message`.
@@ -227,9 +251,10 @@ impl Broadcast {
         self
     }
 
-    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
-    /// message's.
-    pub fn compress(self, _: bool) -> Broadcast {
+    /// Whether it may be compressed, where the client's connection does that; without this, it may. For what is compressed
+    /// already, like images.
+    pub fn compress(mut self, compress: bool) -> Broadcast {
+        self.opts.uncompressed = !compress;
         self
     }
 
@@ -290,7 +315,8 @@ impl Broadcast {
             && !self.table.is_listened()
             && self.table.recovery.is_none()
         {
-            return Ok(Encoded::Frames(self.table.codec.event(&self.table.name, None, name, args)?));
+            let frames = self.table.codec.event(&self.table.name, None, name, args)?;
+            return Ok(Encoded::Frames(Flags::from(&self.opts).mark(frames)));
         }
         Ok(Encoded::Packet(Packet::event(name, args)?))
     }

@@ -54,8 +54,9 @@ pub(crate) async fn servers(count: usize) -> Vec<Server> {
 
 /// A client on long polling. What it receives are the Engine.IO messages, as they stand in the payload.
 pub(crate) struct Client {
-    addr: SocketAddr,
-    sid: String,
+    pub(crate) addr: SocketAddr,
+    /// The engine session's.
+    pub(crate) sid: String,
     nsp: String,
     /// Its public id.
     pub(crate) id: String,

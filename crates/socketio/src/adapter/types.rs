@@ -143,6 +143,9 @@ pub struct BroadcastOptions {
     /// Leave out those who are not ready to receive at this moment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub volatile: bool,
+    /// Send it as it is, even to those whose connections compress.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncompressed: bool,
 }
 
 /// A socket as other servers see it.

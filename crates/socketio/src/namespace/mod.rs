@@ -344,8 +344,9 @@ impl Namespace {
         self.all().volatile()
     }
 
-    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
-    /// message's.
+    /// To everybody; with false, as it is where connections would compress it
+    /// ([`Builder::per_message_deflate`](crate::Builder::per_message_deflate),
+    /// [`http_compression`](crate::Builder::http_compression)).
     pub fn compress(&self, compress: bool) -> Broadcast {
         self.all().compress(compress)
     }

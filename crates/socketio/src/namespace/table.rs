@@ -23,7 +23,7 @@ use crate::call::{ConnectCall, DisconnectCall, EventCall, ServerCall};
 use crate::error::{EmitError, Failure, HandlerError};
 use crate::handler::Erased;
 use crate::io::{Counters, Shared};
-use crate::operators::Sent;
+use crate::operators::{Flags, Sent};
 use crate::packet::{Args, Kind, Packet};
 use crate::parser::Codec;
 use crate::recovery::live::Live;
@@ -356,7 +356,7 @@ impl Table {
                 sent = sent.and(recovery.broadcast(table, packet, opts));
                 continue;
             }
-            let Some(frames) = table.frames(None, packet) else { continue };
+            let Some(frames) = table.frames(None, packet, opts) else { continue };
             let listening = Listening::new(table, packet);
             sent = sent.and(table.broadcast_async(&frames, opts, listening.as_ref()).await);
         }
@@ -438,9 +438,10 @@ impl Table {
 
     /// An event that is encoded already, as this namespace's clients get it. `None`, and reported, if the parser cannot
     /// write it.
-    pub(crate) fn frames(&self, ack: Option<u64>, packet: &Packet) -> Option<Frames> {
+    fn frames(&self, ack: Option<u64>, packet: &Packet, opts: &BroadcastOptions) -> Option<Frames> {
         let frames = self.codec.frames(Kind::Event, &self.name, ack, packet);
         frames
+            .map(|frames| Flags::from(opts).mark(frames))
             .inspect_err(|error| tracing::error!(nsp = &*self.name, %error, "a broadcast was not sent"))
             .ok()
     }
@@ -451,7 +452,7 @@ impl Table {
             if let Some(recovery) = &table.recovery {
                 return recovery.broadcast(table, packet, opts);
             }
-            let Some(frames) = table.frames(None, packet) else { return Sent::default() };
+            let Some(frames) = table.frames(None, packet, opts) else { return Sent::default() };
             table.broadcast(&frames, opts, Listening::new(table, packet).as_ref())
         };
         self.each(send).into_iter().fold(Sent::default(), Sent::and)
@@ -475,7 +476,7 @@ impl Table {
         opts: &BroadcastOptions,
     ) -> (u64, impl Stream<Item = Response> + Send + 'static + use<>) {
         let id = self.next_ack();
-        let frames = self.frames(Some(id), packet);
+        let frames = self.frames(Some(id), packet, opts);
         let listening = Listening::new(self, packet);
         let (sender, answers) = mpsc::unbounded_channel();
         let mut asked = Asked { id, sockets: Vec::new() };

@@ -14,7 +14,7 @@ use super::{Logged, Offset, Recipients, Recovery, SavedSession, Store};
 use crate::adapter::BroadcastOptions;
 use crate::error::EmitError;
 use crate::namespace::{Listening, Table};
-use crate::operators::Sent;
+use crate::operators::{Flags, Sent};
 use crate::packet::{Kind, Packet};
 use crate::session::new_id;
 use crate::socket::Inner;
@@ -173,9 +173,15 @@ impl Live {
     }
 
     /// Emits to one socket.
-    pub(crate) fn emit(&self, socket: &Socket, packet: &Arc<Packet>, how: How) -> Result<(), EmitError> {
+    pub(crate) fn emit(
+        &self,
+        socket: &Socket,
+        packet: &Arc<Packet>,
+        how: How,
+        flags: Flags,
+    ) -> Result<(), EmitError> {
         let table = &socket.inner().table;
-        let sent = self.emit_in_order(socket.inner(), packet, how)?;
+        let sent = self.emit_in_order(socket.inner(), packet, how, flags)?;
         if sent && let Some(listening) = Listening::new(table, packet) {
             listening.tell(socket);
         }
@@ -183,11 +189,17 @@ impl Live {
     }
 
     /// False if it is volatile and was left out.
-    fn emit_in_order(&self, inner: &Inner, packet: &Arc<Packet>, how: How) -> Result<bool, EmitError> {
+    fn emit_in_order(
+        &self,
+        inner: &Inner,
+        packet: &Arc<Packet>,
+        how: How,
+        flags: Flags,
+    ) -> Result<bool, EmitError> {
         let table = &inner.table;
         let _order = self.order.lock();
         if how == How::Volatile || inner.is_new() {
-            return inner.deliver(self.passing(table, packet)?, how == How::Volatile);
+            return inner.deliver(flags.mark(self.passing(table, packet)?), how == How::Volatile);
         }
         let back = match inner.is_gone() {
             false => None,
@@ -199,7 +211,7 @@ impl Live {
         };
         let inner = back.as_ref().map_or(inner, |socket| &**socket.inner());
         let offset = self.store().last(&table.name).next();
-        let frames = self.frames(table, packet, offset)?;
+        let frames = flags.mark(self.frames(table, packet, offset)?);
         let sent = match how {
             How::IfRoom => match inner.try_deliver(frames) {
                 Err(SendError::Full(_)) => return Err(EmitError::Full { policy: table.on_full() }),
@@ -251,6 +263,7 @@ impl Live {
             Some(offset) => self.frames(table, &packet, offset)?,
             None => self.passing(table, &packet)?,
         };
+        let frames = Flags::from(opts).mark(frames);
         let (mut sent, mut told) = (Sent::default(), Vec::new());
         for socket in table.select(opts).iter() {
             let inner = socket.inner();

@@ -19,7 +19,7 @@ use crate::adapter::{HandshakeInfo, SocketInfo};
 use crate::call::{DisconnectCall, EventCall};
 use crate::error::EmitError;
 use crate::handler::{EventMiddleware, Handler, erase, erase_event_middleware};
-use crate::operators::{Broadcast, RoomNames, SocketEmitter};
+use crate::operators::{Broadcast, Flags, RoomNames, SocketEmitter};
 use crate::packet::{Args, DataError, EmitArgs, Packet, RESERVED, from_payload};
 use crate::recovery::live::How;
 use crate::{Namespace, SocketIo};
@@ -156,17 +156,17 @@ impl Socket {
     /// [`EmitError`]. A full queue has met the namespace's [`OnFull`](crate::OnFull) policy by then; ignoring the
     /// error is fine.
     pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        self.emit_as(event, args, false)
+        self.emit_as(event, args, Flags::default())
     }
 
-    pub(crate) fn emit_as(&self, name: &str, args: impl EmitArgs, volatile: bool) -> Result<(), EmitError> {
+    pub(crate) fn emit_as(&self, name: &str, args: impl EmitArgs, flags: Flags) -> Result<(), EmitError> {
         check(name)?;
         if let Some(recovery) = &self.0.table.recovery {
-            let how = if volatile { How::Volatile } else { How::Now };
-            return recovery.emit(self, &Packet::event(name, args)?.into(), how);
+            let how = if flags.volatile { How::Volatile } else { How::Now };
+            return recovery.emit(self, &Packet::event(name, args)?.into(), how, flags);
         }
         let (frames, listening) = self.0.table.encode(None, name, args)?;
-        if self.0.deliver(frames, volatile)?
+        if self.0.deliver(flags.mark(frames), flags.volatile)?
             && let Some(listening) = listening
         {
             listening.tell(self);
@@ -191,7 +191,7 @@ impl Socket {
         if let Some(recovery) = &self.0.table.recovery {
             let packet = Packet::event(name, args)?.into();
             loop {
-                match recovery.emit(self, &packet, How::IfRoom) {
+                match recovery.emit(self, &packet, How::IfRoom, Flags::default()) {
                     Err(EmitError::Full { .. }) => self.ready().await?,
                     result => return result,
                 }
@@ -232,7 +232,7 @@ impl Socket {
     /// # Ok(()) }
     /// ```
     pub fn emit_with_ack<T: DeserializeOwned>(&self, event: &str, args: impl EmitArgs) -> AckFuture<T> {
-        AckFuture::send(self, event, args, self.0.table.options.ack_timeout, false)
+        AckFuture::send(self, event, args, self.0.table.options.ack_timeout, Flags::default())
     }
 
     /// Emits to this socket with a different timeout for acknowledgements.
@@ -240,8 +240,9 @@ impl Socket {
         SocketEmitter::new(self.clone()).timeout(timeout)
     }
 
-    /// Accepted for Node's sake, and without effect: whether messages are compressed is the connection's matter, not a
-    /// message's.
+    /// Emits to this socket; with false, as it is where its connection would compress it
+    /// ([`Builder::per_message_deflate`](crate::Builder::per_message_deflate),
+    /// [`http_compression`](crate::Builder::http_compression)).
     pub fn compress(&self, compress: bool) -> SocketEmitter {
         SocketEmitter::new(self.clone()).compress(compress)
     }
