@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::{Buf as _, Bytes};
 
+use crate::proto::deflate::Forms;
 use crate::proto::payload::BASE64;
 use crate::proto::payload_v3::MESSAGE;
 
@@ -20,13 +22,23 @@ const COMPRESSED: u8 = 0x40;
 ///
 /// Encoded once, at construction, as contiguous websocket frames; a clone shares them. Polling sends slices of the
 /// same bytes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Frames {
     bytes: Bytes,
     packets: u32,
     /// Whether compressing it is worth trying.
     compress: bool,
+    /// What it was compressed to, for all clones.
+    forms: Option<Arc<Forms>>,
 }
+
+impl PartialEq for Frames {
+    fn eq(&self, other: &Frames) -> bool {
+        (&self.bytes, self.packets, self.compress) == (&other.bytes, other.packets, other.compress)
+    }
+}
+
+impl Eq for Frames {}
 
 impl Frames {
     /// A builder for a text message (and its attachments) of about `capacity` bytes.
@@ -46,7 +58,7 @@ impl Frames {
         let mut buf = Vec::with_capacity(MAX_HEADER + data.len());
         put_header(&mut buf, BINARY, data.len());
         buf.extend_from_slice(data);
-        Frames { bytes: Bytes::from(buf), packets: 1, compress: true }
+        Frames { bytes: Bytes::from(buf), packets: 1, compress: true, forms: None }
     }
 
     /// The same, to be sent as it is where the transport would compress it (`compress(false)`): for what is compressed
@@ -54,6 +66,18 @@ impl Frames {
     #[must_use]
     pub fn without_compression(mut self) -> Frames {
         self.compress = false;
+        self.forms = None;
+        self
+    }
+
+    /// The same, for many clients: its clones, this one included, are compressed once for all websockets that have agreed
+    /// on the same parameters without context takeover, when the first of them is sent one. What it was compressed to is
+    /// kept for as long as a clone is: at most once per window size, of which there are seven.
+    #[must_use]
+    pub fn for_many(mut self) -> Frames {
+        if self.compress && self.forms.is_none() {
+            self.forms = Some(Arc::default());
+        }
         self
     }
 
@@ -90,12 +114,12 @@ impl Frames {
         let mut buf = Vec::with_capacity(MAX_HEADER + packet.len());
         put_header(&mut buf, TEXT, packet.len());
         buf.extend_from_slice(packet.as_bytes());
-        Frames { bytes: Bytes::from(buf), packets: 1, compress: true }
+        Frames { bytes: Bytes::from(buf), packets: 1, compress: true, forms: None }
     }
 
     /// A ready-made websocket frame.
     pub(crate) fn raw(frame: Bytes) -> Frames {
-        Frames { bytes: frame, packets: 1, compress: false }
+        Frames { bytes: frame, packets: 1, compress: false, forms: None }
     }
 
     /// As version 3 wants them on a websocket: a binary message begins with its type, or, for a client that takes none, is
@@ -120,7 +144,7 @@ impl Frames {
                 buf.extend_from_slice(encoded.as_bytes());
             }
         }
-        Some(Frames { bytes: buf.into(), ..*self })
+        Some(Frames { bytes: buf.into(), packets: self.packets, compress: self.compress, forms: None })
     }
 
     /// The same with the packets that `deflate` gives something for replaced and marked as compressed. Only for the wire.
@@ -140,7 +164,7 @@ impl Frames {
             }
         }
         buf.shrink_to_fit();
-        Frames { bytes: buf.into(), ..*self }
+        Frames { bytes: buf.into(), packets: self.packets, compress: self.compress, forms: None }
     }
 
     /// The packets inside: whether it is text, and its bytes (a text's begin with the packet type).
@@ -157,6 +181,11 @@ impl Frames {
     /// Whether compressing it is worth trying.
     pub(crate) fn compress(&self) -> bool {
         self.compress
+    }
+
+    /// What its clones were compressed to, if they share it.
+    pub(crate) fn forms(&self) -> Option<&Forms> {
+        self.forms.as_deref()
     }
 
     /// The bytes of the packet, if there is one only and it is text.
@@ -238,7 +267,7 @@ impl FramesBuilder {
         let mut bytes = Bytes::from(self.buf);
         // Not a slice: a second handle to the same memory has to be made, and counted.
         bytes.advance(start);
-        Frames { bytes, packets, compress: true }
+        Frames { bytes, packets, compress: true, forms: None }
     }
 }
 

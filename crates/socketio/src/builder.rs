@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) max_pending_acks: usize,
     pub(crate) max_server_events: usize,
     pub(crate) keep_headers: bool,
+    /// Websockets may have agreed to compression.
+    pub(crate) deflates: bool,
     pub(crate) client_dir: Option<PathBuf>,
 }
 
@@ -74,6 +76,7 @@ impl Default for Builder {
                 max_pending_acks: 10_000,
                 max_server_events: 1024,
                 keep_headers: false,
+                deflates: false,
                 client_dir: None,
             },
             codec: Codec::Json,
@@ -88,6 +91,7 @@ impl Builder {
     /// The server.
     pub fn build(mut self) -> SocketIo {
         self.options.max_held_bytes = self.engine.max_queued_bytes;
+        self.options.deflates = self.engine.per_message_deflate.is_some();
         SocketIo::from_builder(self)
     }
 
@@ -216,7 +220,8 @@ impl Builder {
         self
     }
 
-    /// Compression of websocket messages (`perMessageDeflate`). Default `None`: a broadcast is then encoded once for all.
+    /// Compression of websocket messages (`perMessageDeflate`). Default `None`. A broadcast is
+    /// compressed once for all clients that agree on the same, unless context takeover is on.
     #[must_use]
     pub fn per_message_deflate(mut self, options: Option<PerMessageDeflate>) -> Builder {
         self.engine.per_message_deflate = options;

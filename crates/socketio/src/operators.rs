@@ -84,12 +84,6 @@ impl Flags {
     }
 }
 
-impl From<&BroadcastOptions> for Flags {
-    fn from(opts: &BroadcastOptions) -> Flags {
-        Flags { volatile: opts.volatile, uncompressed: opts.uncompressed }
-    }
-}
-
 /// How to emit to one socket.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent until `emit`"]
@@ -316,7 +310,7 @@ impl Broadcast {
             && self.table.recovery.is_none()
         {
             let frames = self.table.codec.event(&self.table.name, None, name, args)?;
-            return Ok(Encoded::Frames(Flags::from(&self.opts).mark(frames)));
+            return Ok(Encoded::Frames(self.table.for_many(frames, &self.opts)));
         }
         Ok(Encoded::Packet(Packet::event(name, args)?))
     }

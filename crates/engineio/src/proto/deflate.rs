@@ -1,12 +1,14 @@
 //! permessage-deflate (RFC 7692), server side: what is agreed on in the handshake, and messages in and out.
 //!
 //! Unless context takeover is asked for, every message is compressed by itself, and the compressor and decompressor are
-//! those of the thread: a session holds no memory for it.
+//! those of the thread: a session holds no memory for it. A broadcast is then compressed once for all who have agreed on
+//! the same.
 
 use std::cell::RefCell;
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use parking_lot::Mutex;
 
 use super::websocket::Violation;
 use crate::{Frames, PerMessageDeflate};
@@ -101,24 +103,49 @@ impl Agreed {
     }
 }
 
-/// Compresses what goes to one client.
-#[derive(Debug)]
-pub(crate) struct Deflater {
+/// What the outcome depends on, where no message builds on those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Parameters {
     threshold: usize,
     level: u32,
     window: u8,
+}
+
+/// How many forms are kept: with the options of one engine there are no more than windows.
+const MOST_FORMS: usize = (MAX_WINDOW - MIN_WINDOW) as usize + 1;
+
+/// What one message was compressed to, for all its recipients. `None`: it is sent as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Forms(Mutex<Vec<(Parameters, Option<Frames>)>>);
+
+impl Forms {
+    /// The form for these parameters; `make` makes it, while others that want one wait rather than make it again.
+    fn get(&self, parameters: Parameters, make: impl FnOnce() -> Option<Frames>) -> Option<Frames> {
+        let mut forms = self.0.lock();
+        if let Some((_, form)) = forms.iter().find(|(others, _)| *others == parameters) {
+            return form.clone();
+        }
+        let form = make();
+        if forms.len() < MOST_FORMS {
+            forms.push((parameters, form.clone()));
+        }
+        form
+    }
+}
+
+/// Compresses what goes to one client.
+#[derive(Debug)]
+pub(crate) struct Deflater {
+    parameters: Parameters,
     /// With context takeover.
     own: Option<Box<Compress>>,
 }
 
 impl Deflater {
     pub(crate) fn new(agreed: Agreed, options: &PerMessageDeflate) -> Deflater {
-        let mut deflater = Deflater {
-            threshold: options.threshold,
-            level: options.level.min(9),
-            window: agreed.window,
-            own: None,
-        };
+        let parameters =
+            Parameters { threshold: options.threshold, level: options.level.min(9), window: agreed.window };
+        let mut deflater = Deflater { parameters, own: None };
         if agreed.own_takeover {
             deflater.own = Some(Box::new(deflater.compressor()));
         }
@@ -126,15 +153,25 @@ impl Deflater {
     }
 
     fn compressor(&self) -> Compress {
-        Compress::new_with_window_bits(Compression::new(self.level), false, self.window)
+        let Parameters { level, window, .. } = self.parameters;
+        Compress::new_with_window_bits(Compression::new(level), false, window)
     }
 
     /// The same with large messages compressed; `None` if it can be sent as it is.
     pub(crate) fn frames(&mut self, frames: &Frames) -> Option<Frames> {
-        let threshold = self.threshold.max(1);
+        let threshold = self.parameters.threshold.max(1);
         if !frames.compress() || frames.iter().all(|(_, packet)| packet.len() < threshold) {
             return None;
         }
+        match frames.forms() {
+            Some(forms) if self.own.is_none() => {
+                forms.get(self.parameters, || self.deflated(frames, threshold))
+            }
+            _ => self.deflated(frames, threshold),
+        }
+    }
+
+    fn deflated(&mut self, frames: &Frames, threshold: usize) -> Option<Frames> {
         Some(frames.deflated(|packet| (packet.len() >= threshold).then(|| self.message(packet))?))
     }
 
@@ -143,11 +180,12 @@ impl Deflater {
             // What it has seen counts for the messages to come, so it is sent even if it did not become smaller.
             return deflate(own, message);
         }
-        let slot = usize::from(self.window - MIN_WINDOW);
+        let Parameters { level, window, .. } = self.parameters;
+        let slot = usize::from(window - MIN_WINDOW);
         let deflated = COMPRESSORS.with_borrow_mut(|compressors| {
             let compressor = match &mut compressors[slot] {
-                Some((level, compressor)) if *level == self.level => compressor,
-                other => &mut other.insert((self.level, self.compressor())).1,
+                Some((of, compressor)) if *of == level => compressor,
+                other => &mut other.insert((level, self.compressor())).1,
             };
             compressor.reset();
             deflate(compressor, message)
@@ -333,6 +371,47 @@ mod tests {
         assert!(deflated.as_bytes().starts_with(b"\x81\x06451-[]\xc2"), "only the large one");
         assert!(deflated.len() < 100);
         assert_eq!(deflated.packets(), 2);
+    }
+
+    #[test]
+    fn a_broadcast_is_compressed_once_for_all_who_agreed_on_the_same() {
+        let text = "again and again ".repeat(200);
+        let frames = Frames::text(&text).for_many();
+        let address = |takeover, window| {
+            let (mut deflater, mut inflater) = pair(takeover, window);
+            let deflated = deflater.frames(&frames.clone()).unwrap();
+            let (compressed, payload) = payload(&deflated);
+            assert!(compressed);
+            assert_eq!(inflater.message(&payload, 10_000).unwrap(), format!("4{text}"));
+            // Kept, so that no two are at one place after another.
+            let address = deflated.as_bytes().as_ptr();
+            std::mem::forget(deflated);
+            address
+        };
+        let first = address(false, 15);
+        assert_eq!(address(false, 15), first);
+        let small = address(false, 9);
+        assert!(small != first && address(false, 9) == small && address(false, 15) == first);
+        // What builds on the messages before is for one client alone.
+        assert!(address(true, 15) != address(true, 15));
+        // Those who ask for none share the original.
+        assert!(pair(false, 15).0.frames(&frames.clone().without_compression()).is_none());
+        let mut other = Deflater::new(
+            agree(["permessage-deflate"].into_iter(), &options(false)).unwrap(),
+            &PerMessageDeflate { level: 9, ..options(false) },
+        );
+        assert!(other.frames(&frames).unwrap().as_bytes().as_ptr() != first);
+    }
+
+    #[test]
+    fn forms_are_bounded() {
+        let frames = Frames::text(&"again and again ".repeat(200)).for_many();
+        for threshold in 0..100 {
+            let options = PerMessageDeflate { threshold, ..options(false) };
+            let agreed = agree(["permessage-deflate"].into_iter(), &options).unwrap();
+            assert!(Deflater::new(agreed, &options).frames(&frames).is_some());
+        }
+        assert_eq!(frames.forms().unwrap().0.lock().len(), MOST_FORMS);
     }
 
     #[test]

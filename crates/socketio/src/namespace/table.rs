@@ -23,7 +23,7 @@ use crate::call::{ConnectCall, DisconnectCall, EventCall, ServerCall};
 use crate::error::{EmitError, Failure, HandlerError};
 use crate::handler::Erased;
 use crate::io::{Counters, Shared};
-use crate::operators::{Flags, Sent};
+use crate::operators::Sent;
 use crate::packet::{Args, Kind, Packet};
 use crate::parser::Codec;
 use crate::recovery::live::Live;
@@ -284,6 +284,15 @@ impl Table {
         self.rooms.read().select(&opts.rooms, &opts.except)
     }
 
+    /// Frames of a broadcast, as it was asked for.
+    pub(crate) fn for_many(&self, frames: Frames, opts: &BroadcastOptions) -> Frames {
+        match (opts.uncompressed, self.options.deflates) {
+            (true, _) => frames.without_compression(),
+            (false, true) => frames.for_many(),
+            (false, false) => frames,
+        }
+    }
+
     /// Sends the same frames to all sockets selected.
     pub(crate) fn broadcast(
         &self,
@@ -441,7 +450,7 @@ impl Table {
     fn frames(&self, ack: Option<u64>, packet: &Packet, opts: &BroadcastOptions) -> Option<Frames> {
         let frames = self.codec.frames(Kind::Event, &self.name, ack, packet);
         frames
-            .map(|frames| Flags::from(opts).mark(frames))
+            .map(|frames| self.for_many(frames, opts))
             .inspect_err(|error| tracing::error!(nsp = &*self.name, %error, "a broadcast was not sent"))
             .ok()
     }

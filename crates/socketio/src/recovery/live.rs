@@ -263,7 +263,7 @@ impl Live {
             Some(offset) => self.frames(table, &packet, offset)?,
             None => self.passing(table, &packet)?,
         };
-        let frames = Flags::from(opts).mark(frames);
+        let frames = table.for_many(frames, opts);
         let (mut sent, mut told) = (Sent::default(), Vec::new());
         for socket in table.select(opts).iter() {
             let inner = socket.inner();
