@@ -1,5 +1,7 @@
 //! A namespace as the app sees it: register handlers, emit to everybody.
 
+mod cluster;
+mod deliver;
 mod family;
 mod pace;
 mod params;

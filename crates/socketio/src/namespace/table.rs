@@ -1,39 +1,28 @@
-//! A namespace inside: the handlers, the room index, and what is done to many sockets at once. No lock is held while
-//! anything is written to a client or a handler runs.
+//! A namespace inside: the handlers, the settings and the room index. No lock is held while a handler runs.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
-use futures_util::{Stream, StreamExt, stream};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
-use sundew_engineio::{Frames, SendError};
-use tokio::sync::mpsc;
 
 use super::pace::Pace;
 use super::pattern::Params;
 use super::rate::Rate;
-use super::watch::{Listener, Listening, Watch};
+use super::watch::{Listener, Watch};
 use super::{OnFull, Order};
-use crate::adapter::{Adapter, BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
+use crate::adapter::Adapter;
 use crate::builder::Options;
 use crate::call::{ConnectCall, DisconnectCall, EventCall, ServerCall};
-use crate::error::{EmitError, Failure, HandlerError};
+use crate::error::{Failure, HandlerError};
 use crate::handler::Erased;
 use crate::io::{Counters, Shared};
-use crate::operators::Sent;
-use crate::packet::{Args, Kind, Packet};
 use crate::parser::Codec;
 use crate::recovery::live::Live;
-use crate::rooms::{Rooms, Selection};
+use crate::rooms::Rooms;
 use crate::socket::Inner;
-use crate::socket::acks::Waiter;
 use crate::{Socket, SocketIo};
-
-/// How many sockets an asynchronous broadcast writes to before it lets others run.
-const TURN: usize = 256;
 
 pub(crate) struct Table {
     pub(crate) name: Arc<str>,
@@ -55,7 +44,7 @@ pub(crate) struct Table {
     /// Of a child: the app has asked for it by name, so it stays.
     pub(super) pinned: AtomicBool,
     pub(super) rate: Rate,
-    pace: Pace,
+    pub(super) pace: Pace,
     acks: AtomicU64,
     /// Whether there may be a [`Watch`], here or at a socket.
     watched: Setting,
@@ -277,258 +266,6 @@ impl Table {
                 most,
                 "not joined: too many rooms (max_rooms)"
             );
-        }
-    }
-
-    pub(crate) fn select(&self, opts: &BroadcastOptions) -> Selection<Socket> {
-        self.rooms.read().select(&opts.rooms, &opts.except)
-    }
-
-    /// Frames of a broadcast, as it was asked for.
-    pub(crate) fn for_many(&self, frames: Frames, opts: &BroadcastOptions) -> Frames {
-        match (opts.uncompressed, self.options.deflates) {
-            (true, _) => frames.without_compression(),
-            (false, true) => frames.for_many(),
-            (false, false) => frames,
-        }
-    }
-
-    /// Sends the same frames to all sockets selected.
-    pub(crate) fn broadcast(
-        &self,
-        frames: &Frames,
-        opts: &BroadcastOptions,
-        listening: Option<&Listening>,
-    ) -> Sent {
-        let mut sent = Sent::default();
-        let (started, burst) = (Instant::now(), self.pace.window());
-        for socket in self.select(opts).iter() {
-            let delivered = socket.inner().deliver_within(frames.clone(), opts.volatile, burst);
-            sent.count(&delivered, socket, listening);
-        }
-        self.pace.took(started.elapsed());
-        sent
-    }
-
-    pub(crate) async fn broadcast_async(
-        &self,
-        frames: &Frames,
-        opts: &BroadcastOptions,
-        listening: Option<&Listening>,
-    ) -> Sent {
-        let mut sent = Sent::default();
-        let mut slow = Vec::new();
-        let selection = self.select(opts);
-        for (index, socket) in selection.iter().enumerate() {
-            if index % TURN == TURN - 1 {
-                tokio::task::yield_now().await;
-            }
-            if opts.volatile {
-                sent.count(&socket.inner().deliver(frames.clone(), true), socket, listening);
-                continue;
-            }
-            match socket.inner().try_deliver(frames.clone()) {
-                Ok(()) => sent.count(&Ok(true), socket, listening),
-                Err(SendError::Full(_)) => slow.push(socket.clone()),
-                Err(SendError::Closed(_)) => sent.failed += 1,
-            }
-        }
-        let waits = slow.into_iter().map(|socket| async move {
-            loop {
-                socket.ready().await?;
-                match socket.inner().try_deliver(frames.clone()) {
-                    Ok(()) => return Ok(socket),
-                    Err(SendError::Full(_)) => {}
-                    Err(SendError::Closed(_)) => return Err(EmitError::Closed),
-                }
-            }
-        });
-        for result in futures_util::future::join_all(waits).await {
-            match result {
-                Ok(socket) => sent.count(&Ok(true), &socket, listening),
-                Err(_) => sent.failed += 1,
-            }
-        }
-        sent
-    }
-
-    /// As [`broadcast_packet`](Table::broadcast_packet), waiting for clients whose queue is full.
-    pub(crate) async fn broadcast_packet_async(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
-        let mut sent = Sent::default();
-        let children = if self.is_parent { self.children() } else { Vec::new() };
-        for table in children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self)) {
-            if let Some(recovery) = &table.recovery {
-                // All or none: what reaches a client later than another event would be out of order.
-                if !opts.volatile {
-                    table.all_ready(opts).await;
-                }
-                sent = sent.and(recovery.broadcast(table, packet, opts));
-                continue;
-            }
-            let Some(frames) = table.frames(None, packet, opts) else { continue };
-            let listening = Listening::new(table, packet);
-            sent = sent.and(table.broadcast_async(&frames, opts, listening.as_ref()).await);
-        }
-        sent
-    }
-
-    /// Waits until all sockets selected have room in their queues.
-    pub(crate) async fn all_ready(&self, opts: &BroadcastOptions) {
-        let selection = self.select(opts);
-        let waits: Vec<_> = selection.iter().map(|socket| socket.ready()).collect();
-        drop(futures_util::future::join_all(waits).await);
-    }
-
-    pub(crate) fn publish(&self, operation: &Operation) {
-        if let Err(error) = self.adapter.publish(&self.name, operation) {
-            tracing::error!(nsp = &*self.name, %error, "other servers were not told");
-        }
-    }
-
-    pub(crate) fn request(&self, request: Request, timeout: Duration) -> Responses {
-        self.adapter.request(&self.name, request, timeout)
-    }
-
-    /// Does on this server what was asked for.
-    pub(crate) fn apply(&self, operation: &Operation) {
-        if let Operation::ServerSideEmit { packet } = operation {
-            return self.heard(packet, None);
-        }
-        if self.is_parent {
-            return self.children().iter().for_each(|child| child.apply(operation));
-        }
-        match operation {
-            Operation::Broadcast { packet, opts } => {
-                self.broadcast_packet(packet, opts);
-            }
-            Operation::Join { opts, rooms } => {
-                for socket in self.select(opts).iter() {
-                    socket.join(rooms);
-                }
-            }
-            Operation::Leave { opts, rooms } => {
-                for socket in self.select(opts).iter() {
-                    socket.leave(rooms);
-                }
-            }
-            Operation::Disconnect { opts, close } => {
-                for socket in self.select(opts).iter() {
-                    socket.disconnect(*close);
-                }
-            }
-            Operation::ServerSideEmit { .. } => {}
-        }
-    }
-
-    /// Answers for this server.
-    pub(crate) fn answer(&self, request: Request, timeout: Duration) -> Responses {
-        match request {
-            Request::BroadcastWithAck { packet, opts } => self.broadcast_with_ack(&packet, &opts, timeout),
-            Request::Fetch { opts } => stream::iter([Ok(Response::Sockets(self.describe(&opts)))]).boxed(),
-            Request::AllRooms => stream::iter([Ok(Response::Rooms(self.room_names()))]).boxed(),
-            Request::ServerSideEmit { packet } => self.asked(&packet, timeout),
-        }
-    }
-
-    pub(crate) fn describe(&self, opts: &BroadcastOptions) -> Vec<SocketInfo> {
-        let each = |table: &Table| table.select(opts).iter().map(Socket::describe).collect::<Vec<_>>();
-        self.each(each).concat()
-    }
-
-    /// The rooms that have members.
-    pub(crate) fn room_names(&self) -> Vec<String> {
-        let mut names = self.each(|table| table.rooms.read().names()).concat();
-        if self.is_parent {
-            names.sort_unstable();
-            names.dedup();
-        }
-        names
-    }
-
-    /// An event that is encoded already, as this namespace's clients get it. `None`, and reported, if the parser cannot
-    /// write it.
-    fn frames(&self, ack: Option<u64>, packet: &Packet, opts: &BroadcastOptions) -> Option<Frames> {
-        let frames = self.codec.frames(Kind::Event, &self.name, ack, packet);
-        frames
-            .map(|frames| self.for_many(frames, opts))
-            .inspect_err(|error| tracing::error!(nsp = &*self.name, %error, "a broadcast was not sent"))
-            .ok()
-    }
-
-    /// Sends a packet to all sockets selected: of a parent, in each child under the child's name.
-    pub(crate) fn broadcast_packet(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
-        let send = |table: &Table| {
-            if let Some(recovery) = &table.recovery {
-                return recovery.broadcast(table, packet, opts);
-            }
-            let Some(frames) = table.frames(None, packet, opts) else { return Sent::default() };
-            table.broadcast(&frames, opts, Listening::new(table, packet).as_ref())
-        };
-        self.each(send).into_iter().fold(Sent::default(), Sent::and)
-    }
-
-    fn broadcast_with_ack(&self, packet: &Packet, opts: &BroadcastOptions, timeout: Duration) -> Responses {
-        let (counts, answers): (Vec<u64>, Vec<_>) =
-            self.each(|table| table.ask_all(packet, opts)).into_iter().unzip();
-        let limit = Box::pin(async move { tokio::time::sleep(timeout).await });
-        let answers = stream::select_all(answers.into_iter().map(StreamExt::boxed));
-        stream::iter([Response::Clients(counts.iter().sum())])
-            .chain(answers.take_until(limit))
-            .map(Ok)
-            .boxed()
-    }
-
-    /// One id for all recipients, so that the packet is encoded once. Returns how many were asked, and their answers.
-    fn ask_all(
-        &self,
-        packet: &Packet,
-        opts: &BroadcastOptions,
-    ) -> (u64, impl Stream<Item = Response> + Send + 'static + use<>) {
-        let id = self.next_ack();
-        let frames = self.frames(Some(id), packet, opts);
-        let listening = Listening::new(self, packet);
-        let (sender, answers) = mpsc::unbounded_channel();
-        let mut asked = Asked { id, sockets: Vec::new() };
-        for socket in self.select(opts).iter() {
-            let Some(frames) = &frames else { break };
-            let inner = socket.inner();
-            if opts.volatile && !inner.is_writable() {
-                continue;
-            }
-            if inner.expect(id, Waiter::Many(sender.clone())).is_err() {
-                continue;
-            }
-            match inner.deliver(frames.clone(), opts.volatile) {
-                Ok(true) => {
-                    asked.sockets.push(Arc::downgrade(inner));
-                    if let Some(listening) = &listening {
-                        listening.tell(socket);
-                    }
-                }
-                Ok(false) | Err(_) => drop(inner.forget(id)),
-            }
-        }
-        let count = asked.sockets.len() as u64;
-        // When the last socket has answered or left, no sender remains and the stream ends.
-        drop(sender);
-        let answers = stream::unfold((answers, asked), |(mut answers, asked)| async move {
-            let args: Args = answers.recv().await?;
-            Some((Response::Ack(args.to_packet()), (answers, asked)))
-        });
-        (count, answers)
-    }
-}
-
-/// Sockets asked for an acknowledgement; they are asked no longer when this is dropped.
-struct Asked {
-    id: u64,
-    sockets: Vec<Weak<Inner>>,
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
-            socket.forget(self.id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! To whom and how: `io.to("room").except("other").volatile().emit(...)`.
+//! To many sockets, on all servers of the app.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,190 +8,13 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use sundew_engineio::Frames;
 
-use crate::Socket;
-use crate::ack::AckFuture;
-use crate::adapter::{
-    AdapterError, BroadcastOptions, HandshakeInfo, Operation, Request, Response, SocketInfo,
-};
+use super::room_names::names;
+use super::{RemoteSocket, RoomNames, Sent};
+use crate::adapter::{AdapterError, BroadcastOptions, Operation, Request, Response};
 use crate::error::{BroadcastAckError, EmitError};
-use crate::namespace::{Listening, Table};
+use crate::namespace::Table;
 use crate::packet::{Args, EmitArgs, Packet};
 use crate::socket::check;
-
-/// One room or several: `"a"`, `String`, `["a", "b"]`, `&[..]`, `Vec<..>`.
-pub trait RoomNames {
-    #[doc(hidden)]
-    fn each(&self, each: &mut dyn FnMut(&str));
-}
-
-impl RoomNames for str {
-    fn each(&self, each: &mut dyn FnMut(&str)) {
-        each(self);
-    }
-}
-
-impl RoomNames for String {
-    fn each(&self, each: &mut dyn FnMut(&str)) {
-        each(self);
-    }
-}
-
-impl<R: RoomNames> RoomNames for [R] {
-    fn each(&self, each: &mut dyn FnMut(&str)) {
-        for room in self {
-            room.each(each);
-        }
-    }
-}
-
-impl<R: RoomNames, const N: usize> RoomNames for [R; N] {
-    fn each(&self, each: &mut dyn FnMut(&str)) {
-        self.as_slice().each(each);
-    }
-}
-
-impl<R: RoomNames> RoomNames for Vec<R> {
-    fn each(&self, each: &mut dyn FnMut(&str)) {
-        self.as_slice().each(each);
-    }
-}
-
-impl<R: RoomNames + ?Sized> RoomNames for &R {
-    fn each(&self, each: &mut dyn FnMut(&str)) {
-        (**self).each(each);
-    }
-}
-
-fn names(rooms: impl RoomNames) -> Vec<String> {
-    let mut names = Vec::new();
-    rooms.each(&mut |room| names.push(room.to_owned()));
-    names
-}
-
-/// How one event is sent.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Flags {
-    /// Only if the socket is ready to receive.
-    pub(crate) volatile: bool,
-    /// As it is, even if the connection compresses.
-    pub(crate) uncompressed: bool,
-}
-
-impl Flags {
-    /// Frames as they were asked for.
-    pub(crate) fn mark(self, frames: Frames) -> Frames {
-        if self.uncompressed { frames.without_compression() } else { frames }
-    }
-}
-
-/// How to emit to one socket.
-#[derive(Debug, Clone)]
-#[must_use = "nothing is sent until `emit`"]
-pub struct SocketEmitter {
-    socket: Socket,
-    timeout: Duration,
-    flags: Flags,
-}
-
-impl SocketEmitter {
-    pub(crate) fn new(socket: Socket) -> SocketEmitter {
-        let timeout = socket.inner().table.options.ack_timeout;
-        SocketEmitter { socket, timeout, flags: Flags::default() }
-    }
-
-    /// Only if the socket is ready to receive at this moment.
-    pub fn volatile(mut self) -> SocketEmitter {
-        self.flags.volatile = true;
-        self
-    }
-
-    /// Whether it may be compressed, where the client's connection does that; without this, it may. For what is compressed
-    /// already, like images.
-    pub fn compress(mut self, compress: bool) -> SocketEmitter {
-        self.flags.uncompressed = !compress;
-        self
-    }
-
-    /// How long to wait for the acknowledgement.
-    pub fn timeout(mut self, timeout: Duration) -> SocketEmitter {
-        self.timeout = timeout;
-        self
-    }
-
-    /// To the others in these rooms instead.
-    pub fn to(self, rooms: impl RoomNames) -> Broadcast {
-        self.broadcast().to(rooms)
-    }
-
-    /// To the others in the namespace instead.
-    pub fn broadcast(self) -> Broadcast {
-        let mut broadcast = self.socket.broadcast().timeout(self.timeout);
-        broadcast.opts.volatile = self.flags.volatile;
-        broadcast.opts.uncompressed = self.flags.uncompressed;
-        broadcast
-    }
-
-    /// As [`Socket::emit`].
-    ///
-    /// # Errors
-    /// As there; with `volatile`, an event that was left out is no error.
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Result<(), EmitError> {
-        self.socket.emit_as(event, args, self.flags)
-    }
-
-    /// As [`Socket::emit_with_ack`]. With `volatile`, an event that was left out is [`EmitError::LeftOut`].
-    pub fn emit_with_ack<T: DeserializeOwned>(&self, event: &str, args: impl EmitArgs) -> AckFuture<T> {
-        AckFuture::send(&self.socket, event, args, self.timeout, self.flags)
-    }
-
-    /// Emits the event `message`.
-    ///
-    /// # Errors
-    /// As [`emit`](SocketEmitter::emit).
-    pub fn send(&self, args: impl EmitArgs) -> Result<(), EmitError> {
-        self.emit("message", args)
-    }
-}
-
-/// What became of a broadcast on this server. May be ignored.
-#[derive(Debug, Default)]
-pub struct Sent {
-    /// How many sockets of this server it was handed to.
-    pub sockets: usize,
-    /// Those it could not be handed to: disconnected meanwhile, or their queue was full (the namespace's policy was
-    /// applied). Those a volatile event was not meant for are in neither count.
-    pub failed: usize,
-    /// Why nothing was sent at all, if so. It was logged.
-    pub error: Option<EmitError>,
-}
-
-impl Sent {
-    pub(crate) fn count(
-        &mut self,
-        delivered: &Result<bool, EmitError>,
-        socket: &Socket,
-        listening: Option<&Listening>,
-    ) {
-        match delivered {
-            Ok(true) => {
-                self.sockets += 1;
-                if let Some(listening) = listening {
-                    listening.tell(socket);
-                }
-            }
-            Ok(false) => {}
-            Err(_) => self.failed += 1,
-        }
-    }
-
-    pub(crate) fn and(self, other: Sent) -> Sent {
-        Sent {
-            sockets: self.sockets + other.sockets,
-            failed: self.failed + other.failed,
-            error: self.error.or(other.error),
-        }
-    }
-}
 
 /// An event as it goes out.
 enum Encoded {
@@ -206,7 +29,7 @@ enum Encoded {
 #[must_use = "nothing is sent until `emit`"]
 pub struct Broadcast {
     table: Arc<Table>,
-    opts: BroadcastOptions,
+    pub(super) opts: BroadcastOptions,
     local: bool,
     timeout: Option<Duration>,
 }
@@ -379,10 +202,7 @@ impl Broadcast {
             }
         }
         let table = &self.table;
-        Ok(sockets
-            .into_iter()
-            .map(|info| RemoteSocket { info, table: table.clone(), local: self.local })
-            .collect())
+        Ok(sockets.into_iter().map(|info| RemoteSocket::new(info, table.clone(), self.local)).collect())
     }
 
     /// Puts the sockets selected into rooms.
@@ -411,85 +231,5 @@ impl Broadcast {
 impl fmt::Debug for Broadcast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broadcast").field("namespace", &self.table.name).field("opts", &self.opts).finish()
-    }
-}
-
-/// A socket of this or another server, as it was when fetched.
-#[derive(Clone)]
-pub struct RemoteSocket {
-    info: SocketInfo,
-    table: Arc<Table>,
-    local: bool,
-}
-
-impl RemoteSocket {
-    /// Its public id.
-    pub fn id(&self) -> &str {
-        &self.info.id
-    }
-
-    /// How it connected.
-    pub fn handshake(&self) -> &HandshakeInfo {
-        &self.info.handshake
-    }
-
-    /// The rooms it was in.
-    pub fn rooms(&self) -> &[String] {
-        &self.info.rooms
-    }
-
-    /// The data attached to it.
-    pub fn data(&self) -> &serde_json::Value {
-        &self.info.data
-    }
-
-    fn select(&self) -> Broadcast {
-        let select = Broadcast::new(self.table.clone()).to(self.id());
-        if self.local { select.local() } else { select }
-    }
-
-    /// With a time limit for its acknowledgement.
-    pub fn timeout(&self, timeout: Duration) -> Broadcast {
-        self.select().timeout(timeout)
-    }
-
-    /// Sends it an event, wherever it is.
-    pub fn emit(&self, event: &str, args: impl EmitArgs) -> Sent {
-        self.select().emit(event, args)
-    }
-
-    /// Sends it an event and waits for its acknowledgement.
-    ///
-    /// # Errors
-    /// As [`Broadcast::emit_with_ack`]; nobody there any more is `Incomplete` too.
-    pub async fn emit_with_ack<T: DeserializeOwned>(
-        &self,
-        event: &str,
-        args: impl EmitArgs,
-    ) -> Result<T, BroadcastAckError> {
-        let answers = self.select().emit_with_ack(event, args).await?;
-        let gone = || BroadcastAckError::Incomplete { answers: Vec::new(), expected: 1, missing: 1 };
-        answers.into_iter().next().ok_or_else(gone)
-    }
-
-    /// Puts it into rooms.
-    pub fn join(&self, rooms: impl RoomNames) {
-        self.select().sockets_join(rooms);
-    }
-
-    /// Takes it out of rooms.
-    pub fn leave(&self, rooms: impl RoomNames) {
-        self.select().sockets_leave(rooms);
-    }
-
-    /// Disconnects it.
-    pub fn disconnect(&self, close: bool) {
-        self.select().disconnect_sockets(close);
-    }
-}
-
-impl fmt::Debug for RemoteSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.info.fmt(f)
     }
 }

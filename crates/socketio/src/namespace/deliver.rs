@@ -1,0 +1,145 @@
+//! What is sent to many sockets of a namespace at once. No lock is held while anything is written to a client.
+
+use std::time::Instant;
+
+use sundew_engineio::{Frames, SendError};
+
+use super::table::Table;
+use super::watch::Listening;
+use crate::Socket;
+use crate::adapter::BroadcastOptions;
+use crate::error::EmitError;
+use crate::operators::Sent;
+use crate::packet::{Kind, Packet};
+use crate::rooms::Selection;
+
+/// How many sockets an asynchronous broadcast writes to before it lets others run.
+const TURN: usize = 256;
+
+impl Table {
+    pub(crate) fn select(&self, opts: &BroadcastOptions) -> Selection<Socket> {
+        self.rooms.read().select(&opts.rooms, &opts.except)
+    }
+
+    /// Frames of a broadcast, as it was asked for.
+    pub(crate) fn for_many(&self, frames: Frames, opts: &BroadcastOptions) -> Frames {
+        match (opts.uncompressed, self.options.deflates) {
+            (true, _) => frames.without_compression(),
+            (false, true) => frames.for_many(),
+            (false, false) => frames,
+        }
+    }
+
+    /// Sends the same frames to all sockets selected.
+    pub(crate) fn broadcast(
+        &self,
+        frames: &Frames,
+        opts: &BroadcastOptions,
+        listening: Option<&Listening>,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        let (started, burst) = (Instant::now(), self.pace.window());
+        for socket in self.select(opts).iter() {
+            let delivered = socket.inner().deliver_within(frames.clone(), opts.volatile, burst);
+            sent.count(&delivered, socket, listening);
+        }
+        self.pace.took(started.elapsed());
+        sent
+    }
+
+    pub(crate) async fn broadcast_async(
+        &self,
+        frames: &Frames,
+        opts: &BroadcastOptions,
+        listening: Option<&Listening>,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        let mut slow = Vec::new();
+        let selection = self.select(opts);
+        for (index, socket) in selection.iter().enumerate() {
+            if index % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            if opts.volatile {
+                sent.count(&socket.inner().deliver(frames.clone(), true), socket, listening);
+                continue;
+            }
+            match socket.inner().try_deliver(frames.clone()) {
+                Ok(()) => sent.count(&Ok(true), socket, listening),
+                Err(SendError::Full(_)) => slow.push(socket.clone()),
+                Err(SendError::Closed(_)) => sent.failed += 1,
+            }
+        }
+        let waits = slow.into_iter().map(|socket| async move {
+            loop {
+                socket.ready().await?;
+                match socket.inner().try_deliver(frames.clone()) {
+                    Ok(()) => return Ok(socket),
+                    Err(SendError::Full(_)) => {}
+                    Err(SendError::Closed(_)) => return Err(EmitError::Closed),
+                }
+            }
+        });
+        for result in futures_util::future::join_all(waits).await {
+            match result {
+                Ok(socket) => sent.count(&Ok(true), &socket, listening),
+                Err(_) => sent.failed += 1,
+            }
+        }
+        sent
+    }
+
+    /// As [`broadcast_packet`](Table::broadcast_packet), waiting for clients whose queue is full.
+    pub(crate) async fn broadcast_packet_async(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
+        let mut sent = Sent::default();
+        let children = if self.is_parent { self.children() } else { Vec::new() };
+        for table in children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self)) {
+            if let Some(recovery) = &table.recovery {
+                // All or none: what reaches a client later than another event would be out of order.
+                if !opts.volatile {
+                    table.all_ready(opts).await;
+                }
+                sent = sent.and(recovery.broadcast(table, packet, opts));
+                continue;
+            }
+            let Some(frames) = table.frames(None, packet, opts) else { continue };
+            let listening = Listening::new(table, packet);
+            sent = sent.and(table.broadcast_async(&frames, opts, listening.as_ref()).await);
+        }
+        sent
+    }
+
+    /// Waits until all sockets selected have room in their queues.
+    pub(crate) async fn all_ready(&self, opts: &BroadcastOptions) {
+        let selection = self.select(opts);
+        let waits: Vec<_> = selection.iter().map(|socket| socket.ready()).collect();
+        drop(futures_util::future::join_all(waits).await);
+    }
+
+    /// An event that is encoded already, as this namespace's clients get it. `None`, and reported, if the parser cannot
+    /// write it.
+    pub(super) fn frames(
+        &self,
+        ack: Option<u64>,
+        packet: &Packet,
+        opts: &BroadcastOptions,
+    ) -> Option<Frames> {
+        let frames = self.codec.frames(Kind::Event, &self.name, ack, packet);
+        frames
+            .map(|frames| self.for_many(frames, opts))
+            .inspect_err(|error| tracing::error!(nsp = &*self.name, %error, "a broadcast was not sent"))
+            .ok()
+    }
+
+    /// Sends a packet to all sockets selected: of a parent, in each child under the child's name.
+    pub(crate) fn broadcast_packet(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
+        let send = |table: &Table| {
+            if let Some(recovery) = &table.recovery {
+                return recovery.broadcast(table, packet, opts);
+            }
+            let Some(frames) = table.frames(None, packet, opts) else { return Sent::default() };
+            table.broadcast(&frames, opts, Listening::new(table, packet).as_ref())
+        };
+        self.each(send).into_iter().fold(Sent::default(), Sent::and)
+    }
+}
