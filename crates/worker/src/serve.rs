@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use axum::extract::ConnectInfo;
 use futures_util::future::join;
-use http::header::UPGRADE;
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming as RequestBody;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -160,8 +160,17 @@ impl Connection {
             let placement = requests.prepare(&mut request);
             async move {
                 std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
-                let response = app.call(request).await;
+                let mut response = app.call(request).await;
                 drop(placement);
+                // The front door sees no later request of a socket it has handed over, so there must be none. hyper's own
+                // switch for it would say so on a 101 as well, and there are clients (aiohttp) that take "Upgrade, close"
+                // for no upgrade.
+                if origin == Origin::HandedOff
+                    && let Ok(response) = &mut response
+                    && response.status() != StatusCode::SWITCHING_PROTOCOLS
+                {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 response
             }
         });
@@ -169,9 +178,7 @@ impl Connection {
         server
             .timer(TokioTimer::new())
             .header_read_timeout((origin != Origin::Leg).then_some(HEAD_TIMEOUT))
-            .max_buf_size(HEAD_LIMIT)
-            // The front door sees no later request of a socket it has handed over, so there must be none.
-            .keep_alive(origin != Origin::HandedOff);
+            .max_buf_size(HEAD_LIMIT);
         if origin == Origin::Leg {
             server.max_headers(LEG_HEADERS);
         }

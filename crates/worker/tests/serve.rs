@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, UPGRADE};
 use axum::routing::get;
 use common::{PATIENCE, joined, listening, read_body};
 use sundew_channel::native::{PeerId, ToSupervisor, ToWorker};
@@ -21,6 +23,13 @@ fn app() -> Router {
             get(|| async {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 "done"
+            }),
+        )
+        .route(
+            "/upgrade",
+            get(|| async {
+                let headers = [(CONNECTION, "Upgrade"), (UPGRADE, "other")];
+                (StatusCode::SWITCHING_PROTOCOLS, headers)
             }),
         )
         .route("/headers", get(|headers: axum::http::HeaderMap| async move { format!("{headers:?}") }))
@@ -74,6 +83,34 @@ async fn a_handed_over_socket_has_its_own_address_only_and_takes_one_request() {
         })
         .await;
     assert_eq!(placements, 1);
+}
+
+#[tokio::test]
+async fn a_handed_over_socket_takes_no_second_request_even_if_it_is_there_already() {
+    let (mut supervisor, cluster) = joined().await;
+    let listener = listening(&mut supervisor, &cluster).await;
+    tokio::spawn(serve(listener, app()));
+
+    let get = "GET /address HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut client = supervisor.hand_off(&get.repeat(2), true).await;
+    let mut all = String::new();
+    tokio::time::timeout(PATIENCE, client.read_to_string(&mut all)).await.expect("still open").unwrap();
+    assert_eq!(all.matches("HTTP/1.1 200").count(), 1, "{all}");
+    assert!(all.contains("connection: close\r\n"), "{all}");
+}
+
+/// aiohttp takes nothing else for an upgrade.
+#[tokio::test]
+async fn an_upgrade_of_a_handed_over_socket_says_nothing_but_upgrade() {
+    let (mut supervisor, cluster) = joined().await;
+    let listener = listening(&mut supervisor, &cluster).await;
+    tokio::spawn(serve(listener, app()));
+
+    let head = "GET /upgrade HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: other\r\n\r\n";
+    let mut client = supervisor.hand_off(head, true).await;
+    let mut all = String::new();
+    tokio::time::timeout(PATIENCE, client.read_to_string(&mut all)).await.expect("still open").unwrap();
+    assert!(all.starts_with("HTTP/1.1 101 ") && all.contains("\r\nconnection: Upgrade\r\n"), "{all}");
 }
 
 #[tokio::test]
