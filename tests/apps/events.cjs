@@ -18,6 +18,10 @@ function serve(socket) {
   socket.on('all-leave', (room) => to.socketsLeave(room));
   socket.on('others-out', () => to.except(socket.id).disconnectSockets());
   socket.on('rooms', (done) => done([...socket.rooms]));
+  if (process.env.ECHO_REASONS) {
+    socket.on('disconnect', (reason) => to.to('watchers').emit('left', socket.id, reason));
+    socket.on('go', (close) => socket.disconnect(close));
+  }
   // Blocks the event loop, as a heavy computation does.
   socket.on('block', (ms) => {
     const end = Date.now() + ms;

@@ -13,8 +13,8 @@ use sundew::adapter::AdapterError;
 use sundew::parser::Msgpack;
 use sundew::recovery::Recovery;
 use sundew::{
-    Ack, AckError, Args, Auth, BroadcastAckError, Builder, ConnectError, Data, Event, EventError, Listener,
-    Namespace, Params, PatternError, PerMessageDeflate, Socket, SocketIo,
+    Ack, AckError, Args, Auth, BroadcastAckError, Builder, ConnectError, Data, DisconnectReason, Event,
+    EventError, Listener, Namespace, Params, PatternError, PerMessageDeflate, Socket, SocketIo,
 };
 
 /// How long clients may take to acknowledge.
@@ -35,6 +35,9 @@ async fn main() -> std::io::Result<()> {
         one_client(&io.of(namespace));
         everybody(&io.of(namespace));
         rooms(&io.of(namespace));
+        if std::env::var_os("ECHO_REASONS").is_some() {
+            reasons(&io.of(namespace));
+        }
     }
     io.of("/auth").with(only_with_the_secret);
     let made = io.of_pattern("/made-{name}").map_err(std::io::Error::other)?;
@@ -106,6 +109,14 @@ fn one_client(namespace: &Namespace) {
     });
 }
 
+/// Why clients leave, told to those in the room `watchers`; and one that asks for it is sent away.
+fn reasons(namespace: &Namespace) {
+    namespace.on_disconnect(async |socket: Socket, namespace: Namespace, reason: DisconnectReason| {
+        namespace.to("watchers").emit("left", (socket.id(), reason.as_str()));
+    });
+    namespace.on("go", async |socket: Socket, Data(close): Data<bool>| socket.disconnect(close));
+}
+
 /// To all sockets of the namespace, on all workers.
 fn everybody(namespace: &Namespace) {
     namespace.on("broadcast", async |namespace: Namespace, args: Args| {
@@ -164,12 +175,12 @@ fn rooms(namespace: &Namespace) {
         let _ = ack.send(());
     });
     namespace.on("room-broadcast", async |namespace: Namespace, args: Args| {
-        match args.decode::<(String, Bytes)>() {
-            Ok((room, payload)) => drop(namespace.to(room).emit("broadcast", payload)),
-            Err(_) => {
-                let (room, payload): (String, Value) = args.decode()?;
-                namespace.to(room).emit("broadcast", payload);
-            }
+        if args.attachments().is_empty() {
+            let (room, payload): (String, Value) = args.decode()?;
+            namespace.to(room).emit("broadcast", payload);
+        } else {
+            let (room, payload): (String, Bytes) = args.decode()?;
+            namespace.to(room).emit("broadcast", payload);
         }
         Ok::<(), sundew::DataError>(())
     });
