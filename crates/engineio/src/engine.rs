@@ -1,32 +1,25 @@
 //! The engine: all sessions of one server, and the entrance for HTTP requests.
 
+mod requests;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::OptionFuture;
-use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
 use sundew_io::PeerAddr;
-use tokio::sync::oneshot;
 
-use crate::proto::deflate::Deflater;
 use crate::proto::dialect::Dialect;
-use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, is_valid_sid, verify};
+use crate::proto::request::is_valid_sid;
 use crate::proto::session::Machine;
 use crate::server::moving::{self, Arriving, Exported, ImportError};
+use crate::server::now;
 use crate::server::registry::Registry;
 use crate::server::shared::{Arrival, Shared};
 use crate::server::socket::Writer;
 use crate::server::task::SessionTask;
-use crate::server::upgrade::Taken;
-use crate::server::{cors, now, polling, probe, reply, upgrade};
-use crate::{
-    Body, CloseReason, Config, ConnectionError, Frames, Handshake, Pace, Protocol, SessionHandle, Transport,
-};
+use crate::{CloseReason, Config, Frames, Handshake, Pace, Protocol, SessionHandle, Transport};
 
 /// How often an id is made anew when the generator repeats itself.
 const ID_ATTEMPTS: usize = 4;
@@ -91,175 +84,6 @@ impl<P: Protocol> Engine<P> {
     /// Whether a request for this path is the engine's: a prefix is enough, as in Node.
     pub fn path_matches(&self, path: &str) -> bool {
         path.starts_with(&self.config().path)
-    }
-
-    /// Answers one request: CORS, verification, handshake, polling, upgrade. Dropping the future while a poll
-    /// waits ends that session (the client is gone).
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-    {
-        let allow = match &self.config().cors {
-            Some(cors) if request.method() == Method::OPTIONS => {
-                return cors::preflight(cors, request.headers());
-            }
-            Some(cors) => cors::headers(cors, request.headers()),
-            None => HeaderMap::new(),
-        };
-        let mut response = self.answer(request).await;
-        if !allow.is_empty() {
-            response.headers_mut().extend(allow);
-        }
-        response
-    }
-
-    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-    {
-        let (parts, body) = request.into_parts();
-        let upgrade = upgrade::is_asked_for(&parts);
-        let refused = |parts: &Parts, code: ErrorCode, message: Option<String>| {
-            self.count_refused(parts, Some(code), message.as_deref().unwrap_or(code.message()));
-            match upgrade {
-                true => reply::upgrade_error(code, message.as_deref()),
-                false => reply::error(code, message.as_deref()),
-            }
-        };
-        let unavailable = |parts: &Parts, message: &'static str| {
-            self.count_refused(parts, None, message);
-            reply::unavailable(message)
-        };
-        let wanted = self.verify(&parts, upgrade);
-        let more = match &wanted {
-            Ok(wanted) => self.more_headers(&parts, matches!(wanted, Wanted::Handshake(_))),
-            Err(_) => HeaderMap::new(),
-        };
-        let mut response = match wanted {
-            Err(code) => refused(&parts, code, None),
-            Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
-                Ok(Accepted { parts, key, upgrade }) => {
-                    let agreed = upgrade::agreed(&parts.headers, self.config());
-                    tokio::spawn(probe::run(session, upgrade, agreed));
-                    reply::switching(key, agreed)
-                }
-                Err(parts) => refused(&parts, ErrorCode::BadRequest, None),
-            },
-            Ok(Wanted::Existing(session, Transport::Polling)) => match parts.method {
-                Method::GET => polling::get(&session, &parts.headers).await,
-                Method::POST => polling::post(&session, &parts.headers, body).await,
-                _ => reply::method_not_served(),
-            },
-            Ok(Wanted::Handshake(transport)) => {
-                if let Some(allow) = &self.config().allow_request
-                    && let Err(message) = allow(&parts).await
-                {
-                    return refused(&parts, ErrorCode::Forbidden, (!message.is_empty()).then_some(message));
-                }
-                let dialect = match self.dialect(&parts, transport) {
-                    Ok(dialect) => dialect,
-                    Err(code) => return refused(&parts, code, None),
-                };
-                if self.0.registry.closed.load(Ordering::Relaxed) {
-                    return unavailable(&parts, "the server is shutting down");
-                }
-                if self.0.registry.len() >= self.config().max_sessions {
-                    return unavailable(&parts, "too many sessions");
-                }
-                let opened = match transport {
-                    Transport::Polling => self.open_polling(parts, dialect).await,
-                    Transport::Websocket => self.open_websocket(parts, dialect),
-                };
-                match opened {
-                    Ok(response) => response,
-                    Err(parts) => return refused(&parts, ErrorCode::BadRequest, None),
-                }
-            }
-        };
-        if matches!(response.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) && !more.is_empty() {
-            response.headers_mut().extend(more);
-        }
-        response
-    }
-
-    /// What the app's hooks add to a good answer.
-    fn more_headers(&self, parts: &Parts, handshake: bool) -> HeaderMap {
-        let mut more = HeaderMap::new();
-        let hooks =
-            [self.config().initial_headers.as_ref().filter(|_| handshake), self.config().headers.as_ref()];
-        for hook in hooks.into_iter().flatten() {
-            hook(&mut more, parts);
-        }
-        more
-    }
-
-    fn count_refused(&self, parts: &Parts, code: Option<ErrorCode>, message: &str) {
-        self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
-        let code = code.map(ErrorCode::code);
-        tracing::debug!(code, reason = message, "a request is refused");
-        if let Some(hook) = &self.config().on_connection_error {
-            hook(&ConnectionError { code, message, request: parts });
-        }
-    }
-
-    fn verify(&self, parts: &Parts, upgrade: bool) -> Result<Wanted<Arc<Shared>>, ErrorCode> {
-        let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let facts = Facts {
-            query: &query,
-            get: parts.method == Method::GET,
-            upgrade,
-            origin: parts.headers.get(ORIGIN).map(|origin| origin.as_bytes()),
-        };
-        verify(facts, self.config().transports, |sid| {
-            let session = self.0.registry.find(sid)?;
-            let (transport, dialect) =
-                session.look(|state| (state.machine.transport(), state.machine.dialect()));
-            Some((session, transport, dialect.version))
-        })
-    }
-
-    fn dialect(&self, parts: &Parts, transport: Transport) -> Result<Dialect, ErrorCode> {
-        let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let version = check_version(&query, self.config().allow_eio3)?;
-        Dialect::of(&query, version, transport, self.config().allow_jsonp)
-    }
-
-    async fn open_polling(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
-        let Some(shared) = self.0.new_session(&parts, Transport::Polling, dialect, None) else {
-            return Err(Box::new(parts));
-        };
-        let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
-        let taken = polling::taken(&parts.headers);
-        let (sender, answer) = oneshot::channel();
-        shared.act(|state| state.get = Some(sender));
-        tokio::spawn(self.0.session(&shared, parts, Transport::Polling, None));
-        let mut response = polling::wait(&shared, answer, taken).await;
-        if let Some(cookie) = cookie {
-            response.headers_mut().insert(SET_COOKIE, cookie);
-        }
-        Ok(response)
-    }
-
-    fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
-        let Accepted { parts, key, upgrade } = accept(parts)?;
-        let engine = self.0.clone();
-        let agreed = upgrade::agreed(&parts.headers, self.config());
-        upgrade::hold_head(&parts);
-        let open = async move {
-            let config = &engine.registry.config;
-            let Taken { writer, arrival, unwritten } = upgrade::take_over(upgrade, config, agreed).await?;
-            let socket = Some((writer, unwritten));
-            let shared = engine.new_session(&parts, Transport::Websocket, dialect, socket)?;
-            if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
-                shared.act(|state| state.machine.compress_with(Box::new(Deflater::new(agreed, options))));
-            }
-            Some(engine.session(&shared, parts, Transport::Websocket, Some(arrival)))
-        };
-        // One task after the other in the same place. Boxed, what is needed to open it goes when it is open.
-        tokio::spawn(Box::pin(open).then(OptionFuture::from));
-        Ok(reply::switching(key, agreed))
     }
 
     /// Whether it has this session.
@@ -415,25 +239,6 @@ impl Drop for Unopened<'_> {
     fn drop(&mut self) {
         self.0.abandon();
     }
-}
-
-/// A request that becomes a websocket.
-struct Accepted {
-    parts: Parts,
-    key: http::HeaderValue,
-    upgrade: hyper::upgrade::OnUpgrade,
-}
-
-/// Checks the websocket part of a request and takes the connection's upgrade out of it; gives the request back if it
-/// cannot be accepted.
-fn accept(parts: Parts) -> Result<Accepted, Box<Parts>> {
-    // Absent where the connection cannot be upgraded: another HTTP version, or a test without a connection.
-    let can = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
-    let Some(key) = upgrade::accept_key(&parts.headers).filter(|_| can) else { return Err(Box::new(parts)) };
-    let mut request = Request::from_parts(parts, ());
-    let upgrade = hyper::upgrade::on(&mut request);
-    let (parts, ()) = request.into_parts();
-    Ok(Accepted { parts, key, upgrade })
 }
 
 impl<P: Protocol> Clone for Engine<P> {

@@ -80,8 +80,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.engine.path_matches(request.uri().path()) {
-            let engine = self.engine.clone();
-            Box::pin(async move { Ok(engine.handle(request).await.map(Either::Left)) })
+            let response = self.engine.handle(request);
+            Box::pin(async move { Ok(response.await.map(Either::Left)) })
         } else {
             let response = self.inner.call(request);
             Box::pin(async move { Ok(response.await?.map(Either::Right)) })

@@ -72,8 +72,8 @@ where
         if let Some(file) = client::wanted(&self.io, &request) {
             return Box::pin(async move { Ok(file.serve().await.map(Either::Left)) });
         }
-        let engine = engine.clone();
-        Box::pin(async move { Ok(engine.handle(request).await.map(Either::Left)) })
+        let response = engine.handle(request);
+        Box::pin(async move { Ok(response.await.map(Either::Left)) })
     }
 }
 

@@ -62,7 +62,7 @@ fn refusal(refused: Refused) -> Response<Body> {
 }
 
 /// A poll: answered when there is something to say.
-pub(crate) async fn get(shared: &Arc<Shared>, headers: &HeaderMap) -> Response<Body> {
+pub(crate) async fn get(shared: &Arc<Shared>, taken: Option<Encoding>) -> Response<Body> {
     let (sender, answer) = oneshot::channel();
     let opened = shared.act(|state| {
         state.machine.get_opened()?;
@@ -70,7 +70,7 @@ pub(crate) async fn get(shared: &Arc<Shared>, headers: &HeaderMap) -> Response<B
         Ok(())
     });
     match opened {
-        Ok(()) => wait(shared, answer, taken(headers)).await,
+        Ok(()) => wait(shared, answer, taken).await,
         Err(refused) => refusal(refused),
     }
 }
@@ -99,8 +99,26 @@ pub(crate) async fn wait(
     }
 }
 
+/// What the headers say of a body.
+#[derive(Clone, Copy)]
+pub(crate) struct PostFacts {
+    octets: bool,
+    /// Its length, where it is known.
+    announced: Option<u64>,
+}
+
+impl PostFacts {
+    pub(crate) fn of(headers: &HeaderMap) -> PostFacts {
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        PostFacts {
+            octets: headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream"),
+            announced: length.and_then(|length| length.parse().ok()),
+        }
+    }
+}
+
 /// A body with packets of the client.
-pub(crate) async fn post<B>(shared: &Arc<Shared>, headers: &HeaderMap, body: B) -> Response<Body>
+pub(crate) async fn post<B>(shared: &Arc<Shared>, facts: PostFacts, body: B) -> Response<Body>
 where
     B: HttpBody + Send,
     B::Data: Send,
@@ -110,14 +128,12 @@ where
     }
     let guard = Guard::new(shared, true);
     let dialect = shared.look(|state| state.machine.dialect());
-    let octets = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream");
     // Version 4 sends binary as base64; dropping the guard ends the session.
-    if octets && !dialect.takes_octets() {
+    if facts.octets && !dialect.takes_octets() {
         return reply::status(StatusCode::BAD_REQUEST);
     }
     let max = shared.registry().config.max_payload;
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let body = match read(pin!(body), max, announced).await {
+    let body = match read(pin!(body), max, facts.announced).await {
         Ok(Some(body)) => body,
         Ok(None) => {
             guard.done();
@@ -125,7 +141,7 @@ where
         }
         Err(Incomplete) => return reply::status(StatusCode::BAD_REQUEST),
     };
-    match dialect.read(body, octets) {
+    match dialect.read(body, facts.octets) {
         Err(error) => {
             tracing::debug!(%error, "a body that cannot be read");
             shared.act(|state| state.machine.unreadable(now()));

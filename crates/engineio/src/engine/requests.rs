@@ -1,0 +1,265 @@
+//! What becomes of a request: refused, answered by a session, or the beginning of one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, OptionFuture, ready};
+use http::header::{ORIGIN, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use tokio::sync::oneshot;
+
+use super::Engine;
+use crate::proto::deflate::Deflater;
+use crate::proto::dialect::Dialect;
+use crate::proto::encoding::Encoding;
+use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, verify};
+use crate::server::polling::PostFacts;
+use crate::server::shared::Shared;
+use crate::server::upgrade::Taken;
+use crate::server::{cors, polling, probe, reply, upgrade};
+use crate::{Body, ConnectionError, Protocol, Transport};
+
+impl<P: Protocol> Engine<P> {
+    /// Answers one request: CORS, verification, handshake, polling, upgrade. Dropping the future while a poll
+    /// waits ends that session (the client is gone). To be called inside a tokio runtime.
+    pub fn handle<B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<P, B>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+    {
+        let (parts, body) = request.into_parts();
+        let allow = match &self.config().cors {
+            Some(cors) if parts.method == Method::OPTIONS => {
+                let response = cors::preflight(cors, &parts.headers);
+                return Either::Left(ready(response));
+            }
+            Some(cors) => cors::headers(cors, &parts.headers),
+            None => HeaderMap::new(),
+        };
+        let upgrade = upgrade::is_asked_for(&parts);
+        let wanted = self.verify(&parts, upgrade);
+        let more = match &wanted {
+            Ok(wanted) => self.more_headers(&parts, matches!(wanted, Wanted::Handshake(_))),
+            Err(_) => HeaderMap::new(),
+        };
+        // Most answers get none, and the future is as large as what it may have to keep.
+        let extra = (!allow.is_empty() || !more.is_empty()).then(|| Box::new(Extra { allow, more }));
+        let answer = self.begin(parts, body, wanted, upgrade);
+        Either::Right(async move {
+            let mut response = match answer {
+                Answer::Now(response) => *response,
+                Answer::Get(session, taken) => polling::get(&session, taken).await,
+                Answer::Post(session, facts, body) => polling::post(&session, facts, body).await,
+                Answer::Handshake(opening) => opening.await,
+            };
+            if let Some(extra) = extra {
+                extra.add_to(&mut response);
+            }
+            response
+        })
+    }
+
+    /// What can be done at once of a request.
+    fn begin<B>(
+        &self,
+        parts: Parts,
+        body: B,
+        wanted: Result<Wanted<Arc<Shared>>, ErrorCode>,
+        upgrade: bool,
+    ) -> Answer<B> {
+        let response = match wanted {
+            Err(code) => self.refused(&parts, upgrade, code, None),
+            Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
+                Ok(Accepted { parts, key, upgrade }) => {
+                    let agreed = upgrade::agreed(&parts.headers, self.config());
+                    tokio::spawn(probe::run(session, upgrade, agreed));
+                    reply::switching(key, agreed)
+                }
+                Err(parts) => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
+            },
+            Ok(Wanted::Existing(session, Transport::Polling)) => match parts.method {
+                Method::GET => return Answer::Get(session, polling::taken(&parts.headers)),
+                Method::POST => return Answer::Post(session, PostFacts::of(&parts.headers), body),
+                _ => reply::method_not_served(),
+            },
+            Ok(Wanted::Handshake(transport)) => {
+                let engine = self.clone();
+                let opening = async move { engine.open(parts, transport, upgrade).await };
+                return Answer::Handshake(Box::pin(opening));
+            }
+        };
+        Answer::Now(Box::new(response))
+    }
+
+    /// A new session.
+    async fn open(&self, parts: Parts, transport: Transport, upgrade: bool) -> Response<Body> {
+        let unavailable = |parts: &Parts, message: &'static str| {
+            self.count_refused(parts, None, message);
+            reply::unavailable(message)
+        };
+        if let Some(allow) = &self.config().allow_request
+            && let Err(message) = allow(&parts).await
+        {
+            let message = (!message.is_empty()).then_some(message);
+            return self.refused(&parts, upgrade, ErrorCode::Forbidden, message);
+        }
+        let dialect = match self.dialect(&parts, transport) {
+            Ok(dialect) => dialect,
+            Err(code) => return self.refused(&parts, upgrade, code, None),
+        };
+        if self.0.registry.closed.load(Ordering::Relaxed) {
+            return unavailable(&parts, "the server is shutting down");
+        }
+        if self.0.registry.len() >= self.config().max_sessions {
+            return unavailable(&parts, "too many sessions");
+        }
+        let opened = match transport {
+            Transport::Polling => self.open_polling(parts, dialect).await,
+            Transport::Websocket => self.open_websocket(parts, dialect),
+        };
+        opened.unwrap_or_else(|parts| self.refused(&parts, upgrade, ErrorCode::BadRequest, None))
+    }
+
+    fn refused(
+        &self,
+        parts: &Parts,
+        upgrade: bool,
+        code: ErrorCode,
+        message: Option<String>,
+    ) -> Response<Body> {
+        self.count_refused(parts, Some(code), message.as_deref().unwrap_or(code.message()));
+        match upgrade {
+            true => reply::upgrade_error(code, message.as_deref()),
+            false => reply::error(code, message.as_deref()),
+        }
+    }
+
+    /// What the app's hooks add to a good answer.
+    fn more_headers(&self, parts: &Parts, handshake: bool) -> HeaderMap {
+        let mut more = HeaderMap::new();
+        let hooks =
+            [self.config().initial_headers.as_ref().filter(|_| handshake), self.config().headers.as_ref()];
+        for hook in hooks.into_iter().flatten() {
+            hook(&mut more, parts);
+        }
+        more
+    }
+
+    fn count_refused(&self, parts: &Parts, code: Option<ErrorCode>, message: &str) {
+        self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let code = code.map(ErrorCode::code);
+        tracing::debug!(code, reason = message, "a request is refused");
+        if let Some(hook) = &self.config().on_connection_error {
+            hook(&ConnectionError { code, message, request: parts });
+        }
+    }
+
+    fn verify(&self, parts: &Parts, upgrade: bool) -> Result<Wanted<Arc<Shared>>, ErrorCode> {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let facts = Facts {
+            query: &query,
+            get: parts.method == Method::GET,
+            upgrade,
+            origin: parts.headers.get(ORIGIN).map(|origin| origin.as_bytes()),
+        };
+        verify(facts, self.config().transports, |sid| {
+            let session = self.0.registry.find(sid)?;
+            let (transport, dialect) =
+                session.look(|state| (state.machine.transport(), state.machine.dialect()));
+            Some((session, transport, dialect.version))
+        })
+    }
+
+    fn dialect(&self, parts: &Parts, transport: Transport) -> Result<Dialect, ErrorCode> {
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let version = check_version(&query, self.config().allow_eio3)?;
+        Dialect::of(&query, version, transport, self.config().allow_jsonp)
+    }
+
+    async fn open_polling(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
+        let Some(shared) = self.0.new_session(&parts, Transport::Polling, dialect, None) else {
+            return Err(Box::new(parts));
+        };
+        let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
+        let taken = polling::taken(&parts.headers);
+        let (sender, answer) = oneshot::channel();
+        shared.act(|state| state.get = Some(sender));
+        tokio::spawn(self.0.session(&shared, parts, Transport::Polling, None));
+        let mut response = polling::wait(&shared, answer, taken).await;
+        if let Some(cookie) = cookie {
+            response.headers_mut().insert(SET_COOKIE, cookie);
+        }
+        Ok(response)
+    }
+
+    fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
+        let Accepted { parts, key, upgrade } = accept(parts)?;
+        let engine = self.0.clone();
+        let agreed = upgrade::agreed(&parts.headers, self.config());
+        upgrade::hold_head(&parts);
+        let open = async move {
+            let config = &engine.registry.config;
+            let Taken { writer, arrival, unwritten } = upgrade::take_over(upgrade, config, agreed).await?;
+            let socket = Some((writer, unwritten));
+            let shared = engine.new_session(&parts, Transport::Websocket, dialect, socket)?;
+            if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
+                shared.act(|state| state.machine.compress_with(Box::new(Deflater::new(agreed, options))));
+            }
+            Some(engine.session(&shared, parts, Transport::Websocket, Some(arrival)))
+        };
+        // One task after the other in the same place. Boxed, what is needed to open it goes when it is open.
+        tokio::spawn(Box::pin(open).then(OptionFuture::from));
+        Ok(reply::switching(key, agreed))
+    }
+}
+
+/// How a request is answered.
+enum Answer<B> {
+    Now(Box<Response<Body>>),
+    Get(Arc<Shared>, Option<Encoding>),
+    Post(Arc<Shared>, PostFacts, B),
+    Handshake(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+/// Headers an answer gets.
+struct Extra {
+    /// By CORS: any answer.
+    allow: HeaderMap,
+    /// By the app's hooks: a good one.
+    more: HeaderMap,
+}
+
+impl Extra {
+    fn add_to(self, response: &mut Response<Body>) {
+        if matches!(response.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
+            response.headers_mut().extend(self.more);
+        }
+        response.headers_mut().extend(self.allow);
+    }
+}
+
+/// A request that becomes a websocket.
+struct Accepted {
+    parts: Parts,
+    key: http::HeaderValue,
+    upgrade: hyper::upgrade::OnUpgrade,
+}
+
+/// Checks the websocket part of a request and takes the connection's upgrade out of it; gives the request back if it
+/// cannot be accepted.
+fn accept(parts: Parts) -> Result<Accepted, Box<Parts>> {
+    // Absent where the connection cannot be upgraded: another HTTP version, or a test without a connection.
+    let can = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
+    let Some(key) = upgrade::accept_key(&parts.headers).filter(|_| can) else { return Err(Box::new(parts)) };
+    let mut request = Request::from_parts(parts, ());
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, ()) = request.into_parts();
+    Ok(Accepted { parts, key, upgrade })
+}
