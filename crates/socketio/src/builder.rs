@@ -263,7 +263,7 @@ impl Builder {
     ///
     /// Events get one more argument then, which client-side handlers of a variable number of arguments see. Not kept, as in
     /// Node: volatile events, and those that ask for an acknowledgement. With [`Memory`](crate::recovery::Memory), the
-    /// client must come back to the same server.
+    /// client may come back to any server that is joined to the one it was on, for as long as that one is there.
     ///
     /// ```
     /// use std::time::Duration;

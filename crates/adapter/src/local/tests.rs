@@ -49,7 +49,11 @@ impl Raw {
 
 fn broadcast(json: &str, attachments: Vec<Bytes>) -> Operation {
     let packet = Packet::from_parts(json.to_owned(), attachments).unwrap();
-    Operation::Broadcast { packet, opts: BroadcastOptions { rooms: vec!["r".into()], ..Default::default() } }
+    Operation::Broadcast {
+        packet,
+        opts: BroadcastOptions { rooms: vec!["r".into()], ..Default::default() },
+        mark: None,
+    }
 }
 
 async fn until(what: &str, done: impl Fn() -> bool) {
@@ -71,7 +75,7 @@ async fn a_published_operation_reaches_all_with_its_binary_values() {
     let blob = Bytes::from((0..=255u8).cycle().take(300_000).collect::<Vec<_>>());
     let reading = async {
         for peer in &mut peers {
-            let Some(Message::Operation { nsp, operation: Operation::Broadcast { packet, opts } }) =
+            let Some(Message::Operation { nsp, operation: Operation::Broadcast { packet, opts, .. } }) =
                 peer.recv().await
             else {
                 panic!("no broadcast")

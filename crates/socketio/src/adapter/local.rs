@@ -37,7 +37,7 @@ impl Local {
                     Request::BroadcastWithAck { .. } => Some(Response::Clients(0)),
                     Request::Fetch { .. } => Some(Response::Sockets(Vec::new())),
                     Request::AllRooms => Some(Response::Rooms(Vec::new())),
-                    Request::ServerSideEmit { .. } => None,
+                    Request::ServerSideEmit { .. } | Request::TakeSession { .. } | Request::CatchUp => None,
                 };
                 stream::iter(nothing.map(Ok)).boxed()
             }

@@ -22,7 +22,8 @@ pub trait Adapter: Send + Sync + 'static {
     /// Called once, before the first session. `local` carries out what other servers ask for.
     fn start(&self, local: Local);
 
-    /// Tells all other servers, without waiting for them. Must not block.
+    /// Tells all other servers, without waiting for them. Must not block, nor call [`Local`] of any server: where clients can
+    /// be recovered it is called under a lock. What one server publishes reaches another in the order of the calls.
     ///
     /// # Errors
     /// The operation could not be handed on; the caller reports it, and this server has done its own part already.

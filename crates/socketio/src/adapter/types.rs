@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::Packet;
+use crate::recovery::Mark;
 
 /// Something to do on every server, without an answer.
 ///
@@ -20,6 +21,9 @@ pub enum Operation {
         packet: Packet,
         /// To whom.
         opts: BroadcastOptions,
+        /// Which event it is, where clients can be recovered and it is kept for them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<Mark>,
     },
     /// Put sockets into rooms (`socketsJoin`).
     Join {
@@ -91,6 +95,17 @@ pub enum Request {
         /// The event.
         packet: Packet,
     },
+    /// Give a session away whose client has come back to another server: from the one that has it one
+    /// [`Response::Session`], then one [`Response::Missed`] for every event its client has missed.
+    TakeSession {
+        /// Its private id.
+        pid: String,
+        /// The last event its client has had, as it says.
+        offset: Option<String>,
+    },
+    /// No answer, but its end: it comes behind all that the server published before. An adapter that keeps the order of what
+    /// a server sends to another has nothing else to do for it.
+    CatchUp,
 }
 
 impl Request {
@@ -117,13 +132,28 @@ pub enum Response {
     Rooms(Vec<String>),
     /// What that server's handler answered.
     Value(Packet),
+    /// A session that is given away.
+    Session {
+        /// Its public id.
+        id: String,
+        /// Its rooms.
+        rooms: Vec<String>,
+        /// What the app attached to it.
+        data: serde_json::Value,
+        /// The last event of every origin that this server had.
+        seen: Vec<Mark>,
+        /// How many events its client has missed; they follow.
+        missed: u64,
+    },
+    /// An event the client of that session has missed.
+    Missed(Packet),
 }
 
 impl Response {
     /// The packet in it, if it carries one: for codecs that send attachments apart.
     pub fn packet_mut(&mut self) -> Option<&mut Packet> {
         match self {
-            Response::Ack(packet) | Response::Value(packet) => Some(packet),
+            Response::Ack(packet) | Response::Value(packet) | Response::Missed(packet) => Some(packet),
             _ => None,
         }
     }

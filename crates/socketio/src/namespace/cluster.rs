@@ -11,6 +11,7 @@ use super::watch::Listening;
 use crate::Socket;
 use crate::adapter::{BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::packet::{Args, Packet};
+use crate::recovery::elsewhere;
 use crate::socket::Inner;
 use crate::socket::acks::Waiter;
 
@@ -34,8 +35,8 @@ impl Table {
             return self.children().iter().for_each(|child| child.apply(operation));
         }
         match operation {
-            Operation::Broadcast { packet, opts } => {
-                self.broadcast_packet(packet, opts);
+            Operation::Broadcast { packet, opts, mark } => {
+                self.broadcast_packet(packet, opts, *mark);
             }
             Operation::Join { opts, rooms } => {
                 for socket in self.select(opts).iter() {
@@ -57,12 +58,22 @@ impl Table {
     }
 
     /// Answers for this server.
-    pub(crate) fn answer(&self, request: Request, timeout: Duration) -> Responses {
+    pub(crate) fn answer(self: &Arc<Self>, request: Request, timeout: Duration) -> Responses {
         match request {
             Request::BroadcastWithAck { packet, opts } => self.broadcast_with_ack(&packet, &opts, timeout),
             Request::Fetch { opts } => stream::iter([Ok(Response::Sockets(self.describe(&opts)))]).boxed(),
             Request::AllRooms => stream::iter([Ok(Response::Rooms(self.room_names()))]).boxed(),
             Request::ServerSideEmit { packet } => self.asked(&packet, timeout),
+            Request::TakeSession { pid, offset } => {
+                let given = stream::once(elsewhere::give(self.clone(), pid, offset));
+                given.flat_map(|answers| stream::iter(answers.into_iter().map(Ok))).boxed()
+            }
+            Request::CatchUp => {
+                if let Some(recovery) = &self.recovery {
+                    recovery.settle(self);
+                }
+                stream::empty().boxed()
+            }
         }
     }
 

@@ -7,10 +7,11 @@ use sundew_engineio::{Frames, SendError};
 use super::table::Table;
 use super::watch::Listening;
 use crate::Socket;
-use crate::adapter::BroadcastOptions;
+use crate::adapter::{BroadcastOptions, Operation};
 use crate::error::EmitError;
 use crate::operators::Sent;
 use crate::packet::{Kind, Packet};
+use crate::recovery::Mark;
 use crate::rooms::Selection;
 
 /// How many sockets an asynchronous broadcast writes to before it lets others run.
@@ -89,22 +90,44 @@ impl Table {
         sent
     }
 
-    /// As [`broadcast_packet`](Table::broadcast_packet), waiting for clients whose queue is full.
-    pub(crate) async fn broadcast_packet_async(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
-        let mut sent = Sent::default();
+    /// As [`broadcast_to_all`](Table::broadcast_to_all), waiting for clients whose queue is full.
+    pub(crate) async fn broadcast_to_all_async(
+        &self,
+        packet: Packet,
+        opts: &BroadcastOptions,
+        others: bool,
+    ) -> Sent {
         let children = if self.is_parent { self.children() } else { Vec::new() };
-        for table in children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self)) {
-            if let Some(recovery) = &table.recovery {
-                // All or none: what reaches a client later than another event would be out of order.
-                if !opts.volatile {
+        let tables = || children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self));
+        if self.recovery.is_some() {
+            // All or none: what reaches a client later than another event would be out of order.
+            if !opts.volatile {
+                for table in tables() {
                     table.all_ready(opts).await;
                 }
-                sent = sent.and(recovery.broadcast(table, packet, opts));
-                continue;
             }
-            let Some(frames) = table.frames(None, packet, opts) else { continue };
-            let listening = Listening::new(table, packet);
+            return self.broadcast_to_all(packet, opts, others);
+        }
+        if others {
+            self.publish(&Operation::Broadcast { packet: packet.clone(), opts: opts.clone(), mark: None });
+        }
+        let mut sent = Sent::default();
+        for table in tables() {
+            let Some(frames) = table.frames(None, &packet, opts) else { continue };
+            let listening = Listening::new(table, &packet);
             sent = sent.and(table.broadcast_async(&frames, opts, listening.as_ref()).await);
+        }
+        sent
+    }
+
+    /// Sends a packet to all sockets selected on this server, and with `others` tells the other servers.
+    pub(crate) fn broadcast_to_all(&self, packet: Packet, opts: &BroadcastOptions, others: bool) -> Sent {
+        if others && let Some(recovery) = &self.recovery {
+            return recovery.broadcast_to_all(self, packet, opts);
+        }
+        let sent = self.broadcast_packet(&packet, opts, None);
+        if others {
+            self.publish(&Operation::Broadcast { packet, opts: opts.clone(), mark: None });
         }
         sent
     }
@@ -132,10 +155,15 @@ impl Table {
     }
 
     /// Sends a packet to all sockets selected: of a parent, in each child under the child's name.
-    pub(crate) fn broadcast_packet(&self, packet: &Packet, opts: &BroadcastOptions) -> Sent {
+    pub(super) fn broadcast_packet(
+        &self,
+        packet: &Packet,
+        opts: &BroadcastOptions,
+        mark: Option<Mark>,
+    ) -> Sent {
         let send = |table: &Table| {
             if let Some(recovery) = &table.recovery {
-                return recovery.broadcast(table, packet, opts);
+                return recovery.broadcast(table, packet, opts, mark);
             }
             let Some(frames) = table.frames(None, packet, opts) else { return Sent::default() };
             table.broadcast(&frames, opts, Listening::new(table, packet).as_ref())

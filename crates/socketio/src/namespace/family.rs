@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Table;
 use super::pattern::Params;
 use super::table::Handlers;
+use crate::recovery::live::Live;
 
 impl Table {
     pub(crate) fn child_of(mut self, parent: Option<Arc<Table>>, params: Params) -> Table {
@@ -41,6 +42,11 @@ impl Table {
         };
         all.append(&mut pick(&self.handlers.read()));
         all
+    }
+
+    /// How clients of its parent's children come back.
+    pub(crate) fn parent_recovery(&self) -> Option<&Live> {
+        self.parent.as_ref()?.recovery.as_ref()
     }
 
     /// The children there are at this moment.

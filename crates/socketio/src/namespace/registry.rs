@@ -18,6 +18,7 @@ use super::pattern::{Params, Pattern};
 use super::{Namespace, Table};
 use crate::error::{ConnectError, Failure, HandlerError};
 use crate::io::Shared;
+use crate::recovery::elsewhere;
 
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -91,7 +92,23 @@ pub(crate) struct Asking {
     pub(crate) auth: Box<str>,
     /// The client has taken it back.
     pub(crate) withdrawn: bool,
+    /// The session the client wants to take up was looked for.
+    looked: bool,
     work: Pin<Box<dyn Future<Output = Result<Hold, ConnectError>> + Send>>,
+}
+
+impl Asking {
+    /// The client may join when the session it wants to take up was looked for on the other servers. `Err`: at once.
+    pub(crate) fn to_look_for(hold: Hold, auth: &str) -> Result<Asking, Hold> {
+        let Some(looking) = elsewhere::look_for(hold.table(), auth) else { return Err(hold) };
+        let nsp = hold.table().name.clone();
+        let work = Box::pin(async move {
+            // It does not fail but with the runtime: the client starts anew.
+            let _ = looking.await;
+            Ok(hold)
+        });
+        Ok(Asking { nsp, auth: auth.into(), withdrawn: false, looked: true, work })
+    }
 }
 
 /// Its end.
@@ -99,6 +116,8 @@ pub(crate) struct Decided {
     pub(crate) nsp: Arc<str>,
     pub(crate) auth: Box<str>,
     pub(crate) withdrawn: bool,
+    /// The session the client wants to take up was looked for.
+    pub(crate) looked: bool,
     pub(crate) result: Result<Hold, ConnectError>,
 }
 
@@ -110,6 +129,7 @@ impl Future for Asking {
             nsp: self.nsp.clone(),
             auth: std::mem::take(&mut self.auth),
             withdrawn: self.withdrawn,
+            looked: self.looked,
             result,
         })
     }
@@ -211,7 +231,7 @@ impl Registry {
                     let (name, auth): (Arc<str>, Box<str>) = (nsp.into(), auth.into());
                     let value = serde_json::from_str(&auth).unwrap_or_default();
                     let work = Box::pin(ask(shared.clone(), parents, index, name.clone(), value));
-                    return Claim::Asked(Asking { nsp: name, auth, withdrawn: false, work });
+                    return Claim::Asked(Asking { nsp: name, auth, withdrawn: false, looked: false, work });
                 }
             }
         }

@@ -90,9 +90,7 @@ impl Broadcast {
         let sent = match self.encode(name, args) {
             Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast(&frames, &self.opts, None)),
             Ok(Encoded::Packet(packet)) => {
-                let sent = self.table.broadcast_packet(&packet, &self.opts);
-                self.publish(packet);
-                Ok(sent)
+                Ok(self.table.broadcast_to_all(packet, &self.opts, !self.is_local()))
             }
             Err(error) => Err(error),
         };
@@ -105,8 +103,7 @@ impl Broadcast {
         let sent = match self.encode(name, args) {
             Ok(Encoded::Frames(frames)) => Ok(self.table.broadcast_async(&frames, &self.opts, None).await),
             Ok(Encoded::Packet(packet)) => {
-                self.publish(packet.clone());
-                Ok(self.table.broadcast_packet_async(&packet, &self.opts).await)
+                Ok(self.table.broadcast_to_all_async(packet, &self.opts, !self.is_local()).await)
             }
             Err(error) => Err(error),
         };
@@ -136,12 +133,6 @@ impl Broadcast {
             return Ok(Encoded::Frames(self.table.for_many(frames, &self.opts)));
         }
         Ok(Encoded::Packet(Packet::event(name, args)?))
-    }
-
-    fn publish(&self, packet: Packet) {
-        if !self.is_local() {
-            self.table.publish(&Operation::Broadcast { packet, opts: self.opts.clone() });
-        }
     }
 
     /// Sends an event and collects every client's acknowledgement, each read as `T`.

@@ -3,15 +3,19 @@
 //! of their offsets. No handler and no serialization of the app's runs under it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sundew_engineio::{CloseReason, Frames, SendError};
+use sundew_engineio::{Frames, SendError};
+use tokio::sync::Semaphore;
 
-use super::{Logged, Offset, Recipients, Recovery, SavedSession, Store};
-use crate::adapter::BroadcastOptions;
+use super::busy::{Busy, OnItsWay};
+use super::elsewhere::Wanted;
+use super::{Logged, Mark, Offset, Recipients, Recovery, SavedSession, Store};
+use crate::adapter::{BroadcastOptions, Operation};
 use crate::error::EmitError;
 use crate::namespace::{Listening, Table};
 use crate::operators::{Flags, Sent};
@@ -23,28 +27,61 @@ use crate::{DisconnectReason, Socket};
 /// What the namespaces of one server share.
 #[derive(Clone)]
 pub(crate) struct Settings {
-    recovery: Recovery,
+    pub(super) recovery: Recovery,
     /// Before the offsets of this server: those of an earlier one, which clients still have, are no offsets here.
-    epoch: Arc<str>,
+    pub(super) epoch: Arc<str>,
     /// How long it may take until a lost connection is noticed.
     grace: Duration,
     /// As many bytes and packets may be replayed: what fits into a queue.
     most: (usize, usize),
+    /// Sessions that may be looked for elsewhere at the same time.
+    pub(super) lookups: Arc<Semaphore>,
 }
 
 impl Settings {
     pub(crate) fn new(recovery: Recovery, grace: Duration, most: (usize, usize)) -> Settings {
         let epoch = new_id().map_or_else(|| "0000-".into(), |id| format!("{}-", &id[..4]).into());
-        Settings { recovery, epoch, grace, most }
+        let lookups = Arc::new(Semaphore::new(recovery.max_lookups.min(Semaphore::MAX_PERMITS)));
+        Settings { recovery, epoch, grace, most, lookups }
     }
 }
 
 /// Of one namespace.
 pub(crate) struct Live {
-    settings: Settings,
-    order: Mutex<()>,
+    pub(super) settings: Settings,
+    pub(super) order: Mutex<()>,
+    /// What marks of events that were emitted here begin with, and how many there were.
+    origin: u64,
+    published: AtomicU64,
     /// The sockets connected, by their private ids.
-    pids: Mutex<HashMap<Arc<str>, Weak<Inner>>>,
+    pub(super) pids: Mutex<HashMap<Arc<str>, Weak<Inner>>>,
+    pub(super) away: Mutex<Away>,
+    pub(super) busy: Busy,
+}
+
+/// Whether a session has gone to another server. Shared by all that a client was here as that session.
+type Gone = Arc<AtomicBool>;
+
+/// Of sockets that have left and may come back, for as long as the app holds one of them.
+#[derive(Default)]
+pub(super) struct Away {
+    gone: HashMap<Arc<str>, Gone>,
+    /// How many there were when those nobody holds were last dropped.
+    swept: usize,
+}
+
+impl Away {
+    fn insert(&mut self, pid: Arc<str>, gone: Gone) {
+        if self.gone.len() >= 64 + 2 * self.swept {
+            self.gone.retain(|_, gone| Arc::strong_count(gone) > 1);
+            self.swept = self.gone.len();
+        }
+        self.gone.insert(pid, gone);
+    }
+
+    pub(super) fn take(&mut self, pid: &str) -> Option<Gone> {
+        self.gone.remove(pid)
+    }
 }
 
 /// Of one socket.
@@ -55,6 +92,7 @@ pub(crate) struct Resume {
     sent: AtomicU64,
     /// It has left and may come back.
     saved: AtomicBool,
+    gone: Gone,
     /// Until it enters the namespace.
     restored: Mutex<Option<Box<Restored>>>,
     /// Until CONNECT is answered.
@@ -67,6 +105,9 @@ pub(crate) struct Restored {
     missed: Vec<Logged>,
     /// What is missed since is not in there.
     upto: Offset,
+    gone: Option<Gone>,
+    /// Until it is in its namespace.
+    on_its_way: Option<OnItsWay>,
 }
 
 /// How one socket is emitted to.
@@ -93,6 +134,7 @@ impl Resume {
             start: AtomicU64::new(start),
             sent: AtomicU64::new(sent),
             saved: AtomicBool::new(false),
+            gone: restored.as_ref().and_then(|restored| restored.gone.clone()).unwrap_or_default(),
             restored: Mutex::new(restored.map(Box::new)),
             missed: Mutex::default(),
         })
@@ -114,12 +156,39 @@ fn addressed(inner: &Inner, offset: Offset) {
     }
 }
 
+/// What became of a broadcast, before those who listen have heard of it.
+struct Told {
+    sent: Sent,
+    recipients: Vec<Socket>,
+}
+
+impl Told {
+    /// Not under the lock: those who listen are the app's.
+    fn tell(self, table: &Table, packet: &Packet) -> Sent {
+        if !self.recipients.is_empty()
+            && let Some(listening) = Listening::new(table, packet)
+        {
+            self.recipients.iter().for_each(|socket| listening.tell(socket));
+        }
+        self.sent
+    }
+}
+
 impl Live {
     pub(crate) fn new(settings: Settings) -> Live {
-        Live { settings, order: Mutex::default(), pids: Mutex::default() }
+        Live {
+            settings,
+            order: Mutex::default(),
+            // Seeded by the system: no secret, and nobody else's.
+            origin: RandomState::new().hash_one(()),
+            published: AtomicU64::new(0),
+            pids: Mutex::default(),
+            away: Mutex::default(),
+            busy: Busy::default(),
+        }
     }
 
-    fn store(&self) -> &dyn Store {
+    pub(super) fn store(&self) -> &dyn Store {
         &*self.settings.recovery.store
     }
 
@@ -127,7 +196,7 @@ impl Live {
         self.settings.recovery.skip_middlewares
     }
 
-    fn now() -> Instant {
+    pub(super) fn now() -> Instant {
         tokio::time::Instant::now().into_std()
     }
 
@@ -147,10 +216,6 @@ impl Live {
         text
     }
 
-    fn parse(&self, text: &str) -> Option<Offset> {
-        u64::from_str_radix(text.strip_prefix(&*self.settings.epoch)?, 36).ok().map(Offset)
-    }
-
     fn frames(&self, table: &Table, packet: &Packet, offset: Offset) -> Result<Frames, EmitError> {
         let offset = self.text(offset);
         Ok(table.codec.frames_with(Kind::Event, &table.name, None, packet, Some(&offset))?)
@@ -165,11 +230,11 @@ impl Live {
         Ok(table.codec.frames(Kind::Event, &table.name, None, packet)?)
     }
 
-    fn append(&self, table: &Table, offset: Offset, packet: Arc<Packet>, to: Recipients) {
+    pub(super) fn append(&self, table: &Table, event: Logged, to: Recipients) {
         let now = Live::now();
         // Longer than sessions: what was lost before the loss was noticed is needed too.
         let expires = now + self.settings.recovery.window + self.settings.grace;
-        self.store().append(&table.name, offset, packet, to, now, expires);
+        self.store().append(&table.name, event, to, now, expires);
     }
 
     /// Emits to one socket.
@@ -201,13 +266,15 @@ impl Live {
         if how == How::Volatile || inner.is_new() {
             return inner.deliver(flags.mark(self.passing(table, packet)?), how == How::Volatile);
         }
+        let may_return =
+            |resume: &Resume| resume.saved.load(Ordering::Relaxed) && !resume.gone.load(Ordering::Relaxed);
         let back = match inner.is_gone() {
             false => None,
-            true if !inner.resume.as_ref().is_some_and(|resume| resume.saved.load(Ordering::Relaxed)) => {
-                return Err(EmitError::Closed);
-            }
             // It may have come back: then this handle is an old one of the same socket.
-            true => table.rooms.read().get(&inner.id),
+            true => match table.rooms.read().get(&inner.id) {
+                None if !inner.resume.as_deref().is_some_and(may_return) => return Err(EmitError::Closed),
+                back => back,
+            },
         };
         let inner = back.as_ref().map_or(inner, |socket| &**socket.inner());
         let offset = self.store().last(&table.name).next();
@@ -222,7 +289,7 @@ impl Live {
         };
         addressed(inner, offset);
         let to = Recipients { socket: Some(inner.id.clone()), ..Recipients::default() };
-        self.append(table, offset, packet.clone(), to);
+        self.append(table, Logged { offset, packet: packet.clone(), mark: None }, to);
         match sent {
             // The client gets it when it comes back.
             Err(EmitError::Closed) => Ok(true),
@@ -230,41 +297,79 @@ impl Live {
         }
     }
 
-    /// Emits to those selected.
-    pub(crate) fn broadcast(&self, table: &Table, packet: &Packet, opts: &BroadcastOptions) -> Sent {
-        let listening = Listening::new(table, packet);
-        let (sent, told) = match self.broadcast_in_order(table, packet, opts, listening.is_some()) {
-            Ok(sent) => sent,
-            Err(error) => {
-                tracing::error!(nsp = &*table.name, %error, "a broadcast was not sent");
-                return Sent { error: Some(error), ..Sent::default() };
-            }
+    /// Emits to those selected on this server. `mark`: which event it is, if another server has told of it.
+    pub(crate) fn broadcast(
+        &self,
+        table: &Table,
+        packet: &Packet,
+        opts: &BroadcastOptions,
+        mark: Option<Mark>,
+    ) -> Sent {
+        let told = {
+            let _order = self.order.lock();
+            self.broadcast_in_order(table, packet, opts, mark)
         };
-        for (listening, socket) in
-            listening.iter().flat_map(|listening| told.iter().map(move |s| (listening, s)))
-        {
-            listening.tell(socket);
-        }
-        sent
+        told.tell(table, packet)
     }
 
-    /// Returns the recipients too, if somebody wants to know of them.
+    /// Emits to those selected on all servers, from a namespace or from a parent whose children get it. What is published
+    /// has the order of its marks.
+    pub(crate) fn broadcast_to_all(&self, table: &Table, packet: Packet, opts: &BroadcastOptions) -> Sent {
+        let children = if table.is_parent { table.children() } else { Vec::new() };
+        let order = self.order.lock();
+        let mark = (!opts.volatile).then(|| Mark {
+            origin: self.origin,
+            number: 1 + self.published.fetch_add(1, Ordering::Relaxed),
+        });
+        let told: Vec<Told> = match table.is_parent {
+            false => vec![self.broadcast_in_order(table, &packet, opts, mark)],
+            true => children
+                .iter()
+                .filter_map(|child| {
+                    let live = child.recovery.as_ref()?;
+                    let _order = live.order.lock();
+                    Some(live.broadcast_in_order(child, &packet, opts, mark))
+                })
+                .collect(),
+        };
+        let operation = Operation::Broadcast { packet, opts: opts.clone(), mark };
+        table.publish(&operation);
+        drop(order);
+        let Some(packet) = operation.packet() else { return Sent::default() };
+        let tables = children.iter().map(|child| &**child).chain((!table.is_parent).then_some(table));
+        tables.zip(told).map(|(table, told)| told.tell(table, packet)).fold(Sent::default(), Sent::and)
+    }
+
+    /// Under the lock. Notes the recipients too, if somebody may want to know of them.
     fn broadcast_in_order(
         &self,
         table: &Table,
         packet: &Packet,
         opts: &BroadcastOptions,
-        tell: bool,
-    ) -> Result<(Sent, Vec<Socket>), EmitError> {
+        mark: Option<Mark>,
+    ) -> Told {
+        self.try_broadcast_in_order(table, packet, opts, mark).unwrap_or_else(|error| {
+            tracing::error!(nsp = &*table.name, %error, "a broadcast was not sent");
+            Told { sent: Sent { error: Some(error), ..Sent::default() }, recipients: Vec::new() }
+        })
+    }
+
+    fn try_broadcast_in_order(
+        &self,
+        table: &Table,
+        packet: &Packet,
+        opts: &BroadcastOptions,
+        mark: Option<Mark>,
+    ) -> Result<Told, EmitError> {
+        let tell = table.is_listened();
         let packet = Arc::new(packet.clone());
-        let _order = self.order.lock();
         let offset = (!opts.volatile).then(|| self.store().last(&table.name).next());
         let frames = match offset {
             Some(offset) => self.frames(table, &packet, offset)?,
             None => self.passing(table, &packet)?,
         };
         let frames = table.for_many(frames, opts);
-        let (mut sent, mut told) = (Sent::default(), Vec::new());
+        let (mut sent, mut recipients) = (Sent::default(), Vec::new());
         for socket in table.select(opts).iter() {
             let inner = socket.inner();
             if let Some(offset) = offset {
@@ -272,43 +377,39 @@ impl Live {
             }
             let result = inner.deliver(frames.clone(), opts.volatile);
             if tell && matches!(result, Ok(true)) {
-                told.push(socket.clone());
+                recipients.push(socket.clone());
             }
             sent.count(&result, socket, None);
         }
         if let Some(offset) = offset {
             let to = Recipients { socket: None, rooms: opts.rooms.clone(), except: opts.except.clone() };
-            self.append(table, offset, packet, to);
+            self.append(table, Logged { offset, packet, mark }, to);
         }
-        Ok((sent, told))
+        Ok(Told { sent, recipients })
     }
 
     /// The session a client wants to take up, if it is there and nothing is lost. `auth` is the CONNECT payload.
     pub(crate) fn restore(&self, table: &Table, auth: &str) -> Option<Restored> {
-        #[derive(serde::Deserialize)]
-        struct Wanted {
-            pid: String,
-            #[serde(default)]
-            offset: serde_json::Value,
-        }
-        if !auth.contains("\"pid\"") {
-            return None;
-        }
-        let Wanted { pid, offset } = serde_json::from_str(auth).ok()?;
-        let old = self.pids.lock().get(&*pid).and_then(Weak::upgrade);
-        if let Some(old) = old {
-            // The client has lost a connection that still looks alive from here.
-            old.leave(DisconnectReason::TransportClose);
-            old.link.handle.close(CloseReason::TransportClose);
-        }
+        let wanted = Wanted::read(auth)?;
+        self.end_if_alive(&wanted.pid);
         let _order = self.order.lock();
-        let session = self.store().take(&table.name, &pid, Live::now())?;
-        // No offset, or one of an earlier session: nothing came since this one began.
-        let offset = offset.as_str().and_then(|text| self.parse(text));
-        let after = offset.filter(|offset| (session.start..=session.left).contains(offset));
-        let missed = self.store().since(&table.name, after.unwrap_or(session.start), &session)?;
-        let bytes = |(_, packet): &Logged| packet.size();
-        let packets = |(_, packet): &Logged| 1 + packet.attachments().len();
+        let session = self.store().take(&table.name, &wanted.pid, Live::now())?;
+        let gone = self.away.lock().take(&wanted.pid);
+        let missed = self.missed(table, &session, wanted.offset())?;
+        let upto = self.store().last(&table.name);
+        Some(Restored { session, missed, upto, gone, on_its_way: self.busy.begin(&wanted.pid) })
+    }
+
+    /// What a client has missed, if nothing is lost and it is no more than can be sent again.
+    pub(super) fn missed(
+        &self,
+        table: &Table,
+        session: &SavedSession,
+        offset: Option<&str>,
+    ) -> Option<Vec<Logged>> {
+        let missed = self.store().since(&table.name, session.received(offset), session)?;
+        let bytes = |event: &Logged| event.packet.size();
+        let packets = |event: &Logged| 1 + event.packet.attachments().len();
         let (most_bytes, most_packets) = self.settings.most;
         if missed.iter().map(bytes).sum::<usize>() > most_bytes
             || missed.iter().map(packets).sum::<usize>() > most_packets
@@ -319,7 +420,7 @@ impl Live {
             );
             return None;
         }
-        Some(Restored { session, missed, upto: self.store().last(&table.name) })
+        Some(missed)
     }
 
     /// A socket enters the namespace: `enter` puts it into its rooms. False if what it missed meanwhile is lost.
@@ -330,6 +431,8 @@ impl Live {
         };
         let _order = self.order.lock();
         let restored = resume.restored.lock().take();
+        // To the end of all this: those who wait find it among the sockets connected.
+        let mut _on_its_way = None;
         match restored {
             None => {
                 let last = self.store().last(&table.name);
@@ -338,17 +441,18 @@ impl Live {
                 enter();
             }
             Some(restored) => {
-                let Restored { mut session, mut missed, upto } = *restored;
+                let Restored { mut session, mut missed, upto, on_its_way, .. } = *restored;
+                _on_its_way = on_its_way;
                 // Up to here nothing is missing; the middleware may have taken its time since.
                 session.left = upto;
                 match self.store().since(&table.name, upto, &session) {
                     Some(more) => missed.extend(more),
                     None => return false,
                 }
-                let frames = missed.iter().map(|(offset, packet)| self.frames(table, packet, *offset));
+                let frames = missed.iter().map(|event| self.frames(table, &event.packet, event.offset));
                 let Ok(frames) = frames.collect::<Result<Vec<_>, _>>() else { return false };
-                if let Some((offset, _)) = missed.last() {
-                    resume.addressed(*offset);
+                if let Some(event) = missed.last() {
+                    resume.addressed(event.offset);
                 }
                 *resume.missed.lock() = frames;
                 enter();
@@ -382,11 +486,13 @@ impl Live {
             pid: resume.pid.clone(),
             rooms,
             data: Socket::from(inner.clone()).data(),
+            epoch: self.settings.epoch.clone(),
             start: Offset(resume.start.load(Ordering::Relaxed)),
             sent: Offset(resume.sent.load(Ordering::Relaxed)),
             left: self.store().last(&table.name),
         };
         resume.saved.store(true, Ordering::Relaxed);
+        self.away.lock().insert(resume.pid.clone(), resume.gone.clone());
         let now = Live::now();
         self.store().save(&table.name, session, now, now + self.settings.recovery.window);
     }

@@ -1,19 +1,21 @@
 //! Sessions and events in this process' memory, bounded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Logged, Offset, Recipients, SavedSession, Store};
-use crate::Packet;
+use super::{Logged, Mark, Offset, Recipients, SavedSession, Seen, Store};
 
 /// What an entry costs beside its payload.
 const OVERHEAD: usize = 128;
+/// So many origins are known before those that have long been silent are forgotten.
+const FEW_ORIGINS: usize = 64;
 
-/// Keeps everything in this process: recovery works on the server a client was connected to. The limits are per
+/// Keeps everything in this process. Servers that are joined by an adapter ask each other for the sessions of clients that
+/// come back elsewhere; what a process kept is gone with it. The limits are per
 /// namespace; when one is reached, the oldest goes, and clients that may have missed it start anew.
 #[derive(Debug)]
 pub struct Memory {
@@ -109,18 +111,29 @@ struct Log {
     last: Offset,
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// The last event that was dropped although it had not expired.
+    /// The last event that was dropped although it had not expired, or before which one is missing.
     dropped: Offset,
+    origins: HashMap<u64, Origin>,
     sessions: HashMap<Arc<str>, Kept>,
     /// In the order in which they were saved. May name sessions that are gone.
     order: VecDeque<(u64, Arc<str>)>,
     saves: u64,
 }
 
+/// What was heard of one origin.
+#[derive(Debug)]
+struct Origin {
+    /// The last number.
+    number: u64,
+    /// The last number that is missing although it has not expired.
+    missing: u64,
+    /// When nothing depends on it any more.
+    until: Instant,
+}
+
 #[derive(Debug)]
 struct Entry {
-    offset: Offset,
-    packet: Arc<Packet>,
+    event: Logged,
     to: Recipients,
     size: usize,
     expires: Instant,
@@ -139,6 +152,24 @@ impl Log {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.size;
         Some(entry)
+    }
+
+    /// Hears of an event that is appended next.
+    fn hear(&mut self, mark: Mark, offset: Offset, now: Instant, expires: Instant) {
+        // For as long again as the event is kept: other servers may have heard of it a little later.
+        let until = expires + (expires - now);
+        if !self.origins.contains_key(&mark.origin) && self.origins.len() >= FEW_ORIGINS {
+            self.origins.retain(|_, origin| origin.until > now);
+        }
+        let origin =
+            self.origins.entry(mark.origin).or_insert(Origin { number: mark.number, missing: 0, until });
+        if mark.number > origin.number + 1 {
+            // The way from there was too full: whoever was to get those has a gap.
+            origin.missing = mark.number - 1;
+            self.dropped = offset;
+        }
+        origin.number = origin.number.max(mark.number);
+        origin.until = until;
     }
 
     fn is_empty(&self) -> bool {
@@ -171,26 +202,26 @@ impl Store for Memory {
         logs.logs.get(nsp).map_or(logs.floor, |log| log.last)
     }
 
-    fn append(
-        &self,
-        nsp: &str,
-        offset: Offset,
-        packet: Arc<Packet>,
-        to: Recipients,
-        now: Instant,
-        expires: Instant,
-    ) {
+    fn append(&self, nsp: &str, event: Logged, to: Recipients, now: Instant, expires: Instant) {
         let names = to.rooms.iter().chain(&to.except).map(|name| name.len() + 24).sum::<usize>();
-        let attachments = packet.attachments().iter().map(Bytes::len).sum::<usize>();
-        let size = packet.json().len() + attachments + names + OVERHEAD;
+        let attachments = event.packet.attachments().iter().map(Bytes::len).sum::<usize>();
+        let size = event.packet.json().len() + attachments + names + OVERHEAD;
         self.with(nsp, now, |log| {
-            log.last = offset;
+            if let Some(mark) = event.mark {
+                log.hear(mark, event.offset, now, expires);
+            }
+            log.last = event.offset;
             log.bytes += size;
-            log.entries.push_back(Entry { offset, packet, to, size, expires });
+            log.entries.push_back(Entry { event, to, size, expires });
             log.expire(now);
             while log.bytes > self.max_bytes || log.entries.len() > self.max_packets {
                 let Some(entry) = log.pop() else { break };
-                log.dropped = entry.offset;
+                log.dropped = entry.event.offset;
+                if let Some(mark) = entry.event.mark
+                    && let Some(origin) = log.origins.get_mut(&mark.origin)
+                {
+                    origin.missing = origin.missing.max(mark.number);
+                }
             }
         });
     }
@@ -203,6 +234,11 @@ impl Store for Memory {
             log.sessions.insert(session.pid.clone(), Kept { session, save, expires });
             log.forget(now, self.max_sessions);
         });
+    }
+
+    fn holds(&self, nsp: &str, pid: &str, now: Instant) -> bool {
+        let logs = self.logs.lock();
+        logs.logs.get(nsp).and_then(|log| log.sessions.get(pid)).is_some_and(|kept| kept.expires > now)
     }
 
     fn take(&self, nsp: &str, pid: &str, now: Instant) -> Option<SavedSession> {
@@ -222,9 +258,45 @@ impl Store for Memory {
         if log.dropped > after {
             return None;
         }
-        let first = log.entries.partition_point(|entry| entry.offset <= after);
+        let first = log.entries.partition_point(|entry| entry.event.offset <= after);
         let entries = log.entries.iter().skip(first);
         let missed = entries.filter(|entry| entry.to.include(&session.id, &session.rooms));
-        Some(missed.map(|entry| (entry.offset, entry.packet.clone())).collect())
+        Some(missed.map(|entry| entry.event.clone()).collect())
+    }
+
+    fn seen(&self, nsp: &str) -> Seen {
+        let logs = self.logs.lock();
+        let origins = logs.logs.get(nsp).into_iter().flat_map(|log| &log.origins);
+        origins.map(|(&origin, heard)| Mark { origin, number: heard.number }).collect()
+    }
+
+    fn unseen(&self, nsp: &str, seen: &Seen, from: Offset, session: &SavedSession) -> Option<Vec<Logged>> {
+        let logs = self.logs.lock();
+        let Some(log) = logs.logs.get(nsp) else { return Some(Vec::new()) };
+        // The origins of which there may be more, from the latest event backwards.
+        let mut open = HashSet::new();
+        for (&origin, heard) in &log.origins {
+            match seen.of(origin) {
+                Some(number) if heard.missing > number => return None,
+                None if heard.missing > 0 && log.dropped > from => return None,
+                Some(number) if heard.number <= number => {}
+                _ => drop(open.insert(origin)),
+            }
+        }
+        let mut events = Vec::new();
+        for Entry { event, to, .. } in log.entries.iter().rev() {
+            if open.is_empty() {
+                break;
+            }
+            let Some(mark) = event.mark.filter(|mark| open.contains(&mark.origin)) else { continue };
+            let new = seen.of(mark.origin).map_or(event.offset > from, |number| mark.number > number);
+            if !new {
+                open.remove(&mark.origin);
+            } else if to.include(&session.id, &session.rooms) {
+                events.push(event.clone());
+            }
+        }
+        events.reverse();
+        Some(events)
     }
 }

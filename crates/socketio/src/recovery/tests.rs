@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::Packet;
 
 struct Bench {
     store: Memory,
@@ -23,9 +24,14 @@ impl Bench {
 
     fn event(&self, text: &str, to: Recipients) -> Offset {
         let offset = self.store.last("/").next();
-        let packet = Arc::new(Packet::event("e", text).unwrap());
-        self.store.append("/", offset, packet, to, self.now, self.now + WINDOW);
+        self.append(text, to, None);
         offset
+    }
+
+    fn append(&self, text: &str, to: Recipients, mark: Option<Mark>) {
+        let packet = Arc::new(Packet::event("e", text).unwrap());
+        let event = Logged { offset: self.store.last("/").next(), packet, mark };
+        self.store.append("/", event, to, self.now, self.now + WINDOW);
     }
 
     fn all(&self, text: &str) -> Offset {
@@ -39,6 +45,7 @@ impl Bench {
             pid: pid.into(),
             rooms: vec!["id".into(), "r".into()],
             data: serde_json::Value::Null,
+            epoch: "abcd-".into(),
             start: Offset(0),
             sent,
             left: self.store.last("/"),
@@ -55,7 +62,7 @@ impl Bench {
 
     fn missed(&self, after: Offset, session: &SavedSession) -> Option<Vec<String>> {
         let missed = self.store.since("/", after, session)?;
-        Some(missed.iter().map(|(_, packet)| packet.json().to_owned()).collect())
+        Some(missed.iter().map(|event| event.packet.json().to_owned()).collect())
     }
 }
 
@@ -170,4 +177,64 @@ fn bounded_in_sessions() {
     }
     let there: Vec<_> = (0..10).filter(|number| bench.take(&format!("p{number}")).is_some()).collect();
     assert_eq!(there, [7, 8, 9]);
+}
+
+fn mark(origin: u64, number: u64) -> Option<Mark> {
+    Some(Mark { origin, number })
+}
+
+impl Bench {
+    fn unseen(&self, seen: &[(u64, u64)], from: Offset) -> Option<Vec<String>> {
+        let seen = seen.iter().map(|&(origin, number)| Mark { origin, number }).collect();
+        let events = self.store.unseen("/", &seen, from, &self.session("p", Offset(0)))?;
+        Some(events.iter().map(|event| event.packet.json().to_owned()).collect())
+    }
+}
+
+#[test]
+fn what_another_server_had_not() {
+    let bench = Bench::new(Memory::new());
+    assert_eq!(bench.unseen(&[], Offset(0)).unwrap().len(), 0);
+    for number in 1..=3 {
+        bench.append(&format!("a{number}"), Recipients::default(), mark(1, number));
+        bench.append(&format!("b{number}"), Recipients::default(), mark(2, number));
+        bench.append("own", Recipients::default(), None);
+    }
+    bench.append("not for it", rooms(&["other"], &[]), mark(1, 4));
+    let events = |names: &[&str]| names.iter().map(|name| format!("[\"e\",\"{name}\"]")).collect::<Vec<_>>();
+    assert_eq!(bench.unseen(&[(1, 4), (2, 3)], Offset(0)).unwrap(), events(&[]));
+    assert_eq!(bench.unseen(&[(1, 1), (2, 2)], Offset(0)).unwrap(), events(&["a2", "a3", "b3"]));
+    // It had more than this one has.
+    assert_eq!(bench.unseen(&[(1, 9), (2, 3), (3, 7)], Offset(0)).unwrap(), events(&[]));
+    // Of an origin it knows nothing of, only what came since it was asked.
+    assert_eq!(bench.unseen(&[(1, 4)], Offset(0)).unwrap(), events(&["b1", "b2", "b3"]));
+    assert_eq!(bench.unseen(&[(1, 4)], Offset(5)).unwrap(), events(&["b3"]));
+    let heard = bench.store.seen("/");
+    assert_eq!((heard.of(1), heard.of(2), heard.of(3)), (Some(4), Some(3), None));
+}
+
+#[test]
+fn a_gap_on_the_way_from_another_server_is_none_of_its_own() {
+    let bench = Bench::new(Memory::new());
+    bench.append("1", Recipients::default(), mark(1, 1));
+    let early = bench.session("p", Offset(0));
+    // The second one was lost on its way here.
+    bench.append("3", Recipients::default(), mark(1, 3));
+    assert_eq!(bench.missed(Offset(0), &early), None);
+    assert_eq!(bench.unseen(&[(1, 1)], Offset(0)), None);
+    assert_eq!(bench.unseen(&[], Offset(0)), None);
+    // Who had it, or came after it, misses nothing.
+    assert_eq!(bench.unseen(&[(1, 2)], Offset(0)).unwrap().len(), 1);
+    let late = bench.session("p", Offset(2));
+    assert_eq!(bench.missed(Offset(2), &late).unwrap().len(), 0);
+}
+
+#[test]
+fn origins_that_are_silent_are_forgotten() {
+    let mut bench = Bench::new(Memory::new());
+    for origin in 0..1000 {
+        bench.append("x", Recipients::default(), mark(origin, 1));
+        bench.pass(10);
+    }
+    assert!(bench.store.seen("/").marks().count() < 100);
 }

@@ -296,7 +296,7 @@ impl Connection {
             return Ok(());
         }
         match self.shared.registry.claim(&self.shared, nsp, auth) {
-            Claim::Granted(hold) => self.join(hold, auth),
+            Claim::Granted(hold) => self.look_and_join(hold, auth),
             Claim::Refused(error) => self.refuse(nsp, &error),
             Claim::Asked(asking) => self.asking.get_or_insert_default().push(asking),
         }
@@ -311,9 +311,19 @@ impl Connection {
     fn decided(&mut self, decided: Decided) {
         if !decided.withdrawn {
             match decided.result {
-                Ok(hold) => self.join(hold, &decided.auth),
+                Ok(hold) if decided.looked => self.join(hold, &decided.auth),
+                Ok(hold) => self.look_and_join(hold, &decided.auth),
                 Err(error) => self.refuse(&decided.nsp, &error),
             }
+        }
+    }
+
+    /// Joins; first, the session the client wants to take up is looked for elsewhere if it is not here.
+    fn look_and_join(&mut self, hold: Hold, auth: &str) {
+        let looking = if self.link.legacy { Err(hold) } else { Asking::to_look_for(hold, auth) };
+        match looking {
+            Ok(asking) => self.asking.get_or_insert_default().push(asking),
+            Err(hold) => self.join(hold, auth),
         }
     }
 

@@ -1,0 +1,197 @@
+//! A session that another server kept: given away there, taken up here.
+//!
+//! Each server has its own order of events, so an offset of one means nothing to another; but every event that was sent to
+//! all has a mark, and each server knows which marks it has had. Who gives a session away says what its client has missed,
+//! and which events it has had itself. Who takes it waits until every server has said that all it had published is
+//! delivered; then it has had whatever the other one had, and what it has besides is what the client has missed too. The
+//! events missed become its own log's, for that socket alone, so that the session is one of its own from then on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::StreamExt;
+
+use super::live::Live;
+use super::{Elsewhere, Logged, Offset, Recipients, SavedSession};
+use crate::DisconnectReason;
+use crate::adapter::{Request, Response};
+use crate::namespace::Table;
+use crate::packet::Packet;
+
+/// How long a private id is, of any server.
+const PID: usize = 20;
+
+/// What a client that comes back says in its CONNECT packet.
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct Wanted {
+    pub(super) pid: String,
+    #[serde(default)]
+    offset: serde_json::Value,
+}
+
+impl Wanted {
+    /// `auth` is the payload of CONNECT.
+    pub(super) fn read(auth: &str) -> Option<Wanted> {
+        if !auth.contains("\"pid\"") {
+            return None;
+        }
+        serde_json::from_str(auth).ok()
+    }
+
+    pub(super) fn offset(&self) -> Option<&str> {
+        self.offset.as_str()
+    }
+}
+
+/// Looks for the session a client wants to take up where it is not here but may be elsewhere. When the task ends it is here,
+/// or nowhere. It goes on if nobody waits for it: a session that is on its way must not be lost.
+pub(crate) fn look_for(table: &Arc<Table>, auth: &str) -> Option<tokio::task::JoinHandle<()>> {
+    let live = table.recovery.as_ref()?;
+    let wanted = Wanted::read(auth).filter(|wanted| wanted.pid.len() == PID)?;
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    let alone = table.adapter.server_count() <= 1 && !live.store().is_shared();
+    if !live.busy.is(&wanted.pid) && (alone || live.knows(table, &wanted.pid)) {
+        return None;
+    }
+    let table = table.clone();
+    Some(runtime.spawn(async move {
+        let Some(live) = &table.recovery else { return };
+        let timeout = live.settings.recovery.lookup_timeout;
+        let looked = match live.busy.begin(&wanted.pid) {
+            Some(_on_its_way) => tokio::time::timeout(timeout, live.bring(&table, &wanted)).await,
+            // The client has asked for it before, on another connection.
+            None => tokio::time::timeout(timeout, live.busy.wait(&wanted.pid)).await.map(Some),
+        };
+        if !matches!(looked, Ok(Some(()))) {
+            tracing::debug!(nsp = &*table.name, "not recovered: no server has the session as a whole");
+        }
+    }))
+}
+
+impl Live {
+    fn knows(&self, table: &Table, pid: &str) -> bool {
+        self.pids.lock().contains_key(pid) || self.store().holds(&table.name, pid, Live::now())
+    }
+
+    async fn bring(&self, table: &Table, wanted: &Wanted) -> Option<()> {
+        let _permit = self.settings.lookups.acquire().await.ok()?;
+        let from = self.store().last(&table.name);
+        let found = match self.ask(table, wanted).await {
+            Some(found) => found,
+            None => self.store().fetch(&table.name, &wanted.pid, wanted.offset()).await?,
+        };
+        let mut others = table.request(Request::CatchUp, self.settings.recovery.lookup_timeout);
+        while let Some(answer) = others.next().await {
+            answer.ok()?;
+        }
+        self.import(table, wanted, found, from)
+    }
+
+    /// Asks the other servers.
+    async fn ask(&self, table: &Table, wanted: &Wanted) -> Option<Elsewhere> {
+        if table.adapter.server_count() <= 1 {
+            return None;
+        }
+        let request =
+            Request::TakeSession { pid: wanted.pid.clone(), offset: wanted.offset().map(str::to_owned) };
+        let mut answers = table.request(request, self.settings.recovery.lookup_timeout);
+        let mut found: Option<(Elsewhere, u64)> = None;
+        // Servers that do not answer do not matter once it is found.
+        while let Some(answer) = answers.next().await {
+            match (answer, &mut found) {
+                (Ok(Response::Session { id, rooms, data, seen, missed }), None) => {
+                    let seen = seen.into_iter().collect();
+                    found =
+                        Some((Elsewhere { id: id.into(), rooms, data, missed: Vec::new(), seen }, missed));
+                }
+                (Ok(Response::Missed(packet)), Some((session, _))) => session.missed.push(Arc::new(packet)),
+                _ => {}
+            }
+            if found.as_ref().is_some_and(|(session, missed)| session.missed.len() as u64 == *missed) {
+                break;
+            }
+        }
+        // With some of what it missed lost on the way it is none.
+        found.filter(|(session, missed)| session.missed.len() as u64 == *missed).map(|(session, _)| session)
+    }
+
+    /// Keeps the session as if it had left here. `from`: the last event before it was looked for.
+    fn import(&self, table: &Table, wanted: &Wanted, found: Elsewhere, from: Offset) -> Option<()> {
+        let _order = self.order.lock();
+        let Elsewhere { id, rooms, data, mut missed, seen } = found;
+        let start = self.store().last(&table.name);
+        let pid: Arc<str> = wanted.pid.as_str().into();
+        let epoch = self.settings.epoch.clone();
+        let mut session = SavedSession { id, pid, rooms, data, epoch, start, sent: start, left: start };
+        let more = self.store().unseen(&table.name, &seen, from, &session)?;
+        missed.extend(more.into_iter().map(|event| event.packet));
+        for packet in missed {
+            session.sent = self.store().last(&table.name).next();
+            let to = Recipients { socket: Some(session.id.clone()), ..Recipients::default() };
+            self.append(table, Logged { offset: session.sent, packet, mark: None }, to);
+        }
+        session.left = session.sent;
+        let now = Live::now();
+        self.store().save(&table.name, session, now, now + self.settings.recovery.window);
+        Some(())
+    }
+
+    /// Gives a session to another server, if it is here and nothing its client has missed is lost.
+    fn give(&self, table: &Table, pid: &str, offset: Option<&str>) -> Option<Elsewhere> {
+        self.end_if_alive(pid);
+        let _order = self.order.lock();
+        let session = self.store().take(&table.name, pid, Live::now())?;
+        if let Some(gone) = self.away.lock().take(pid) {
+            // What is sent to its handles here from now on reaches nobody.
+            gone.store(true, Ordering::Relaxed);
+        }
+        let missed = self.missed(table, &session, offset)?;
+        Some(Elsewhere {
+            id: session.id,
+            rooms: session.rooms,
+            data: session.data,
+            missed: missed.into_iter().map(|event| event.packet).collect(),
+            seen: self.store().seen(&table.name),
+        })
+    }
+
+    /// A client that asks for its session has lost a connection that may still look alive from here.
+    pub(super) fn end_if_alive(&self, pid: &str) {
+        let old = self.pids.lock().get(pid).and_then(std::sync::Weak::upgrade);
+        if let Some(old) = old {
+            old.leave(DisconnectReason::TransportClose);
+            old.link.handle.close(sundew_engineio::CloseReason::TransportClose);
+        }
+    }
+
+    /// Waits until what is being published has been handed on: what is said to another server after it comes behind it.
+    pub(crate) fn settle(&self, table: &Table) {
+        drop(self.order.lock());
+        if let Some(parent) = table.parent_recovery() {
+            drop(parent.order.lock());
+        }
+    }
+}
+
+/// Answers [`Request::TakeSession`] for this server.
+pub(crate) async fn give(table: Arc<Table>, pid: String, offset: Option<String>) -> Vec<Response> {
+    let Some(live) = &table.recovery else { return Vec::new() };
+    let limit = live.settings.recovery.lookup_timeout;
+    if tokio::time::timeout(limit, live.busy.wait(&pid)).await.is_err() {
+        return Vec::new();
+    }
+    live.give(&table, &pid, offset.as_deref()).map(answers).unwrap_or_default()
+}
+
+fn answers(given: Elsewhere) -> Vec<Response> {
+    let Elsewhere { id, rooms, data, missed, seen } = given;
+    let session = Response::Session {
+        id: id.to_string(),
+        rooms,
+        data,
+        seen: seen.marks().collect(),
+        missed: missed.len() as u64,
+    };
+    let packet = |packet: Arc<Packet>| Response::Missed(Arc::unwrap_or_clone(packet));
+    std::iter::once(session).chain(missed.into_iter().map(packet)).collect()
+}
