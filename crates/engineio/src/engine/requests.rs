@@ -77,10 +77,10 @@ impl<P: Protocol> Engine<P> {
         let response = match wanted {
             Err(code) => self.refused(&parts, upgrade, code, None),
             Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
-                Ok(Accepted { parts, key, upgrade }) => {
+                Ok(Accepted { parts, accept, upgrade }) => {
                     let agreed = upgrade::agreed(&parts.headers, self.config());
                     tokio::spawn(probe::run(session, upgrade, agreed));
-                    reply::switching(key, agreed)
+                    reply::switching(accept, agreed)
                 }
                 Err(parts) => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
             },
@@ -136,7 +136,7 @@ impl<P: Protocol> Engine<P> {
     ) -> Response<Body> {
         self.count_refused(parts, Some(code), message.as_deref().unwrap_or(code.message()));
         match upgrade {
-            true => reply::upgrade_error(code, message.as_deref()),
+            true => reply::upgrade_error(code, message.as_deref(), parts.method == Method::GET),
             false => reply::error(code, message.as_deref()),
         }
     }
@@ -165,7 +165,7 @@ impl<P: Protocol> Engine<P> {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let facts = Facts {
             query: &query,
-            get: parts.method == Method::GET,
+            get: parts.method == Method::GET || upgrade,
             upgrade,
             origin: parts.headers.get(ORIGIN).map(|origin| origin.as_bytes()),
         };
@@ -200,7 +200,7 @@ impl<P: Protocol> Engine<P> {
     }
 
     fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
-        let Accepted { parts, key, upgrade } = accept(parts)?;
+        let Accepted { parts, accept, upgrade } = accept(parts)?;
         let engine = self.0.clone();
         let agreed = upgrade::agreed(&parts.headers, self.config());
         upgrade::hold_head(&parts);
@@ -216,7 +216,7 @@ impl<P: Protocol> Engine<P> {
         };
         // One task after the other in the same place. Boxed, what is needed to open it goes when it is open.
         tokio::spawn(Box::pin(open).then(OptionFuture::from));
-        Ok(reply::switching(key, agreed))
+        Ok(reply::switching(accept, agreed))
     }
 }
 
@@ -248,18 +248,18 @@ impl Extra {
 /// A request that becomes a websocket.
 struct Accepted {
     parts: Parts,
-    key: http::HeaderValue,
+    accept: upgrade::Accept,
     upgrade: hyper::upgrade::OnUpgrade,
 }
 
 /// Checks the websocket part of a request and takes the connection's upgrade out of it; gives the request back if it
 /// cannot be accepted.
 fn accept(parts: Parts) -> Result<Accepted, Box<Parts>> {
-    // Absent where the connection cannot be upgraded: another HTTP version, or a test without a connection.
+    // Absent where the connection cannot be upgraded: HTTP/1.0, or a test without a connection.
     let can = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
-    let Some(key) = upgrade::accept_key(&parts.headers).filter(|_| can) else { return Err(Box::new(parts)) };
+    let Some(accept) = upgrade::acceptance(&parts).filter(|_| can) else { return Err(Box::new(parts)) };
     let mut request = Request::from_parts(parts, ());
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, ()) = request.into_parts();
-    Ok(Accepted { parts, key, upgrade })
+    Ok(Accepted { parts, accept, upgrade })
 }

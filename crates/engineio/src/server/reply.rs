@@ -7,6 +7,7 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
+use super::upgrade::Accept;
 use crate::Body;
 use crate::proto::deflate::Agreed;
 use crate::proto::dialect::{Answer, AnswerKind};
@@ -74,11 +75,14 @@ pub(crate) fn error(code: ErrorCode, message: Option<&str>) -> Response<Body> {
     reply(status, Some("application/json"), Bytes::from(body).into())
 }
 
-/// The same for a request that asked for an upgrade: always 400, in plain words.
-pub(crate) fn upgrade_error(code: ErrorCode, message: Option<&str>) -> Response<Body> {
+/// The same for a request that asked for an upgrade: always 400, in plain words. `closes`: its connection ends with it, as
+/// one that carries other requests as well does not.
+pub(crate) fn upgrade_error(code: ErrorCode, message: Option<&str>, closes: bool) -> Response<Body> {
     let message = message.unwrap_or(code.message()).to_owned();
     let mut response = reply(StatusCode::BAD_REQUEST, Some("text/html"), Bytes::from(message).into());
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
@@ -95,14 +99,17 @@ pub(crate) fn method_not_served() -> Response<Body> {
     response
 }
 
-/// The connection becomes a websocket.
-pub(crate) fn switching(accept: HeaderValue, agreed: Option<Agreed>) -> Response<Body> {
+/// The connection, or the stream, becomes a websocket.
+pub(crate) fn switching(accept: Accept, agreed: Option<Agreed>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    if let Accept::Switching(key) = accept {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    }
     let headers = response.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     if let Some(agreed) = agreed
         && let Ok(agreed) = HeaderValue::try_from(agreed.header())
     {

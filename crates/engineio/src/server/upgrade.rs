@@ -1,10 +1,11 @@
-//! The websocket handshake: checks of RFC 6455 and the way from hyper's upgrade to a socket.
+//! The websocket handshake: checks of RFC 6455, or of RFC 8441 on a stream of HTTP/2, and the way from hyper's upgrade to a
+//! socket.
 
 use bytes::BytesMut;
 use http::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderMap, Method, request::Parts};
+use http::{HeaderMap, Method, Version, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use sundew_io::{HoldHead, Recovered};
 use tungstenite::handshake::derive_accept_key;
@@ -17,22 +18,44 @@ use crate::proto::websocket::Decoder;
 
 /// Whether a request asks for a websocket.
 pub(crate) fn is_asked_for(parts: &Parts) -> bool {
-    parts.method == Method::GET
-        && has_token(&parts.headers, UPGRADE, "websocket")
-        && has_token(&parts.headers, CONNECTION, "upgrade")
+    is_extended_connect(parts)
+        || parts.method == Method::GET
+            && has_token(&parts.headers, UPGRADE, "websocket")
+            && has_token(&parts.headers, CONNECTION, "upgrade")
 }
 
-/// The key that accepts the request, if it can be accepted.
-pub(crate) fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
+/// Whether it does so by extended CONNECT (RFC 8441 §5), on a stream of HTTP/2. A CONNECT of the plain kind has no path, and
+/// never comes here; of the extended kind, one that is for a websocket says its version.
+pub(crate) fn is_extended_connect(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT
+        && parts.version == Version::HTTP_2
+        && parts.headers.contains_key(SEC_WEBSOCKET_VERSION)
+}
+
+/// How a request for a websocket is accepted.
+#[derive(Debug)]
+pub(crate) enum Accept {
+    /// By 101, with a key.
+    Switching(HeaderValue),
+    /// By 200: the stream is the websocket's.
+    Stream,
+}
+
+/// How to accept the request, if it can be accepted.
+pub(crate) fn acceptance(parts: &Parts) -> Option<Accept> {
+    let headers = &parts.headers;
     if headers.get(SEC_WEBSOCKET_VERSION)?.as_bytes() != b"13" {
         return None;
+    }
+    if is_extended_connect(parts) {
+        return Some(Accept::Stream);
     }
     let key = headers.get(SEC_WEBSOCKET_KEY)?.as_bytes();
     // Base64 of 16 bytes.
     if key.len() != 24 || !key.ends_with(b"==") {
         return None;
     }
-    HeaderValue::try_from(derive_accept_key(key)).ok()
+    HeaderValue::try_from(derive_accept_key(key)).ok().map(Accept::Switching)
 }
 
 /// The compression a request offers and the options allow.
@@ -57,7 +80,7 @@ pub(crate) struct Taken {
     pub(crate) unwritten: Vec<u8>,
 }
 
-/// Waits until the 101 has left or is held, and takes the socket over.
+/// Waits until the 101 has left or is held, or the 200 has left, and takes the socket over.
 pub(crate) async fn take_over(upgrade: OnUpgrade, config: &Config, agreed: Option<Agreed>) -> Option<Taken> {
     let Recovered { stream, unread, unwritten } = match upgrade.await {
         Ok(upgraded) => sundew_io::recover(upgraded),
