@@ -34,6 +34,10 @@ pub(crate) const OPENSSL: Need = Need::Package { program: "openssl", package: "o
 pub(crate) const CURL: Need = Need::Package { program: "curl", package: "curl" };
 pub(crate) const PYTHON: Need = Need::Package { program: "python3", package: "python3" };
 pub(crate) const PIP: Need = Need::Package { program: "pip3", package: "python3-pip" };
+pub(crate) const PKG_CONFIG: Need = Need::Package { program: "pkg-config", package: "pkg-config" };
+/// No program, but a file tells as well.
+pub(crate) const LIBSSL: Need =
+    Need::Package { program: "/usr/include/openssl/ssl.h", package: "libssl-dev" };
 pub(crate) const RUSTFMT: Need = Need::Component { program: "cargo-fmt", component: "rustfmt" };
 pub(crate) const CLIPPY: Need = Need::Component { program: "cargo-clippy", component: "clippy" };
 pub(crate) const DENY: Need = Need::Tool { name: "cargo-deny", version: "0.20.2" };

@@ -2,8 +2,8 @@
 
 use crate::e2e;
 use crate::setup::{
-    self, CHROMIUM, CLIPPY, CURL, DENY, HAPROXY, IPROUTE, MACHETE, NGINX, NODE, NPM, Need, OPENSSL, PIP,
-    PYTHON, REDIS, RUSTFMT,
+    self, CHROMIUM, CLIPPY, CURL, DENY, HAPROXY, IPROUTE, LIBSSL, MACHETE, NGINX, NODE, NPM, Need, OPENSSL,
+    PIP, PKG_CONFIG, PYTHON, REDIS, RUSTFMT,
 };
 use crate::shell::{self, cargo};
 use anyhow::bail;
@@ -87,6 +87,8 @@ impl Step {
                 CURL,
                 PYTHON,
                 PIP,
+                PKG_CONFIG,
+                LIBSSL,
                 Need::Npm("tests"),
                 Need::Npm("tests/nodes"),
                 Need::Npm("examples/chat"),
