@@ -203,27 +203,40 @@ async fn should_send_a_packet_with_binary_attachments_and_an_ack() {
     .await;
 }
 
+/// Sends frames of text, separated by `|`, after CONNECT; the connection has to end, and nothing else to come.
+async fn closes(frames: &'static str) {
+    run(move |addr| {
+        let mut c = Client::connect(addr, "/");
+        c.text();
+        for frame in frames.split('|') {
+            c.try_send(frame);
+        }
+        c.expect_closed();
+    })
+    .await;
+}
+
 #[tokio::test]
-async fn should_close_the_connection_upon_invalid_format() {
-    for packet in [
-        "4abc",
-        "42{}",
-        "42abc[\"message-with-ack\"]",
-        "42[\"disconnect\"]",
-        "40",
-        "451-[\"message\"]|42[\"x\"]",
-        "4511-[\"message\"]",
-        "450-[\"message\"]",
-    ] {
-        run(move |addr| {
-            let mut c = Client::connect(addr, "/");
-            c.text();
-            for part in packet.split('|') {
-                c.try_send(part);
-            }
-            c.expect_closed();
-        })
-        .await;
+async fn should_close_the_connection_upon_invalid_format_unknown_packet_type() {
+    closes("4abc").await;
+}
+
+#[tokio::test]
+async fn should_close_the_connection_upon_invalid_format_invalid_payload_format() {
+    closes("42{}").await;
+}
+
+#[tokio::test]
+async fn should_close_the_connection_upon_invalid_format_invalid_ack_id() {
+    closes("42abc[\"message-with-ack\",1,\"2\",{\"3\":[false]}]").await;
+}
+
+#[tokio::test]
+async fn other_breaches_close_the_connection_too() {
+    let reserved = "42[\"disconnect\"]";
+    let text_for_an_attachment = "451-[\"message\"]|42[\"x\"]";
+    for frames in [reserved, "40", text_for_an_attachment, "4511-[\"message\"]", "450-[\"message\"]"] {
+        closes(frames).await;
     }
 }
 
