@@ -142,13 +142,20 @@ impl Client {
     }
 
     async fn poll(&self) -> String {
-        let (status, body) =
-            request(self.service.as_ref().unwrap(), Method::GET, &self.sid, String::new()).await;
-        assert_eq!(status, 200, "client {}: {body}", self.index);
-        body
+        let body = self.poll_or_end().await;
+        body.unwrap_or_else(|| panic!("client {}: the session is over", self.index))
     }
 
-    /// Connects to a server and says whether it was recovered. With `by`, gives up at that time.
+    /// None when the session is over: another connection of the client has taken it up.
+    async fn poll_or_end(&self) -> Option<String> {
+        let (status, body) =
+            request(self.service.as_ref().unwrap(), Method::GET, &self.sid, String::new()).await;
+        assert!(status == 200 || body.contains("Session ID unknown"), "client {}: {body}", self.index);
+        (status == 200 && !body.ends_with('1')).then_some(body)
+    }
+
+    /// Connects to a server and says whether it was recovered. Gives up at that time, and when another connection of its own,
+    /// given up before, has come to have its session.
     async fn connect(&mut self, server: usize, by: Instant) -> Option<bool> {
         self.service = Some(self.servers[server].clone().into_service());
         let (_, open) = request(self.service.as_ref().unwrap(), Method::GET, "", String::new()).await;
@@ -163,7 +170,7 @@ impl Client {
         assert_eq!(request(service, Method::POST, &self.sid, format!("40{auth}")).await.0, 200);
         let mut early = Vec::<String>::new();
         loop {
-            let body = timeout_at(by, self.poll()).await.ok()?;
+            let body = timeout_at(by, self.poll_or_end()).await.ok()??;
             let mut answered = None;
             for packet in body.split('\u{1e}') {
                 if let Some(answer) = packet.strip_prefix("40") {
@@ -207,7 +214,7 @@ impl Client {
 
     /// Receives until then; the last poll is broken off, and with it the session.
     async fn receive(&mut self, until: Instant) {
-        while let Ok(body) = timeout_at(until, self.poll()).await {
+        while let Ok(Some(body)) = timeout_at(until, self.poll_or_end()).await {
             self.received(&body);
         }
     }
@@ -222,26 +229,16 @@ impl Client {
         }
     }
 
-    /// Is cut off at random, and comes back to whichever server, until the end. It may be cut off while it connects.
+    /// Is cut off at random, and comes back to whichever server, until the end.
     async fn run(mut self, seed: u64, end: Instant) -> Client {
         let mut random = Random(seed);
         self.connect(random.below(SERVERS as u64) as usize, end + PATIENCE).await.unwrap();
-        let mut connected = true;
         while Instant::now() < end {
-            if connected {
-                self.receive(Instant::now() + random.millis(300)).await;
-            }
+            self.receive(Instant::now() + random.millis(300)).await;
             sleep(random.millis(100)).await;
             let server = random.below(SERVERS as u64) as usize;
-            if random.below(4) == 0 {
-                // So soon that it knows nothing of an answer, or everything.
-                let by = Instant::now() + random.millis(4);
-                connected = self.connect(server, by).await.is_some();
-            } else {
-                let recovered = self.connect(server, end + PATIENCE).await;
-                assert_eq!(recovered, Some(true), "client {}", self.index);
-                connected = true;
-            }
+            let recovered = self.connect(server, end + PATIENCE).await;
+            assert_eq!(recovered, Some(true), "client {}", self.index);
         }
         self
     }
@@ -272,7 +269,7 @@ async fn emit(io: SocketIo, server: usize, end: Instant) -> HashMap<String, u64>
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_off_at_random_and_back_on_any_server() {
-    let servers = joined(SERVERS, Recovery::new);
+    let servers = joined(SERVERS, || Recovery::new().lookup_timeout(PATIENCE));
     let end = Instant::now() + Duration::from_secs(4);
     let clients: Vec<_> = (0..60)
         .map(|index| {

@@ -68,7 +68,7 @@ impl Store for Shared {
             let all = self.all.lock().clone();
             all.iter().find_map(|store| {
                 let session = store.take(nsp, pid, Instant::now())?;
-                let missed = store.since(nsp, session.received(offset), &session)?;
+                let missed = store.since(nsp, session.received(offset)?, &session)?;
                 Some(Elsewhere {
                     missed: missed.into_iter().map(|event| event.packet).collect(),
                     seen: store.seen(nsp),

@@ -103,8 +103,7 @@ impl Asking {
         let Some(looking) = elsewhere::look_for(hold.table(), auth) else { return Err(hold) };
         let nsp = hold.table().name.clone();
         let work = Box::pin(async move {
-            // It does not fail but with the runtime: the client starts anew.
-            let _ = looking.await;
+            looking.await;
             Ok(hold)
         });
         Ok(Asking { nsp, auth: auth.into(), withdrawn: false, looked: true, work })

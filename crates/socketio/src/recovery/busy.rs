@@ -1,5 +1,5 @@
-//! Sessions on their way: asked for at another server, or taken out of the store and not yet in their namespace. Whoever
-//! asks for one of them meanwhile waits, rather than to hear that there is none.
+//! Sessions on their way: asked for at another server, taken out of the store and not yet in their namespace, or leaving it
+//! and not yet in the store. Whoever asks for one of them meanwhile waits, rather than to hear that there is none.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 pub(super) struct Busy(Arc<Mutex<HashMap<Arc<str>, watch::Receiver<()>>>>);
 
 /// Keeps others waiting until it is dropped.
-pub(super) struct OnItsWay {
+pub(crate) struct OnItsWay {
     busy: Busy,
     pid: Arc<str>,
     /// Told by its end.

@@ -6,17 +6,19 @@
 //! delivered; then it has had whatever the other one had, and what it has besides is what the client has missed too. The
 //! events missed become its own log's, for that socket alone, so that the session is one of its own from then on.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use futures_util::StreamExt;
 
+use super::busy::OnItsWay;
 use super::live::Live;
 use super::{Elsewhere, Logged, Offset, Recipients, SavedSession};
 use crate::DisconnectReason;
 use crate::adapter::{Request, Response};
 use crate::namespace::Table;
 use crate::packet::Packet;
+use crate::socket::Inner;
 
 /// How long a private id is, of any server.
 const PID: usize = 20;
@@ -44,8 +46,9 @@ impl Wanted {
 }
 
 /// Looks for the session a client wants to take up where it is not here but may be elsewhere. When the task ends it is here,
-/// or nowhere. It goes on if nobody waits for it: a session that is on its way must not be lost.
-pub(crate) fn look_for(table: &Arc<Table>, auth: &str) -> Option<tokio::task::JoinHandle<()>> {
+/// or nowhere. Once others are asked it goes on if nobody waits for it any more: a session that is on its way must not be
+/// lost. Before that, a client that is gone is not to have what another connection of its own has taken up since.
+pub(crate) fn look_for(table: &Arc<Table>, auth: &str) -> Option<impl Future<Output = ()> + Send + use<>> {
     let live = table.recovery.as_ref()?;
     let wanted = Wanted::read(auth).filter(|wanted| wanted.pid.len() == PID)?;
     let runtime = tokio::runtime::Handle::try_current().ok()?;
@@ -54,18 +57,25 @@ pub(crate) fn look_for(table: &Arc<Table>, auth: &str) -> Option<tokio::task::Jo
         return None;
     }
     let table = table.clone();
-    Some(runtime.spawn(async move {
+    let waiting = Arc::new(());
+    let waits = Arc::downgrade(&waiting);
+    let looking = runtime.spawn(async move {
         let Some(live) = &table.recovery else { return };
         let timeout = live.settings.recovery.lookup_timeout;
         let looked = match live.busy.begin(&wanted.pid) {
-            Some(_on_its_way) => tokio::time::timeout(timeout, live.bring(&table, &wanted)).await,
+            Some(_on_its_way) => tokio::time::timeout(timeout, live.bring(&table, &wanted, &waits)).await,
             // The client has asked for it before, on another connection.
             None => tokio::time::timeout(timeout, live.busy.wait(&wanted.pid)).await.map(Some),
         };
         if !matches!(looked, Ok(Some(()))) {
             tracing::debug!(nsp = &*table.name, "not recovered: no server has the session as a whole");
         }
-    }))
+    });
+    Some(async move {
+        // It does not fail but with the runtime: the client starts anew.
+        let _ = looking.await;
+        drop(waiting);
+    })
 }
 
 impl Live {
@@ -73,8 +83,11 @@ impl Live {
         self.pids.lock().contains_key(pid) || self.store().holds(&table.name, pid, Live::now())
     }
 
-    async fn bring(&self, table: &Table, wanted: &Wanted) -> Option<()> {
+    async fn bring(&self, table: &Table, wanted: &Wanted, waits: &Weak<()>) -> Option<()> {
         let _permit = self.settings.lookups.acquire().await.ok()?;
+        if waits.strong_count() == 0 {
+            return None;
+        }
         let from = self.store().last(&table.name);
         let found = match self.ask(table, wanted).await {
             Some(found) => found,
@@ -122,7 +135,8 @@ impl Live {
         let start = self.store().last(&table.name);
         let pid: Arc<str> = wanted.pid.as_str().into();
         let epoch = self.settings.epoch.clone();
-        let mut session = SavedSession { id, pid, rooms, data, epoch, start, sent: start, left: start };
+        let said = Some(wanted.offset().unwrap_or_default().into());
+        let mut session = SavedSession { id, pid, rooms, data, epoch, said, start, sent: start, left: start };
         let more = self.store().unseen(&table.name, &seen, from, &session)?;
         missed.extend(more.into_iter().map(|event| event.packet));
         for packet in missed {
@@ -138,7 +152,6 @@ impl Live {
 
     /// Gives a session to another server, if it is here and nothing its client has missed is lost.
     fn give(&self, table: &Table, pid: &str, offset: Option<&str>) -> Option<Elsewhere> {
-        self.end_if_alive(pid);
         let _order = self.order.lock();
         let session = self.store().take(&table.name, pid, Live::now())?;
         if let Some(gone) = self.away.lock().take(pid) {
@@ -157,11 +170,16 @@ impl Live {
 
     /// A client that asks for its session has lost a connection that may still look alive from here.
     pub(super) fn end_if_alive(&self, pid: &str) {
-        let old = self.pids.lock().get(pid).and_then(std::sync::Weak::upgrade);
+        let old = self.pids.lock().get(pid).and_then(Weak::upgrade);
         if let Some(old) = old {
             old.leave(DisconnectReason::TransportClose);
             old.link.handle.close(sundew_engineio::CloseReason::TransportClose);
         }
+    }
+
+    /// A socket begins to leave: whoever asks for its session waits until it has.
+    pub(crate) fn leaving(&self, socket: &Inner) -> Option<OnItsWay> {
+        self.busy.begin(&socket.resume.as_ref()?.pid)
     }
 
     /// Waits until what is being published has been handed on: what is said to another server after it comes behind it.
@@ -177,7 +195,17 @@ impl Live {
 pub(crate) async fn give(table: Arc<Table>, pid: String, offset: Option<String>) -> Vec<Response> {
     let Some(live) = &table.recovery else { return Vec::new() };
     let limit = live.settings.recovery.lookup_timeout;
-    if tokio::time::timeout(limit, live.busy.wait(&pid)).await.is_err() {
+    let ended = async {
+        loop {
+            live.busy.wait(&pid).await;
+            live.end_if_alive(&pid);
+            // It may have been leaving already, in another task.
+            if !live.busy.is(&pid) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(limit, ended).await.is_err() {
         return Vec::new();
     }
     live.give(&table, &pid, offset.as_deref()).map(answers).unwrap_or_default()

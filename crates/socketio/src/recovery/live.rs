@@ -88,6 +88,7 @@ impl Away {
 pub(crate) struct Resume {
     pub(crate) pid: Arc<str>,
     pub(crate) recovered: bool,
+    was_elsewhere: bool,
     start: AtomicU64,
     sent: AtomicU64,
     /// It has left and may come back.
@@ -131,6 +132,7 @@ impl Resume {
         Some(Resume {
             pid,
             recovered: restored.is_some(),
+            was_elsewhere: session.is_some_and(|session| session.said.is_some()),
             start: AtomicU64::new(start),
             sent: AtomicU64::new(sent),
             saved: AtomicBool::new(false),
@@ -407,7 +409,7 @@ impl Live {
         session: &SavedSession,
         offset: Option<&str>,
     ) -> Option<Vec<Logged>> {
-        let missed = self.store().since(&table.name, session.received(offset), session)?;
+        let missed = self.store().since(&table.name, session.received(offset)?, session)?;
         let bytes = |event: &Logged| event.packet.size();
         let packets = |event: &Logged| 1 + event.packet.attachments().len();
         let (most_bytes, most_packets) = self.settings.most;
@@ -487,6 +489,10 @@ impl Live {
             rooms,
             data: Socket::from(inner.clone()).data(),
             epoch: self.settings.epoch.clone(),
+            said: resume.was_elsewhere.then(|| {
+                let wanted = Wanted::read(&inner.auth);
+                wanted.as_ref().and_then(Wanted::offset).unwrap_or_default().into()
+            }),
             start: Offset(resume.start.load(Ordering::Relaxed)),
             sent: Offset(resume.sent.load(Ordering::Relaxed)),
             left: self.store().last(&table.name),

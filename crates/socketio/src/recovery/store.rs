@@ -88,6 +88,9 @@ pub struct SavedSession {
     pub data: serde_json::Value,
     /// What offsets begin with on the wire that are this server's.
     pub epoch: Arc<str>,
+    /// Of a session that was on another server before: what its client said it had had when it connected here, empty if
+    /// nothing. `None`: it began here.
+    pub said: Option<Arc<str>>,
     /// The last event before it connected.
     pub start: Offset,
     /// The last event that was meant for it.
@@ -97,11 +100,14 @@ pub struct SavedSession {
 }
 
 impl SavedSession {
-    /// The last event its client has had, by what the client says: the `offset` of its CONNECT packet. Without one, or with
-    /// one of another server, it has had none since this session began.
-    pub fn received(&self, offset: Option<&str>) -> Offset {
+    /// The last event its client has had, by what the client says: the `offset` of its CONNECT packet. Where that is no offset
+    /// of this server, it has had none since it connected. `None` if nobody can tell: it was on another server, and says
+    /// something else than when it came from there.
+    pub fn received(&self, offset: Option<&str>) -> Option<Offset> {
         let number = offset.and_then(|text| u64::from_str_radix(text.strip_prefix(&*self.epoch)?, 36).ok());
-        number.map(Offset).filter(|offset| (self.start..=self.left).contains(offset)).unwrap_or(self.start)
+        let own = number.map(Offset).filter(|offset| (self.start..=self.left).contains(offset));
+        let none = self.said.as_deref().is_none_or(|said| said == offset.unwrap_or_default());
+        own.or_else(|| none.then_some(self.start))
     }
 }
 
@@ -197,7 +203,7 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Option<Elsewhere>> + Send + 
 ///         Box::pin(async move {
 ///             self.all.lock().unwrap().iter().find_map(|store| {
 ///                 let session = store.take(nsp, pid, Instant::now())?;
-///                 let missed = store.since(nsp, session.received(offset), &session)?;
+///                 let missed = store.since(nsp, session.received(offset)?, &session)?;
 ///                 Some(Elsewhere {
 ///                     missed: missed.into_iter().map(|event| event.packet).collect(),
 ///                     seen: store.seen(nsp),

@@ -46,6 +46,7 @@ impl Bench {
             rooms: vec!["id".into(), "r".into()],
             data: serde_json::Value::Null,
             epoch: "abcd-".into(),
+            said: None,
             start: Offset(0),
             sent,
             left: self.store.last("/"),
@@ -237,4 +238,20 @@ fn origins_that_are_silent_are_forgotten() {
         bench.pass(10);
     }
     assert!(bench.store.seen("/").marks().count() < 100);
+}
+
+#[test]
+fn what_a_client_says_it_has_had() {
+    let bench = Bench::new(Memory::new());
+    let mut session = SavedSession { start: Offset(5), left: Offset(9), ..bench.session("p", Offset(7)) };
+    assert_eq!(session.received(Some("abcd-7")), Some(Offset(7)));
+    for none in [None, Some("abcd-4"), Some("abcd-a"), Some("efgh-7"), Some("")] {
+        assert_eq!(session.received(none), Some(Offset(5)), "{none:?}");
+    }
+    // It was on another server: what it says of yet another one, nobody can tell.
+    session.said = Some("efgh-7".into());
+    assert_eq!(session.received(Some("abcd-7")), Some(Offset(7)));
+    assert_eq!(session.received(Some("efgh-7")), Some(Offset(5)));
+    assert_eq!(session.received(Some("efgh-8")), None);
+    assert_eq!(session.received(None), None);
 }

@@ -352,6 +352,7 @@ impl Inner {
     /// Leaves the namespace: `disconnecting` handlers (its rooms still there), rooms, acknowledgements, `disconnect`
     /// handlers. False if it had left before, or never entered.
     pub(crate) fn leave(self: &Arc<Self>, reason: DisconnectReason) -> bool {
+        let _leaving = self.table.recovery.as_ref().and_then(|recovery| recovery.leaving(self));
         if self.state.swap(GONE, Ordering::AcqRel) != OPEN {
             return false;
         }
