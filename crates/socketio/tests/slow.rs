@@ -274,8 +274,8 @@ async fn a_thousand_that_stop_reading_are_waited_for() {
     let (left, mut ended) = mpsc::unbounded_channel();
     let (io, mut gone, walls) = against_a_thousand_walls(OnFull::Disconnect, async |sockets, round| {
         // Each has somebody who sends it one message after the other, and waits until there is room.
-        for socket in sockets.iter().filter(|_| round == 0).cloned() {
-            let left = left.clone();
+        for socket in sockets.iter().filter(|_| round == 0) {
+            let (socket, left) = (socket.clone(), left.clone());
             tokio::spawn(async move {
                 let mut taken = 0;
                 while socket.emit_async("blob", sixteen_kilobytes()).await.is_ok() {

@@ -4,12 +4,16 @@
 //! (`handle_timeout`, with `poll_timeout` saying when), and what is to be done now (`poll_get` for a waiting poll,
 //! `outbox` for a websocket, `over` for the protocol above). None of them blocks, none looks at a clock.
 
+mod end;
+mod polling;
+mod upgrade;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::deflate::Deflater;
-use super::dialect::{Answer, Dialect};
+use super::dialect::Dialect;
 use super::outbox::Outbox;
 use super::packet::Packet;
 use super::websocket;
@@ -276,81 +280,6 @@ impl Machine {
         }
     }
 
-    // --- Polling ---
-
-    /// A poll came in. It is answered by [`poll_get`](Machine::poll_get), now or later.
-    pub(crate) fn get_opened(&mut self) -> Result<(), Refused> {
-        self.polling_allowed()?;
-        if self.get {
-            self.end(CloseReason::TransportError);
-            return Err(Refused::Overlap);
-        }
-        self.get = true;
-        Ok(())
-    }
-
-    /// The answer of the waiting poll, when there is one to give.
-    pub(crate) fn poll_get(&mut self) -> Option<Answer> {
-        if !self.get {
-            return None;
-        }
-        let answer = match self.phase {
-            Phase::Closed(_) | Phase::Lingering(..) => self.last_word(CLOSE_PACKET),
-            // The close packet gets an answer of its own: socket.io-client hands messages on a tick later than it obeys a
-            // close packet, so it would drop those of the same payload.
-            Phase::Closing(..) if !self.outbox.is_empty() => self.outbox.take_answer(&self.dialect),
-            Phase::Closing(reason, _) => {
-                self.phase = Phase::Closed(reason);
-                self.dialect.control(CLOSE_PACKET)
-            }
-            Phase::Open if self.transport == Transport::Websocket => self.last_word(NOOP_PACKET),
-            Phase::Open if !self.outbox.is_empty() => self.outbox.take_answer(&self.dialect),
-            // No timer: a client that probes waits for its poll to return before it upgrades.
-            Phase::Open if self.probe == Probe::Probed => self.dialect.control(NOOP_PACKET),
-            Phase::Open => return None,
-        };
-        self.get = false;
-        Some(answer)
-    }
-
-    /// The client of the waiting poll is gone, or its answer was lost.
-    pub(crate) fn get_lost(&mut self) {
-        self.get = false;
-        self.end(CloseReason::TransportError);
-    }
-
-    /// A body is coming in.
-    pub(crate) fn post_opened(&mut self) -> Result<(), Refused> {
-        self.polling_allowed()?;
-        if self.post {
-            self.end(CloseReason::TransportError);
-            return Err(Refused::Overlap);
-        }
-        self.post = true;
-        Ok(())
-    }
-
-    /// The body was received, or refused for its size: the session goes on.
-    pub(crate) fn post_done(&mut self) {
-        self.post = false;
-    }
-
-    /// The client went away in the middle of its body, or sent one of a kind that is not allowed.
-    pub(crate) fn post_failed(&mut self) {
-        self.post = false;
-        self.end(CloseReason::TransportError);
-    }
-
-    fn polling_allowed(&self) -> Result<(), Refused> {
-        if self.is_gone() {
-            Err(Refused::Unknown)
-        } else if self.transport != Transport::Polling {
-            Err(Refused::WrongTransport)
-        } else {
-            Ok(())
-        }
-    }
-
     // --- Packets ---
 
     /// A packet arrived on the session's transport; a message is handed back.
@@ -435,172 +364,5 @@ impl Machine {
     /// Until when a client of version 3 may be silent.
     fn silence(&self, now: Instant) -> Instant {
         now + self.settings.ping_interval + self.settings.ping_timeout
-    }
-
-    // --- Upgrade ---
-
-    /// A websocket connected with this session's id. `Err`: close it. The probe must be over by the instant given.
-    pub(crate) fn probe_opened(&mut self, now: Instant) -> Result<(ProbeId, Instant), ()> {
-        if !self.is_open()
-            || self.transport != Transport::Polling
-            || self.probe != Probe::None
-            || !self.settings.allow_upgrades
-        {
-            return Err(());
-        }
-        self.probes += 1;
-        self.probe = Probe::Silent;
-        let until = now + self.settings.upgrade_timeout;
-        self.probe_until = Some(until);
-        Ok((ProbeId(self.probes), until))
-    }
-
-    /// A packet arrived on the probing websocket.
-    pub(crate) fn probe_packet(&mut self, id: ProbeId, packet: &Packet, now: Instant) -> ProbeStep {
-        if id.0 != self.probes || self.probe == Probe::None || !self.is_open() {
-            return ProbeStep::Failed;
-        }
-        match packet {
-            Packet::Ping(data) if data == "probe" => {
-                self.probe = Probe::Probed;
-                ProbeStep::Pong
-            }
-            Packet::Upgrade => {
-                self.transport = Transport::Websocket;
-                self.clear_probe();
-                // A ping sent on polling is answered here, so its time starts anew. (Node stops it instead, and
-                // never misses a pong that does not come.)
-                if let Heartbeat::PongBy(until, _) = &mut self.heartbeat {
-                    *until = now + self.settings.ping_timeout;
-                }
-                ProbeStep::Upgraded
-            }
-            _ => {
-                self.clear_probe();
-                ProbeStep::Failed
-            }
-        }
-    }
-
-    /// The probe's connection is gone; the session goes on as if it had never been.
-    pub(crate) fn probe_failed(&mut self, id: ProbeId) {
-        if id.0 == self.probes {
-            self.clear_probe();
-        }
-    }
-
-    fn clear_probe(&mut self) {
-        self.probe = Probe::None;
-        self.probe_until = None;
-    }
-
-    // --- Time and the end ---
-
-    /// When [`handle_timeout`](Machine::handle_timeout) has something to do.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Open => {
-                let (Heartbeat::PingAt(at) | Heartbeat::PongBy(at, _) | Heartbeat::PingBy(at)) =
-                    self.heartbeat;
-                Some(self.probe_until.map_or(at, |until| until.min(at)))
-            }
-            Phase::Closing(_, until) | Phase::Lingering(_, until) => Some(until),
-            Phase::Closed(_) => None,
-        }
-    }
-
-    /// Time has passed.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Open => {}
-            Phase::Closing(_, until) | Phase::Lingering(_, until) => {
-                if until <= now {
-                    self.disconnected();
-                }
-                return;
-            }
-            Phase::Closed(_) => return,
-        }
-        if self.probe_until.is_some_and(|until| until <= now) {
-            self.clear_probe();
-        }
-        match self.heartbeat {
-            Heartbeat::PingAt(at) if at <= now => {
-                self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
-                self.outbox.push(Frames::raw(PING));
-            }
-            Heartbeat::PongBy(until, _) | Heartbeat::PingBy(until) if until <= now => {
-                if self.paused {
-                    self.heartbeat = match self.heartbeat {
-                        Heartbeat::PongBy(_, extended) => {
-                            Heartbeat::PongBy(now + self.settings.ping_timeout, extended)
-                        }
-                        _ => Heartbeat::PingBy(self.silence(now)),
-                    };
-                } else {
-                    // The peer takes nothing: what is queued for it would only hold memory.
-                    self.outbox.discard();
-                    self.fail(CloseReason::PingTimeout, websocket::CLOSE, now);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// This side closes. What is queued leaves first, within the close timeout.
-    pub(crate) fn close(&mut self, reason: CloseReason, now: Instant) {
-        if self.is_open() {
-            self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
-            self.clear_probe();
-            if self.transport == Transport::Websocket {
-                self.outbox.push(Frames::raw(websocket::CLOSE));
-            }
-        }
-    }
-
-    /// The session goes on in another process. What is queued leaves first, but no close frame: its connection lives on.
-    pub(crate) fn move_away(&mut self, now: Instant) {
-        if self.is_open() {
-            let until = now + self.settings.close_timeout;
-            self.phase = if self.outbox.is_empty() {
-                Phase::Lingering(CloseReason::Moved, until)
-            } else {
-                Phase::Closing(CloseReason::Moved, until)
-            };
-        }
-    }
-
-    /// Its connection has come after it. How long ago its last ping was is not known, so one is due.
-    pub(crate) fn arrived(&mut self, now: Instant) {
-        if self.is_open() {
-            self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
-            self.outbox.push(Frames::raw(PING));
-        }
-    }
-
-    /// The session cannot go on: a websocket gets `frame`, polling ends at once.
-    fn fail(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
-        if !self.is_open() {
-            return;
-        }
-        match self.transport {
-            Transport::Polling => self.end(reason),
-            Transport::Websocket => {
-                self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
-                self.outbox.push(Frames::raw(frame));
-            }
-        }
-    }
-
-    /// Ends the session at once. A poll that waits gets a last word.
-    fn end(&mut self, reason: CloseReason) {
-        let reason = self.over().unwrap_or(reason);
-        self.phase = Phase::Closed(reason);
-        self.clear_probe();
-        self.outbox.clear();
-    }
-
-    fn last_word(&mut self, default: &'static str) -> Answer {
-        self.dialect.control(self.word.take().unwrap_or(default))
     }
 }

@@ -1,0 +1,120 @@
+//! What time brings, and every way a session ends.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Heartbeat, Machine, PING, Phase};
+use crate::proto::dialect::Answer;
+use crate::proto::websocket;
+use crate::{CloseReason, Frames, Transport};
+
+impl Machine {
+    /// When [`handle_timeout`](Machine::handle_timeout) has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Open => {
+                let (Heartbeat::PingAt(at) | Heartbeat::PongBy(at, _) | Heartbeat::PingBy(at)) =
+                    self.heartbeat;
+                Some(self.probe_until.map_or(at, |until| until.min(at)))
+            }
+            Phase::Closing(_, until) | Phase::Lingering(_, until) => Some(until),
+            Phase::Closed(_) => None,
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Open => {}
+            Phase::Closing(_, until) | Phase::Lingering(_, until) => {
+                if until <= now {
+                    self.disconnected();
+                }
+                return;
+            }
+            Phase::Closed(_) => return,
+        }
+        if self.probe_until.is_some_and(|until| until <= now) {
+            self.clear_probe();
+        }
+        match self.heartbeat {
+            Heartbeat::PingAt(at) if at <= now => {
+                self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
+                self.outbox.push(Frames::raw(PING));
+            }
+            Heartbeat::PongBy(until, _) | Heartbeat::PingBy(until) if until <= now => {
+                if self.paused {
+                    self.heartbeat = match self.heartbeat {
+                        Heartbeat::PongBy(_, extended) => {
+                            Heartbeat::PongBy(now + self.settings.ping_timeout, extended)
+                        }
+                        _ => Heartbeat::PingBy(self.silence(now)),
+                    };
+                } else {
+                    // The peer takes nothing: what is queued for it would only hold memory.
+                    self.outbox.discard();
+                    self.fail(CloseReason::PingTimeout, websocket::CLOSE, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// This side closes. What is queued leaves first, within the close timeout.
+    pub(crate) fn close(&mut self, reason: CloseReason, now: Instant) {
+        if self.is_open() {
+            self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
+            self.clear_probe();
+            if self.transport == Transport::Websocket {
+                self.outbox.push(Frames::raw(websocket::CLOSE));
+            }
+        }
+    }
+
+    /// The session goes on in another process. What is queued leaves first, but no close frame: its connection lives on.
+    pub(crate) fn move_away(&mut self, now: Instant) {
+        if self.is_open() {
+            let until = now + self.settings.close_timeout;
+            self.phase = if self.outbox.is_empty() {
+                Phase::Lingering(CloseReason::Moved, until)
+            } else {
+                Phase::Closing(CloseReason::Moved, until)
+            };
+        }
+    }
+
+    /// Its connection has come after it. How long ago its last ping was is not known, so one is due.
+    pub(crate) fn arrived(&mut self, now: Instant) {
+        if self.is_open() {
+            self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
+            self.outbox.push(Frames::raw(PING));
+        }
+    }
+
+    /// The session cannot go on: a websocket gets `frame`, polling ends at once.
+    pub(super) fn fail(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
+        if !self.is_open() {
+            return;
+        }
+        match self.transport {
+            Transport::Polling => self.end(reason),
+            Transport::Websocket => {
+                self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
+                self.outbox.push(Frames::raw(frame));
+            }
+        }
+    }
+
+    /// Ends the session at once. A poll that waits gets a last word.
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        let reason = self.over().unwrap_or(reason);
+        self.phase = Phase::Closed(reason);
+        self.clear_probe();
+        self.outbox.clear();
+    }
+
+    pub(super) fn last_word(&mut self, default: &'static str) -> Answer {
+        self.dialect.control(self.word.take().unwrap_or(default))
+    }
+}
