@@ -101,3 +101,28 @@ async fn run(registry: Weak<Registry>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::dialect::Dialect;
+    use crate::proto::session::Machine;
+    use crate::{Config, Frames, Transport};
+
+    #[tokio::test]
+    async fn a_session_that_is_over_is_in_no_plan() {
+        let registry = Arc::new(Registry::new(Config::default()));
+        for _ in 0..3 {
+            let settings = registry.settings.clone();
+            let machine =
+                Machine::new(settings, Transport::Websocket, Dialect::V4, Frames::text("open"), now());
+            let session = Arc::new(Shared::new("sid".to_owned(), registry.clone(), machine, None));
+            assert!(session.enlist(true));
+            session.act(|_| {});
+            assert_eq!(Arc::weak_count(&session), 1, "its first ping is planned");
+            session.act(|state| state.machine.abort());
+            // A plan kept to its time would keep the memory of the session as long.
+            assert_eq!((Arc::weak_count(&session), Arc::strong_count(&session)), (0, 1));
+        }
+    }
+}
