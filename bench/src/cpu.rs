@@ -18,6 +18,20 @@ fn used_by(pid: u32) -> Duration {
     Duration::from_nanos(nanoseconds)
 }
 
+/// User and system time of the processes, in ticks. Coarser than [`used`], which does not tell them apart.
+fn ticks(pids: &[u32]) -> [u64; 2] {
+    let mut sum = [0; 2];
+    for pid in pids {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        // The name in brackets may have spaces in it.
+        let Some((_, fields)) = stat.rsplit_once(')') else { continue };
+        for (sum, field) in sum.iter_mut().zip(fields.split_whitespace().skip(11)) {
+            *sum += field.parse::<u64>().unwrap_or_default();
+        }
+    }
+    sum
+}
+
 /// The process and all that descend from it.
 pub(crate) fn tree(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
@@ -42,6 +56,8 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 pub(crate) struct Cost {
     /// CPU time of each group of processes, in the order they were given.
     pub(crate) groups: Vec<Duration>,
+    /// The part of the servers' CPU time that the kernel took: no server can do without.
+    pub(crate) kernel: f64,
     /// How much of one processor the load generator took.
     pub(crate) generator: f64,
     /// Processors that the host gave to others.
@@ -64,6 +80,7 @@ impl Cost {
 pub(crate) struct Meter {
     groups: Vec<Vec<u32>>,
     before: Vec<Duration>,
+    ticks: [u64; 2],
     generator: Duration,
     steal: f64,
     started: Instant,
@@ -73,6 +90,7 @@ impl Meter {
     pub(crate) fn start(groups: Vec<Vec<u32>>) -> Self {
         Self {
             before: groups.iter().map(|group| used(group)).collect(),
+            ticks: ticks(&groups.concat()),
             groups,
             generator: used_by(std::process::id()),
             steal: stolen(),
@@ -82,7 +100,10 @@ impl Meter {
 
     pub(crate) fn stop(self) -> Cost {
         let time = self.started.elapsed().as_secs_f64();
+        let after = ticks(&self.groups.concat());
+        let [user, system] = [0, 1].map(|at| after[at].saturating_sub(self.ticks[at]) as f64);
         Cost {
+            kernel: system / (user + system).max(1.0),
             groups: self.groups.iter().zip(self.before).map(|(group, before)| used(group) - before).collect(),
             generator: (used_by(std::process::id()) - self.generator).as_secs_f64() / time,
             steal: (stolen() - self.steal) / time,

@@ -131,14 +131,16 @@ struct Measured {
     failed: usize,
     /// Replies that overtook an earlier one of the same socket, of all replies; None where order is not looked at.
     overtaken: Option<f64>,
+    /// The kernel's part of the server's CPU time.
+    kernel: f64,
     generator: f64,
     steal: f64,
 }
 
 impl Measured {
     fn new(amount: f64, cost: &Cost) -> Measured {
-        let (generator, steal) = (cost.generator, cost.steal);
-        Measured { value: amount / cost.seconds(), failed: 0, overtaken: None, generator, steal }
+        let &Cost { kernel, generator, steal, .. } = cost;
+        Measured { value: amount / cost.seconds(), failed: 0, overtaken: None, kernel, generator, steal }
     }
 }
 
@@ -354,7 +356,7 @@ async fn memory(server: &Server, sessions: usize) -> anyhow::Result<Measured> {
     sleep(IDLE).await;
     let after = cpu::proportional(&server.processes())?;
     let value = after.saturating_sub(before) as f64 / sessions as f64;
-    Ok(Measured { value, failed: 0, overtaken: None, generator: 0.0, steal: 0.0 })
+    Ok(Measured { value, failed: 0, overtaken: None, kernel: 0.0, generator: 0.0, steal: 0.0 })
 }
 
 async fn connect(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Client>> {

@@ -12,13 +12,15 @@ pub(super) struct Row {
     failed: usize,
     /// The most of any round.
     overtaken: Option<f64>,
+    kernel: Vec<f64>,
     generator: f64,
     steal: f64,
 }
 
 impl Row {
     pub(super) fn new(label: &'static str) -> Row {
-        Row { label, values: Vec::new(), failed: 0, overtaken: None, generator: 0.0, steal: 0.0 }
+        let (values, kernel) = (Vec::new(), Vec::new());
+        Row { label, values, failed: 0, overtaken: None, kernel, generator: 0.0, steal: 0.0 }
     }
 
     pub(super) fn push(&mut self, measured: &Measured) {
@@ -28,6 +30,7 @@ impl Row {
             (Some(most), Some(share)) => Some(most.max(share)),
             (most, share) => most.or(share),
         };
+        self.kernel.push(measured.kernel);
         self.generator = self.generator.max(measured.generator);
         self.steal = self.steal.max(measured.steal);
     }
@@ -67,20 +70,21 @@ impl Report {
         let most = rows.iter().flat_map(|row| &row.values).copied().fold(1.0, f64::max);
         let _ = write!(
             self.sections,
-            "<h2>{name}</h2><table><tr><th><th><th>{}<th>{} / it<th>load, steal<th>",
+            "<h2>{name}</h2><table><tr><th><th><th>{}<th>{} / it<th>kernel<th>load, steal<th>",
             if less_is_better { "bytes per idle session" } else { "per CPU-second" },
             first.label,
         );
         for row in rows {
             let (own, ratio) = (Spread::of(row.values.clone()), row.ratio(first));
             let (label, generator, steal, remarks) = (row.label, row.generator, row.steal, row.remarks());
+            let kernel = Spread::of(row.kernel.clone()).median;
             println!(
-                "  {label:<18} {own:>28.0}   {} / {label}: {ratio:.2}   load {generator:.2} steal {steal:.2}   {remarks}",
+                "  {label:<18} {own:>28.0}   {} / {label}: {ratio:.2}   kernel {kernel:.2} load {generator:.2} steal {steal:.2}   {remarks}",
                 first.label
             );
             let _ = write!(
                 self.sections,
-                "<tr><td>{label}<td>{}<td>{own:.0}<td>{ratio:.2}<td>{generator:.2}, {steal:.2}<td>{remarks}",
+                "<tr><td>{label}<td>{}<td>{own:.0}<td>{ratio:.2}<td>{kernel:.2}<td>{generator:.2}, {steal:.2}<td>{remarks}",
                 plot(&row.values, own.median, most)
             );
         }
@@ -93,7 +97,8 @@ impl Report {
              body{{font:15px system-ui;margin:3em}}td,th{{padding:.2em 1em;text-align:left;font-weight:normal}}\
              th{{color:#777}}rect{{fill:#2a7;opacity:.5}}circle{{fill:#063}}</style><h1>Sundew beside its peers</h1>\
              <p>{rounds} rounds of {seconds} s, servers in turn. Per CPU-second of the server; of memory, bytes per idle session. \
-             Median (least-most). The bar is the median, each dot a round. Load: the most of its processor the generator \
+             Median (least-most). The bar is the median, each dot a round. Kernel: its \
+             part of the server's CPU time. Load: the most of its processor the generator \
              took; steal: the most processors the host gave to others.{}\n",
             self.sections
         )
