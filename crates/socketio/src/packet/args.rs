@@ -306,6 +306,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_arrive_to_the_last_bit() {
+        // Where the quick way to read them is one off.
+        for bits in [0x8738_0003_0108_ffff_u64, 0x7fe3_b1e4_9a2c_5d01, 0x3ff0_0000_0000_0001] {
+            let number = f64::from_bits(bits);
+            let back: f64 = args(&format!("[{number:e}]")).decode().unwrap();
+            assert_eq!(back.to_bits(), bits, "{number:e}");
+        }
+    }
+
+    #[test]
     fn what_is_emitted() {
         assert_eq!(written(()).0, "[\"e\"]");
         assert_eq!(written("a\"b").0, "[\"e\",\"a\\\"b\"]");
