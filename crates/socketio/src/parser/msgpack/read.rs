@@ -172,6 +172,10 @@ impl<'b> Reader<'b> {
         }
         self.write(value, 0)?;
         let json = std::mem::take(&mut self.json);
+        // A number or a date that is none is nothing, too.
+        if json == "null" {
+            return Ok(None);
+        }
         // What is written here is JSON; and if it were not, the packet would be refused.
         Packet::from_parts(json, std::mem::take(&mut self.binaries)).map(Some).map_err(|_| Malformed::Marker)
     }
