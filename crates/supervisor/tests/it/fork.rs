@@ -30,7 +30,8 @@ async fn a_program_finds_what_pm2_gives_it() {
 #[tokio::test]
 async fn one_that_dies_at_every_start_ends_errored_with_its_reason() {
     let house = House::new().await;
-    house.start(house.script("dies", "exit 3")).await.unwrap();
+    // Whether it was up before it was over is a matter of chance.
+    let _ = house.start(house.script("dies", "exit 3")).await;
     let process = house.until_status(0, Status::Errored).await;
     assert_eq!(process.pm2_env.restart_time, 2, "the third exit is max_restarts' last");
     assert_eq!(process.pm2_env.exit_code, Some(3));
@@ -79,7 +80,8 @@ async fn stop_ends_the_whole_tree_and_the_stubborn() {
 async fn a_stop_ends_a_restart_that_waits() {
     let house = House::new().await;
     let app = AppConfig { restart_delay: 200, max_restarts: 100, ..house.script("loop", "exit 1") };
-    house.start(app).await.unwrap();
+    // Whether it was up before it was over is a matter of chance.
+    let _ = house.start(app).await;
     house.until_status(0, Status::WaitingRestart).await;
     house.stop("0").await;
     let restarts = house.process(0).await.pm2_env.restart_time;
