@@ -19,6 +19,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("native", "crates/channel/tests/corpus/native"),
     ("payload", "crates/engineio/tests/corpus/payload"),
     ("websocket", "crates/engineio/tests/corpus/websocket"),
+    ("webtransport", "crates/engineio/tests/corpus/webtransport"),
     ("deflate", "crates/engineio/tests/corpus/deflate"),
     ("msgpack", "crates/socketio/tests/corpus/msgpack"),
 ];

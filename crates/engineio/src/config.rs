@@ -30,14 +30,15 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long a ping may stay unanswered. Default 20 s.
     pub ping_timeout: Duration,
-    /// How long an upgrade may take from the probe's connection to the upgrade packet. Default 10 s.
+    /// How long an upgrade may take from the probe's connection to the upgrade packet; and how long a WebTransport client
+    /// may take from its first datagram to its open packet. Default 10 s.
     pub upgrade_timeout: Duration,
     /// The largest message, and the largest request body, in bytes, on every transport. Default 1,000,000
     /// (`maxHttpBufferSize`).
     pub max_payload: usize,
-    /// The transports offered. Default both.
+    /// The transports offered. Default polling and websocket.
     pub transports: Transports,
-    /// Whether a polling session may move to a websocket. Default true.
+    /// Whether a polling session may move to another transport. Default true.
     pub allow_upgrades: bool,
     /// Whether clients of protocol version 3 are served (`allowEIO3`): those of Socket.IO 2 and older. Default false.
     ///
@@ -171,21 +172,27 @@ pub struct Transports {
     pub polling: bool,
     /// WebSocket.
     pub websocket: bool,
+    /// WebTransport. Default false, as in Node. Needs the feature `webtransport`, and
+    /// `Engine::serve_webtransport` to be running: clients are told of it either way.
+    pub webtransport: bool,
 }
 
 impl Transports {
+    pub(crate) const NONE: Transports = Transports { polling: false, websocket: false, webtransport: false };
+
     /// Whether `transport` is in the set.
     pub fn contains(self, transport: Transport) -> bool {
         match transport {
             Transport::Polling => self.polling,
             Transport::Websocket => self.websocket,
+            Transport::WebTransport => self.webtransport,
         }
     }
 }
 
 impl Default for Transports {
     fn default() -> Transports {
-        Transports { polling: true, websocket: true }
+        Transports { polling: true, websocket: true, webtransport: false }
     }
 }
 

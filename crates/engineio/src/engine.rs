@@ -19,7 +19,10 @@ use crate::server::registry::Registry;
 use crate::server::shared::{Arrival, Shared};
 use crate::server::socket::Writer;
 use crate::server::task::SessionTask;
-use crate::{CloseReason, Config, Frames, Handshake, Pace, Protocol, SessionHandle, Transport};
+use crate::{
+    CloseReason, Config, Frames, Handshake, Pace, Protocol, ProtocolVersion, SessionHandle, Transport,
+    Transports,
+};
 
 /// How often an id is made anew when the generator repeats itself.
 const ID_ATTEMPTS: usize = 4;
@@ -41,9 +44,11 @@ pub struct Stats {
     pub polling: usize,
     /// Those on a websocket.
     pub websocket: usize,
+    /// Those on WebTransport.
+    pub webtransport: usize,
     /// Sessions opened so far.
     pub handshakes: u64,
-    /// Sessions moved from polling to a websocket so far.
+    /// Sessions moved from polling to another transport so far.
     pub upgrades: u64,
     /// Requests refused so far.
     pub refused: u64,
@@ -57,6 +62,13 @@ impl<P: Protocol> Engine<P> {
             "" => "/".to_owned(),
             path => format!("/{path}/"),
         };
+        if config.transports.webtransport && !cfg!(feature = "webtransport") {
+            tracing::error!(
+                "`transports` includes webtransport, which this program was built without: it is not offered; add the \
+                 feature `webtransport` to the dependency"
+            );
+            config.transports.webtransport = false;
+        }
         Engine(Arc::new(Inner { registry: Arc::new(Registry::new(config)), protocol }))
     }
 
@@ -185,7 +197,7 @@ impl<P: Protocol> Inner<P> {
                 tracing::error!(length = sid.len(), "generate_id made an id that cannot be used");
                 return None;
             }
-            let mut open = self.open_packet(&sid, transport);
+            let mut open = self.open_packet(&sid, transport, dialect);
             if let Some(head) = unwritten.as_ref().filter(|head| !head.is_empty()) {
                 open = Frames::raw([&head[..], open.as_bytes()].concat().into());
             }
@@ -200,12 +212,19 @@ impl<P: Protocol> Inner<P> {
         None
     }
 
-    fn open_packet(&self, sid: &str, transport: Transport) -> Frames {
+    fn open_packet(&self, sid: &str, transport: Transport, dialect: Dialect) -> Frames {
         let config = &self.registry.config;
         let upgrades = match transport {
-            Transport::Polling if self.registry.settings.allow_upgrades => r#""websocket""#,
-            _ => "",
+            Transport::Polling => self.registry.settings.upgrades,
+            Transport::Websocket | Transport::WebTransport => Transports::NONE,
         };
+        let upgrades =
+            match (upgrades.websocket, upgrades.webtransport && dialect.version == ProtocolVersion::V4) {
+                (true, true) => r#""websocket","webtransport""#,
+                (true, false) => r#""websocket""#,
+                (false, true) => r#""webtransport""#,
+                (false, false) => "",
+            };
         Frames::control(&format!(
             r#"0{{"sid":"{sid}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
             config.ping_interval.as_millis(),

@@ -167,6 +167,31 @@ impl Frames {
         Frames { bytes: buf.into(), packets: self.packets, compress: self.compress, forms: None }
     }
 
+    /// As WebTransport wants it, piece by piece: the same header without its first byte, and with a bit for binary. Text is a
+    /// slice, and so is the data of an attachment: many recipients share it. Only for the wire.
+    pub(crate) fn unwrapped(&self) -> impl Iterator<Item = Frames> {
+        let mut rest: &[u8] = &self.bytes;
+        let mut at = 0;
+        let mut payload = None;
+        std::iter::from_fn(move || {
+            let piece = |bytes: Bytes, packets: u32| Frames { bytes, packets, compress: false, forms: None };
+            if let Some(data) = payload.take() {
+                return Some(piece(data, 1));
+            }
+            let (text, start, end) = first_frame(rest)?;
+            let (begin, from, to) = (at, at + start, at + end);
+            rest = &rest[end..];
+            at = to;
+            if text {
+                return Some(piece(self.bytes.slice(begin + 1..to), 1));
+            }
+            let mut header = self.bytes[begin + 1..from].to_vec();
+            header[0] |= 0x80;
+            payload = Some(self.bytes.slice(from..to));
+            Some(piece(header.into(), 0))
+        })
+    }
+
     /// The packets inside: whether it is text, and its bytes (a text's begin with the packet type).
     pub(crate) fn iter(&self) -> impl Iterator<Item = (bool, &[u8])> + Clone {
         let mut rest: &[u8] = &self.bytes;

@@ -8,7 +8,9 @@ use crate::proto::dialect::Dialect;
 use crate::proto::encoding::Encoding;
 use crate::proto::packet::Packet;
 use crate::proto::payload::Packets;
+use crate::proto::request::MAX_SID;
 use crate::proto::websocket::{Decoder, Item, Violation};
+use crate::proto::webtransport::{self, Opening};
 use crate::{Frames, Message, PerMessageDeflate, ProtocolVersion};
 
 /// The largest message of these tests.
@@ -128,6 +130,50 @@ fn decode<'a>(
     (items, None)
 }
 
+/// What a WebTransport peer sends: it reads the same however it is cut, nothing is larger than allowed, and what is read
+/// can be written so that it reads the same again.
+pub fn webtransport(input: &[u8]) {
+    let decode = |step: usize| {
+        let (mut decoder, mut items) = (webtransport::Decoder::new(MAX), Vec::new());
+        for part in input.chunks(step) {
+            let used = decoder.absorb(part);
+            let mut rest = BytesMut::from(&part[used..]);
+            loop {
+                match decoder.decode(&mut rest) {
+                    Ok(Some(item)) => items.push(item),
+                    Ok(None) => break,
+                    Err(error) => return (items, Some(error)),
+                }
+            }
+        }
+        (items, None)
+    };
+    let step = usize::from(input.first().copied().unwrap_or_default() % 7) + 1;
+    let whole = decode(input.len().max(1));
+    assert_eq!(decode(step), whole, "in parts of {step}");
+    let (items, _) = whole;
+    if let Some(Opening::Upgrade(sid)) = items.first().and_then(webtransport::opening) {
+        assert!(sid.len() <= MAX_SID);
+    }
+    for item in items {
+        let (frames, data) = match item {
+            // Written as a message, which is text behind a type.
+            Item::Text(data) => match data.strip_prefix(b"4").map(std::str::from_utf8) {
+                Some(Ok(text)) => (Frames::text(text), data.clone()),
+                _ => continue,
+            },
+            Item::Binary(data) => (Frames::binary(&data), data),
+            _ => panic!("no such frame"),
+        };
+        assert!(data.len() <= MAX);
+        let mut wire: BytesMut = frames.unwrapped().flat_map(|piece| piece.as_bytes().to_vec()).collect();
+        match webtransport::Decoder::new(MAX).decode(&mut wire) {
+            Ok(Some(Item::Text(again) | Item::Binary(again))) => assert_eq!(again, data),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 /// An offer, a compressed message, and a message to compress.
 pub fn deflate(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
@@ -162,7 +208,12 @@ mod tests {
 
     #[test]
     fn the_corpora_hold() {
-        let targets = [("payload", payload as fn(&[u8])), ("websocket", websocket), ("deflate", deflate)];
+        let targets = [
+            ("payload", payload as fn(&[u8])),
+            ("websocket", websocket),
+            ("webtransport", webtransport),
+            ("deflate", deflate),
+        ];
         for (name, target) in targets {
             let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
             let files: Vec<_> =

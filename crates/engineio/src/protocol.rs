@@ -83,6 +83,8 @@ pub enum Transport {
     Polling,
     /// WebSocket.
     Websocket,
+    /// WebTransport, over HTTP/3. Only with the feature `webtransport`.
+    WebTransport,
 }
 
 impl Transport {
@@ -91,6 +93,7 @@ impl Transport {
         match self {
             Transport::Polling => "polling",
             Transport::Websocket => "websocket",
+            Transport::WebTransport => "webtransport",
         }
     }
 }

@@ -79,12 +79,12 @@ impl<P: Protocol> Engine<P> {
             Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
                 Ok(Accepted { parts, accept, upgrade }) => {
                     let agreed = upgrade::agreed(&parts.headers, self.config());
-                    tokio::spawn(probe::run(session, upgrade, agreed));
+                    tokio::spawn(probe::websocket(session, upgrade, agreed));
                     reply::switching(accept, agreed)
                 }
                 Err(parts) => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
             },
-            Ok(Wanted::Existing(session, Transport::Polling)) => match parts.method {
+            Ok(Wanted::Existing(session, _)) => match parts.method {
                 Method::GET => return Answer::Get(session, polling::taken(&parts.headers)),
                 Method::POST => return Answer::Post(session, PostFacts::of(&parts.headers), body),
                 _ => reply::method_not_served(),
@@ -121,8 +121,9 @@ impl<P: Protocol> Engine<P> {
             return unavailable(&parts, "too many sessions");
         }
         let opened = match transport {
-            Transport::Polling => self.open_polling(parts, dialect).await,
             Transport::Websocket => self.open_websocket(parts, dialect),
+            // A request of HTTP asks for no third one.
+            Transport::Polling | Transport::WebTransport => self.open_polling(parts, dialect).await,
         };
         opened.unwrap_or_else(|parts| self.refused(&parts, upgrade, ErrorCode::BadRequest, None))
     }

@@ -48,6 +48,15 @@ impl Outbox {
         }
     }
 
+    /// From here on for WebTransport, what waits included. Nothing of it may have been written yet.
+    pub(crate) fn unwrap(&mut self) {
+        for frames in std::mem::take(self).queue {
+            for piece in frames.unwrapped() {
+                self.push(piece);
+            }
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

@@ -284,7 +284,7 @@ mod tests {
     fn transports_that_are_not_offered_are_unknown() {
         let query = Query::parse("EIO=4&transport=polling");
         let facts = Facts { query: &query, get: true, upgrade: false, origin: None };
-        let offered = Transports { polling: false, websocket: true };
+        let offered = Transports { polling: false, ..Transports::default() };
         assert_eq!(verify(facts, offered, |_| None::<((), _, _)>), Err(ErrorCode::UnknownTransport));
     }
 

@@ -17,7 +17,7 @@ use super::dialect::Dialect;
 use super::outbox::Outbox;
 use super::packet::Packet;
 use super::websocket;
-use crate::{CloseReason, Frames, Message, ProtocolVersion, Transport};
+use crate::{CloseReason, Frames, Message, ProtocolVersion, Transport, Transports};
 
 const PING: Bytes = Bytes::from_static(b"\x81\x012");
 const CLOSE_PACKET: &str = "1";
@@ -33,7 +33,8 @@ pub(crate) struct Settings {
     pub(crate) close_timeout: Duration,
     pub(crate) max_queued_bytes: usize,
     pub(crate) max_queued_packets: usize,
-    pub(crate) allow_upgrades: bool,
+    /// What a polling session may move to.
+    pub(crate) upgrades: Transports,
 }
 
 /// A request the session does not accept.
@@ -74,7 +75,7 @@ enum Phase {
     Open,
     /// This side has closed; what is queued, then the last word, has until then to leave.
     Closing(CloseReason, Instant),
-    /// The close frame is written; the peer has until then to end the connection.
+    /// The last word is written; the peer has until then to end the connection.
     Lingering(CloseReason, Instant),
     Closed(CloseReason),
 }
@@ -93,10 +94,10 @@ type Extended = bool;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Probe {
     None,
-    /// A websocket has connected and said nothing yet.
-    Silent,
+    /// A connection of this transport is there and has said nothing yet.
+    Silent(Transport),
     /// It has sent `2probe`: polls are answered at once from now on.
-    Probed,
+    Probed(Transport),
 }
 
 #[derive(Debug)]
@@ -131,9 +132,7 @@ impl Machine {
         open: Frames,
         now: Instant,
     ) -> Machine {
-        let mut outbox = Outbox::default();
-        outbox.push(open);
-        Machine {
+        let mut machine = Machine {
             phase: Phase::Open,
             transport,
             dialect,
@@ -152,9 +151,11 @@ impl Machine {
             paused: false,
             word: None,
             deflater: None,
-            outbox,
+            outbox: Outbox::default(),
             settings,
-        }
+        };
+        machine.queue(open);
+        machine
     }
 
     /// A session that comes from another process, where it was at rest on a websocket.
@@ -192,7 +193,7 @@ impl Machine {
         matches!(self.phase, Phase::Lingering(..) | Phase::Closed(_))
     }
 
-    /// Whether all is said on the websocket and only its end is waited for.
+    /// Whether all is said on the connection and only its end is waited for.
     pub(crate) fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering(..))
     }
@@ -207,7 +208,7 @@ impl Machine {
         self.get
     }
 
-    /// What waits to be written, for a websocket.
+    /// What waits to be written, for a websocket or WebTransport.
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
     }
@@ -252,8 +253,16 @@ impl Machine {
         {
             frames = deflated;
         }
-        self.outbox.push(frames);
+        self.queue(frames);
         Ok(())
+    }
+
+    /// Queues what is to be sent, as the transport wants it.
+    fn queue(&mut self, frames: Frames) {
+        match self.transport {
+            Transport::Polling | Transport::Websocket => self.outbox.push(frames),
+            Transport::WebTransport => frames.unwrapped().for_each(|piece| self.outbox.push(piece)),
+        }
     }
 
     /// The websocket the session is on has agreed to compression: from the first message on, those that wait included.
@@ -269,12 +278,12 @@ impl Machine {
         }
     }
 
-    /// `count` bytes of the outbox were written to the websocket.
+    /// `count` bytes of the outbox were written to the connection.
     pub(crate) fn written(&mut self, count: usize) {
         self.outbox.advance(count);
         if self.outbox.is_empty()
             && let Phase::Closing(reason, until) = self.phase
-            && self.transport == Transport::Websocket
+            && self.transport != Transport::Polling
         {
             self.phase = Phase::Lingering(reason, until);
         }
@@ -296,7 +305,7 @@ impl Machine {
                 self.heartbeat = Heartbeat::PingBy(self.silence(now));
                 // The client asks again in time; a queue that is full already needs no answer.
                 if self.has_room() {
-                    self.outbox.push(Frames::control(PONG_PACKET));
+                    self.queue(Frames::control(PONG_PACKET));
                 }
                 return None;
             }
@@ -325,8 +334,8 @@ impl Machine {
         self.fail(CloseReason::ParseError, websocket::CLOSE, now);
     }
 
-    /// The websocket's peer broke a rule of the framing, or sent a close frame; `frame` is the answer.
-    pub(crate) fn websocket_failed(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
+    /// The peer broke a rule of the framing, or sent a close frame; `frame` is the answer on a websocket.
+    pub(crate) fn connection_failed(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
         self.fail(reason, frame, now);
     }
 

@@ -9,7 +9,7 @@ use super::dialect::Dialect;
 use super::packet::Packet;
 use super::session::{Machine, ProbeId, ProbeStep, Refused, Settings, Unsendable};
 use super::websocket;
-use crate::{CloseReason, Frames, Message, ProtocolVersion, Transport};
+use crate::{CloseReason, Frames, Message, ProtocolVersion, Transport, Transports};
 
 const INTERVAL: Duration = Duration::from_secs(25);
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -19,6 +19,8 @@ const CLOSING: Duration = Duration::from_secs(5);
 struct Rig {
     machine: Machine,
     now: Instant,
+    /// What it upgrades to.
+    to: Transport,
 }
 
 fn settings() -> Settings {
@@ -29,7 +31,7 @@ fn settings() -> Settings {
         close_timeout: CLOSING,
         max_queued_bytes: 1000,
         max_queued_packets: 10,
-        allow_upgrades: true,
+        upgrades: Transports { polling: false, websocket: true, webtransport: true },
     }
 }
 
@@ -41,10 +43,11 @@ fn rig(transport: Transport) -> Rig {
 fn speaking(dialect: Dialect, transport: Transport) -> Rig {
     let now = Instant::now();
     let machine = Machine::new(Arc::new(settings()), transport, dialect, Frames::control("0{}"), now);
-    let mut rig = Rig { machine, now };
+    let mut rig = Rig { machine, now, to: Transport::Websocket };
     match transport {
         Transport::Polling => assert!(rig.poll().unwrap().contains("0{}")),
         Transport::Websocket => assert_eq!(rig.wire(), b"\x81\x030{}"),
+        Transport::WebTransport => assert_eq!(rig.wire(), b"\x030{}"),
     }
     rig
 }
@@ -100,7 +103,7 @@ impl Rig {
     }
 
     fn probe(&mut self) -> ProbeId {
-        let (id, until) = self.machine.probe_opened(self.now).unwrap();
+        let (id, until) = self.machine.probe_opened(self.to, self.now).unwrap();
         assert_eq!(until, self.now + UPGRADE);
         id
     }
@@ -410,14 +413,14 @@ fn a_probe_has_a_deadline() {
 fn only_one_probe_and_only_on_an_open_polling_session() {
     let mut rig = polling();
     rig.probe();
-    assert!(rig.machine.probe_opened(rig.now).is_err());
+    assert!(rig.machine.probe_opened(Transport::Websocket, rig.now).is_err());
     let mut rig = polling();
     rig.upgrade();
-    assert!(rig.machine.probe_opened(rig.now).is_err());
+    assert!(rig.machine.probe_opened(Transport::Websocket, rig.now).is_err());
     let mut rig = polling();
     rig.machine.close(CloseReason::ForcedClose, rig.now);
-    assert!(rig.machine.probe_opened(rig.now).is_err());
-    let settings = Settings { allow_upgrades: false, ..settings() };
+    assert!(rig.machine.probe_opened(Transport::Websocket, rig.now).is_err());
+    let settings = Settings { upgrades: Transports::NONE, ..settings() };
     let mut machine = Machine::new(
         Arc::new(settings),
         Transport::Polling,
@@ -425,7 +428,7 @@ fn only_one_probe_and_only_on_an_open_polling_session() {
         Frames::control("0{}"),
         Instant::now(),
     );
-    assert!(machine.probe_opened(Instant::now()).is_err());
+    assert!(machine.probe_opened(Transport::Websocket, Instant::now()).is_err());
 }
 
 #[test]
@@ -501,7 +504,7 @@ fn a_lost_websocket_is_a_transport_close() {
 fn a_broken_frame_is_answered_with_its_code() {
     let mut rig = websocket();
     let frame = websocket::Violation::TooBig.close_frame();
-    rig.machine.websocket_failed(CloseReason::TransportError, frame, rig.now);
+    rig.machine.connection_failed(CloseReason::TransportError, frame, rig.now);
     assert_eq!(rig.wire(), b"\x88\x02\x03\xf1");
     assert_eq!(rig.over(), Some(CloseReason::TransportError));
 }
@@ -594,4 +597,84 @@ fn a_script_is_told_of_the_end_as_a_script() {
     assert_eq!(rig.get(), None);
     rig.machine.close(CloseReason::ForcedClose, rig.now);
     assert_eq!(rig.poll(), Some("___eio[2](\"1:1\");".into()));
+}
+
+// --- WebTransport ---
+
+#[test]
+fn webtransport_has_a_framing_of_its_own() {
+    let mut rig = rig(Transport::WebTransport);
+    rig.send("hello");
+    rig.machine.send(Frames::with_attachments("51-[]", &[Bytes::from_static(&[1, 2])])).unwrap();
+    assert_eq!(rig.machine.outbox().packets(), 3);
+    assert_eq!(rig.wire(), b"\x064hello\x06451-[]\x82\x01\x02");
+    assert_eq!((rig.machine.outbox().bytes(), rig.machine.outbox().packets()), (0, 0));
+    rig.advance(INTERVAL);
+    assert_eq!(rig.wire(), b"\x012", "a ping");
+    assert_eq!(rig.packet(Packet::Pong), None);
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + INTERVAL));
+    rig.advance(INTERVAL);
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn webtransport_closes_without_a_word() {
+    let mut rig = rig(Transport::WebTransport);
+    rig.send("last");
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert!(!rig.machine.is_gone(), "what is queued leaves first");
+    assert_eq!(rig.wire(), b"\x054last");
+    assert!(rig.machine.is_lingering());
+
+    for end in [
+        |rig: &mut Rig| rig.machine.close(CloseReason::ParseError, rig.now),
+        |rig: &mut Rig| rig.machine.unreadable(rig.now),
+        |rig: &mut Rig| rig.machine.connection_failed(CloseReason::ParseError, Bytes::new(), rig.now),
+    ] {
+        let mut rig = self::rig(Transport::WebTransport);
+        end(&mut rig);
+        assert!(rig.machine.is_lingering(), "with nothing queued nothing is waited for");
+        assert_eq!(rig.over(), Some(CloseReason::ParseError));
+        assert_eq!(rig.wire(), b"");
+        rig.advance(CLOSING);
+        assert!(rig.machine.is_closed());
+    }
+}
+
+#[test]
+fn a_probe_moves_a_session_and_its_backlog_to_webtransport() {
+    let mut rig = polling();
+    rig.to = Transport::WebTransport;
+    assert_eq!(rig.get(), None);
+    let id = rig.probe();
+    assert!(rig.machine.probe_opened(Transport::Websocket, rig.now).is_err(), "one at a time");
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    assert_eq!(rig.poll(), Some("6".into()));
+    rig.send("before");
+    rig.machine.send(Frames::binary(&[7])).unwrap();
+    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+    assert_eq!(rig.machine.transport(), Transport::WebTransport);
+    rig.send("after");
+    assert_eq!(rig.wire(), b"\x074before\x81\x07\x064after");
+    assert_eq!(rig.machine.get_opened(), Err(Refused::WrongTransport));
+    assert!(!rig.machine.is_at_rest(), "it does not go to another process");
+}
+
+#[test]
+fn nobody_moves_to_what_is_not_offered() {
+    let webtransport = Transports { webtransport: true, ..Transports::NONE };
+    let websocket = Transports { websocket: true, ..Transports::NONE };
+    for (upgrades, dialect, to, may) in [
+        (webtransport, Dialect::V4, Transport::WebTransport, true),
+        (webtransport, Dialect::V4, Transport::Websocket, false),
+        (websocket, Dialect::V4, Transport::WebTransport, false),
+        (webtransport, V3, Transport::WebTransport, false),
+        (websocket, V3, Transport::Websocket, true),
+    ] {
+        let settings = Arc::new(Settings { upgrades, ..settings() });
+        let now = Instant::now();
+        let mut machine = Machine::new(settings, Transport::Polling, dialect, Frames::control("0{}"), now);
+        assert_eq!(machine.probe_opened(to, now).is_ok(), may, "{to} of {upgrades:?}");
+    }
 }

@@ -9,6 +9,7 @@ use super::now;
 use super::shared::{Arrival, AtRest, Shared, Taker};
 use super::socket::split;
 use crate::CloseReason;
+use crate::proto::framing::Framing;
 use crate::proto::websocket::Decoder;
 
 /// The version of what [`Exported::state`] gives.
@@ -175,7 +176,7 @@ impl Arriving {
         let (reader, writer) = split(socket);
         let mut unread = std::mem::take(&mut self.half_read);
         unread.extend_from_slice(read);
-        let decoder = Decoder::new(shared.registry().config.max_payload);
+        let decoder = Framing::Websocket(Decoder::new(shared.registry().config.max_payload));
         shared.act(|state| {
             state.writer = Some(writer);
             state.arrival = Some(Box::new(Arrival { reader, decoder, unread }));

@@ -1,4 +1,4 @@
-//! A websocket that connects with the id of a polling session: the probe of an upgrade.
+//! A connection that comes with the id of a polling session: the probe of an upgrade.
 //!
 //! It has a task of its own, which ends by giving the connection to the session's task, or by closing it.
 
@@ -14,21 +14,26 @@ use super::now;
 use super::shared::{Arrival, Shared};
 use super::socket::Writer;
 use super::upgrade::{Taken, take_over};
-use crate::Frames;
 use crate::proto::deflate::{Agreed, Deflater};
 use crate::proto::outbox::Outbox;
 use crate::proto::packet::{Packet, parse_text};
 use crate::proto::session::{ProbeId, ProbeStep};
 use crate::proto::websocket::{CLOSE, Item, close, pong};
+use crate::{Frames, Transport};
 
-const PROBE_ANSWER: Bytes = Bytes::from_static(b"\x81\x063probe");
+const PROBE_ANSWER: &str = "3probe";
 
-/// Runs the probe on a connection that has just been accepted.
-pub(crate) async fn run(shared: Arc<Shared>, upgrade: OnUpgrade, agreed: Option<Agreed>) {
+/// Runs the probe on a websocket that has just been accepted.
+pub(crate) async fn websocket(shared: Arc<Shared>, upgrade: OnUpgrade, agreed: Option<Agreed>) {
     let config = &shared.registry().config;
     let Some(Taken { writer, arrival, .. }) = take_over(upgrade, config, agreed).await else { return };
-    let mut probe = Probe { writer, arrival };
-    let Ok((id, until)) = shared.act(|state| state.machine.probe_opened(now())) else {
+    run(shared, Transport::Websocket, Probe { writer, arrival }, agreed).await;
+}
+
+/// Runs the probe on a connection to the transport `to`.
+pub(crate) async fn run(shared: Arc<Shared>, to: Transport, mut probe: Probe, agreed: Option<Agreed>) {
+    let config = &shared.registry().config;
+    let Ok((id, until)) = shared.act(|state| state.machine.probe_opened(to, now())) else {
         // The session is upgraded, upgrading or over.
         return probe.close(CLOSE, now() + shared.registry().config.close_timeout).await;
     };
@@ -62,9 +67,10 @@ pub(crate) async fn run(shared: Arc<Shared>, upgrade: OnUpgrade, agreed: Option<
     probe.close(frame, now() + shared.registry().config.close_timeout).await;
 }
 
-struct Probe {
-    writer: Writer,
-    arrival: Arrival,
+/// A connection that may become the session's.
+pub(crate) struct Probe {
+    pub(crate) writer: Writer,
+    pub(crate) arrival: Arrival,
 }
 
 enum Outcome {
@@ -105,7 +111,7 @@ impl Probe {
             let packet = match item {
                 Err(frame) => return Outcome::Failed(frame),
                 Ok(Item::Ping(data)) => {
-                    if self.write(pong(&data)).await.is_err() {
+                    if self.write(Frames::raw(pong(&data))).await.is_err() {
                         return Outcome::Failed(CLOSE);
                     }
                     continue;
@@ -121,7 +127,7 @@ impl Probe {
             }
             match shared.act(|state| state.machine.probe_packet(id, &packet, now())) {
                 ProbeStep::Pong => {
-                    if self.write(PROBE_ANSWER).await.is_err() {
+                    if self.write(Frames::control(PROBE_ANSWER)).await.is_err() {
                         return Outcome::Failed(CLOSE);
                     }
                 }
@@ -137,7 +143,7 @@ impl Probe {
             match decoder.decode(unread) {
                 Ok(Some(item)) => return Ok(item),
                 Ok(None) => {}
-                Err(violation) => return Err(violation.close_frame()),
+                Err(broken) => return Err(broken.frame),
             }
             match poll_fn(|cx| reader.poll_batch(cx, decoder)).await {
                 Ok(Some(batch)) => *unread = batch,
@@ -146,9 +152,12 @@ impl Probe {
         }
     }
 
-    async fn write(&mut self, frame: Bytes) -> std::io::Result<()> {
+    async fn write(&mut self, frames: Frames) -> std::io::Result<()> {
         let mut outbox = Outbox::default();
-        outbox.push(Frames::raw(frame));
+        outbox.push(frames);
+        if !self.arrival.decoder.is_websocket() {
+            outbox.unwrap();
+        }
         while !outbox.is_empty() {
             let count = poll_fn(|cx| self.writer.poll_write(Some(cx), &outbox)).await?;
             outbox.advance(count);
@@ -156,9 +165,10 @@ impl Probe {
         Ok(())
     }
 
+    /// Ends the connection, on a websocket with `frame`.
     async fn close(mut self, frame: Bytes, until: Instant) {
         let closing = async {
-            if self.write(frame).await.is_ok() {
+            if !self.arrival.decoder.is_websocket() || self.write(Frames::raw(frame)).await.is_ok() {
                 poll_fn(|cx| {
                     self.writer.shutdown(cx);
                     Poll::Ready(())

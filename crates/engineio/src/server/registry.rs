@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::heartbeat::Heartbeat;
 use super::shared::Shared;
 use crate::proto::session::Settings;
-use crate::{Config, Stats, Transport};
+use crate::{Config, Stats, Transport, Transports};
 
 /// Locks of the table. Requests for different sessions rarely meet.
 const SHARDS: usize = 16;
@@ -34,6 +34,7 @@ pub(crate) struct Registry {
 pub(crate) struct Counters {
     polling: AtomicUsize,
     websocket: AtomicUsize,
+    webtransport: AtomicUsize,
     handshakes: AtomicU64,
     upgrades: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -71,7 +72,10 @@ impl Registry {
             close_timeout: config.close_timeout,
             max_queued_bytes: config.max_queued_bytes,
             max_queued_packets: config.max_queued_packets,
-            allow_upgrades: config.allow_upgrades && config.transports.websocket,
+            upgrades: match config.allow_upgrades {
+                true => Transports { polling: false, ..config.transports },
+                false => Transports::NONE,
+            },
         };
         Registry {
             heartbeat: Heartbeat::new(&settings),
@@ -104,9 +108,9 @@ impl Registry {
         true
     }
 
-    pub(crate) fn upgraded(&self) {
+    pub(crate) fn upgraded(&self, to: Transport) {
         self.counters.polling.fetch_sub(1, Ordering::Relaxed);
-        self.counters.websocket.fetch_add(1, Ordering::Relaxed);
+        self.counters.of(to).fetch_add(1, Ordering::Relaxed);
         self.counters.upgrades.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
@@ -119,7 +123,11 @@ impl Registry {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.counters.polling.load(Ordering::Relaxed) + self.counters.websocket.load(Ordering::Relaxed)
+        let counters = &self.counters;
+        [&counters.polling, &counters.websocket, &counters.webtransport]
+            .map(|count| count.load(Ordering::Relaxed))
+            .iter()
+            .sum()
     }
 
     /// Every session there is now.
@@ -135,10 +143,12 @@ impl Registry {
         let counters = &self.counters;
         let polling = counters.polling.load(Ordering::Relaxed);
         let websocket = counters.websocket.load(Ordering::Relaxed);
+        let webtransport = counters.webtransport.load(Ordering::Relaxed);
         Stats {
-            sessions: polling + websocket,
+            sessions: polling + websocket + webtransport,
             polling,
             websocket,
+            webtransport,
             handshakes: counters.handshakes.load(Ordering::Relaxed),
             upgrades: counters.upgrades.load(Ordering::Relaxed),
             refused: counters.refused.load(Ordering::Relaxed),
@@ -151,6 +161,7 @@ impl Counters {
         match transport {
             Transport::Polling => &self.polling,
             Transport::Websocket => &self.websocket,
+            Transport::WebTransport => &self.webtransport,
         }
     }
 }

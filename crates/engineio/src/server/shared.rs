@@ -19,9 +19,9 @@ use super::registry::Registry;
 use super::socket::{Reader, Writer};
 use super::wheel::{Plan, Tick};
 use crate::proto::dialect::Answer;
+use crate::proto::framing::Framing;
 use crate::proto::payload::Packets;
 use crate::proto::session::{Machine, Unsendable};
-use crate::proto::websocket::Decoder;
 use crate::{CloseReason, Frames, Transport};
 
 /// A second message this soon after one was written in place is left to the session's task: a burst then leaves in
@@ -114,10 +114,10 @@ pub(crate) struct Uncorked {
     pub(crate) wanted: bool,
 }
 
-/// A websocket that has become the session's connection.
+/// What has become the session's connection: a websocket, or a stream of WebTransport.
 pub(crate) struct Arrival {
     pub(crate) reader: Reader,
-    pub(crate) decoder: Decoder,
+    pub(crate) decoder: Framing,
     /// Bytes read behind the upgrade packet.
     pub(crate) unread: BytesMut,
 }
@@ -211,7 +211,7 @@ impl Shared {
         if state.corked || state.blocked || state.frozen {
             return Ok(());
         }
-        if state.machine.transport() == Transport::Websocket {
+        if state.machine.transport() != Transport::Polling {
             let now = now();
             let soon = state.inline.is_some_and(|last| now.saturating_duration_since(last) < burst);
             let outbox = state.machine.outbox();
@@ -345,16 +345,17 @@ impl State {
             && match self.machine.transport() {
                 Transport::Polling => self.machine.has_get() || self.machine.outbox().is_empty(),
                 // What is queued only for the end of the task's batch is no obstacle.
-                Transport::Websocket => !self.blocked && !self.frozen,
+                Transport::Websocket | Transport::WebTransport => !self.blocked && !self.frozen,
             }
     }
 
-    /// The session is on a websocket now.
+    /// The session has left polling.
     pub(crate) fn upgraded(&mut self, registry: &Registry, writer: Writer, arrival: Box<Arrival>) {
         self.writer = Some(writer);
         self.arrival = Some(arrival);
-        if self.listed.replace(Transport::Websocket) == Some(Transport::Polling) {
-            registry.upgraded();
+        let to = self.machine.transport();
+        if self.listed.replace(to) == Some(Transport::Polling) {
+            registry.upgraded(to);
         }
     }
 

@@ -13,8 +13,8 @@ use sundew_io::{AsyncReadWrite, Raw};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::{tcp, unix};
 
+use crate::proto::framing::Framing;
 use crate::proto::outbox::Outbox;
-use crate::proto::websocket::Decoder;
 
 type Boxed = Pin<Box<dyn AsyncReadWrite + Send>>;
 
@@ -81,7 +81,7 @@ impl Reader {
     pub(crate) fn poll_batch(
         &mut self,
         cx: &mut Context<'_>,
-        decoder: &mut Decoder,
+        decoder: &mut Framing,
     ) -> Poll<io::Result<Option<BytesMut>>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buf = ReadBuf::new(scratch);

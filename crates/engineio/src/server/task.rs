@@ -10,9 +10,10 @@ use bytes::BytesMut;
 use super::now;
 use super::shared::{Arrival, AtRest, Brought, Posted, Shared, Taker, Uncorked};
 use super::socket::{Reader, unite};
+use crate::proto::framing::{Broken, Framing};
 use crate::proto::packet::{Packet, PacketError, parse_text};
 use crate::proto::payload_v3;
-use crate::proto::websocket::{CLOSE, Decoder, Item, Violation, close, pong};
+use crate::proto::websocket::{CLOSE, Item, Violation, close, pong};
 use crate::{CloseReason, Message, ProtocolVersion, Session};
 
 /// Runs a session from its handshake to its end.
@@ -32,10 +33,10 @@ pub(crate) struct SessionTask<S: Session> {
     lingering: bool,
 }
 
-/// The reading side of a websocket.
+/// The reading side of a websocket, or of a stream of WebTransport.
 struct Link {
     reader: Reader,
-    decoder: Decoder,
+    decoder: Framing,
     /// Bytes read and not decoded yet: the rest of a batch in which the session fell behind.
     unread: BytesMut,
 }
@@ -181,10 +182,7 @@ impl<S: Session> SessionTask<S> {
                     let answer = code.map_or(CLOSE, close);
                     return self.fail(CloseReason::TransportClose, answer);
                 }
-                Err(violation) => {
-                    tracing::debug!(error = %violation, "a websocket peer broke a rule");
-                    return self.fail(CloseReason::TransportError, violation.close_frame());
-                }
+                Err(Broken { reason, frame }) => return self.fail(reason, frame),
             };
             let message = match packet {
                 Ok(packet) => self.shared.within_batch(|state| state.machine.packet(packet, now)),
@@ -250,7 +248,7 @@ impl<S: Session> SessionTask<S> {
     }
 
     fn fail(&self, reason: CloseReason, frame: bytes::Bytes) {
-        self.shared.within_batch(|state| state.machine.websocket_failed(reason, frame, now()));
+        self.shared.within_batch(|state| state.machine.connection_failed(reason, frame, now()));
     }
 
     /// The session is over; what is left is to let the last output go and to see the connection end.

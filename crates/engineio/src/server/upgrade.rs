@@ -14,6 +14,7 @@ use super::shared::Arrival;
 use super::socket::{Writer, split};
 use crate::Config;
 use crate::proto::deflate::{Agreed, Inflater, agree};
+use crate::proto::framing::Framing;
 use crate::proto::websocket::Decoder;
 
 /// Whether a request asks for a websocket.
@@ -94,7 +95,8 @@ pub(crate) async fn take_over(upgrade: OnUpgrade, config: &Config, agreed: Optio
         Some(agreed) => Decoder::inflating(config.max_payload, Inflater::new(agreed)),
         None => Decoder::new(config.max_payload),
     };
-    let arrival = Arrival { reader, decoder, unread: BytesMut::from(&unread[..]) };
+    let arrival =
+        Arrival { reader, decoder: Framing::Websocket(decoder), unread: BytesMut::from(&unread[..]) };
     Some(Taken { writer, arrival, unwritten })
 }
 

@@ -41,7 +41,7 @@ impl Machine {
         match self.heartbeat {
             Heartbeat::PingAt(at) if at <= now => {
                 self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
-                self.outbox.push(Frames::raw(PING));
+                self.queue(Frames::raw(PING));
             }
             Heartbeat::PongBy(until, _) | Heartbeat::PingBy(until) if until <= now => {
                 if self.paused {
@@ -64,12 +64,29 @@ impl Machine {
     /// This side closes. What is queued leaves first, within the close timeout.
     pub(crate) fn close(&mut self, reason: CloseReason, now: Instant) {
         if self.is_open() {
-            self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
             self.clear_probe();
-            if self.transport == Transport::Websocket {
-                self.outbox.push(Frames::raw(websocket::CLOSE));
+            match self.transport {
+                Transport::Polling => {
+                    self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
+                }
+                Transport::Websocket | Transport::WebTransport => {
+                    self.last_output(reason, websocket::CLOSE, now);
+                }
             }
         }
+    }
+
+    /// What is queued leaves, then the last word: on a websocket that is `frame`. WebTransport has none in its stream; its
+    /// end is the connection's to tell.
+    fn last_output(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
+        let until = now + self.settings.close_timeout;
+        if self.transport == Transport::Websocket {
+            self.outbox.push(Frames::raw(frame));
+        }
+        self.phase = match self.outbox.is_empty() {
+            true => Phase::Lingering(reason, until),
+            false => Phase::Closing(reason, until),
+        };
     }
 
     /// The session goes on in another process. What is queued leaves first, but no close frame: its connection lives on.
@@ -92,17 +109,14 @@ impl Machine {
         }
     }
 
-    /// The session cannot go on: a websocket gets `frame`, polling ends at once.
+    /// The session cannot go on: polling ends at once, anything else has its last word, on a websocket `frame`.
     pub(super) fn fail(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
         if !self.is_open() {
             return;
         }
         match self.transport {
             Transport::Polling => self.end(reason),
-            Transport::Websocket => {
-                self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
-                self.outbox.push(Frames::raw(frame));
-            }
+            Transport::Websocket | Transport::WebTransport => self.last_output(reason, frame, now),
         }
     }
 

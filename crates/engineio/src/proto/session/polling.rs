@@ -30,10 +30,10 @@ impl Machine {
                 self.phase = Phase::Closed(reason);
                 self.dialect.control(CLOSE_PACKET)
             }
-            Phase::Open if self.transport == Transport::Websocket => self.last_word(NOOP_PACKET),
+            Phase::Open if self.transport != Transport::Polling => self.last_word(NOOP_PACKET),
             Phase::Open if !self.outbox.is_empty() => self.outbox.take_answer(&self.dialect),
             // No timer: a client that probes waits for its poll to return before it upgrades.
-            Phase::Open if self.probe == Probe::Probed => self.dialect.control(NOOP_PACKET),
+            Phase::Open if matches!(self.probe, Probe::Probed(_)) => self.dialect.control(NOOP_PACKET),
             Phase::Open => return None,
         };
         self.get = false;

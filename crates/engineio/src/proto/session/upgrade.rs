@@ -1,41 +1,50 @@
-//! From polling to a websocket: the probe.
+//! From polling to a websocket or WebTransport: the probe.
 
 use std::time::Instant;
 
 use super::{Heartbeat, Machine, Probe, ProbeId, ProbeStep};
-use crate::Transport;
 use crate::proto::packet::Packet;
+use crate::{ProtocolVersion, Transport};
 
 impl Machine {
-    /// A websocket connected with this session's id. `Err`: close it. The probe must be over by the instant given.
-    pub(crate) fn probe_opened(&mut self, now: Instant) -> Result<(ProbeId, Instant), ()> {
-        if !self.is_open()
-            || self.transport != Transport::Polling
-            || self.probe != Probe::None
-            || !self.settings.allow_upgrades
-        {
+    /// What a session like this may move to.
+    pub(crate) fn may_upgrade(&self, to: Transport) -> bool {
+        self.transport == Transport::Polling
+            && self.settings.upgrades.contains(to)
+            // Clients of version 3 know nothing of it.
+            && (to == Transport::Websocket || self.dialect.version == ProtocolVersion::V4)
+    }
+
+    /// A connection of the transport `to` came with this session's id. `Err`: close it. The probe must be over by the
+    /// instant given.
+    pub(crate) fn probe_opened(&mut self, to: Transport, now: Instant) -> Result<(ProbeId, Instant), ()> {
+        if !self.is_open() || self.probe != Probe::None || !self.may_upgrade(to) {
             return Err(());
         }
         self.probes += 1;
-        self.probe = Probe::Silent;
+        self.probe = Probe::Silent(to);
         let until = now + self.settings.upgrade_timeout;
         self.probe_until = Some(until);
         Ok((ProbeId(self.probes), until))
     }
 
-    /// A packet arrived on the probing websocket.
+    /// A packet arrived on the probing connection.
     pub(crate) fn probe_packet(&mut self, id: ProbeId, packet: &Packet, now: Instant) -> ProbeStep {
-        if id.0 != self.probes || self.probe == Probe::None || !self.is_open() {
+        let (Probe::Silent(to) | Probe::Probed(to)) = self.probe else { return ProbeStep::Failed };
+        if id.0 != self.probes || !self.is_open() {
             return ProbeStep::Failed;
         }
         match packet {
             Packet::Ping(data) if data == "probe" => {
-                self.probe = Probe::Probed;
+                self.probe = Probe::Probed(to);
                 ProbeStep::Pong
             }
             Packet::Upgrade => {
-                self.transport = Transport::Websocket;
+                self.transport = to;
                 self.clear_probe();
+                if to == Transport::WebTransport {
+                    self.outbox.unwrap();
+                }
                 // A ping sent on polling is answered here, so its time starts anew. (Node stops it instead, and
                 // never misses a pong that does not come.)
                 if let Heartbeat::PongBy(until, _) = &mut self.heartbeat {

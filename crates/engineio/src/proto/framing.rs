@@ -1,0 +1,63 @@
+//! How a connection's bytes become packets: as a websocket's frames, or as those of WebTransport.
+
+use bytes::{Bytes, BytesMut};
+
+use super::websocket::{self, Item};
+#[cfg(feature = "webtransport")]
+use super::webtransport;
+use crate::CloseReason;
+
+/// The decoder of one connection.
+#[derive(Debug)]
+pub(crate) enum Framing {
+    Websocket(websocket::Decoder),
+    #[cfg(feature = "webtransport")]
+    WebTransport(webtransport::Decoder),
+}
+
+/// The peer broke a rule of the framing: why the session ends, and the frame that tells a websocket.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) reason: CloseReason,
+    pub(crate) frame: Bytes,
+}
+
+impl Framing {
+    /// Whether there are frames beside those with packets: pings, and one to close with.
+    pub(crate) fn is_websocket(&self) -> bool {
+        matches!(self, Framing::Websocket(_))
+    }
+
+    /// As [`websocket::Decoder::absorb`].
+    pub(crate) fn absorb(&mut self, input: &mut [u8]) -> usize {
+        match self {
+            Framing::Websocket(decoder) => decoder.absorb(input),
+            #[cfg(feature = "webtransport")]
+            Framing::WebTransport(decoder) => decoder.absorb(input),
+        }
+    }
+
+    /// As [`websocket::Decoder::decode`].
+    pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Item>, Broken> {
+        match self {
+            Framing::Websocket(decoder) => decoder.decode(input).map_err(|violation| {
+                tracing::debug!(error = %violation, "a websocket peer broke a rule");
+                Broken { reason: CloseReason::TransportError, frame: violation.close_frame() }
+            }),
+            #[cfg(feature = "webtransport")]
+            Framing::WebTransport(decoder) => decoder.decode(input).map_err(|error| {
+                tracing::debug!(%error, "a WebTransport peer broke a rule");
+                Broken { reason: CloseReason::ParseError, frame: Bytes::new() }
+            }),
+        }
+    }
+
+    /// What is half-read, for a connection that goes to another process: only a websocket's can.
+    pub(crate) fn half_read(&self) -> Vec<u8> {
+        match self {
+            Framing::Websocket(decoder) => decoder.half_read(),
+            #[cfg(feature = "webtransport")]
+            Framing::WebTransport(_) => Vec::new(),
+        }
+    }
+}
