@@ -1,6 +1,8 @@
 //! The engine: all sessions of one server, and the entrance for HTTP requests.
 
 mod requests;
+#[cfg(feature = "webtransport")]
+pub(crate) mod webtransport;
 
 use std::fmt;
 use std::sync::Arc;
@@ -167,6 +169,7 @@ impl<P: Protocol> Engine<P> {
     /// Closes every session now, and refuses new ones with 503. Returns when none is left.
     pub async fn close(&self) {
         self.0.registry.closed.store(true, Ordering::Relaxed);
+        self.0.registry.changed.notify_waiters();
         self.drain(Duration::ZERO, Pace { batch: usize::MAX, pause: Duration::ZERO }).await;
     }
 

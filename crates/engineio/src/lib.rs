@@ -20,6 +20,8 @@ mod message;
 mod proto;
 mod protocol;
 mod server;
+#[cfg(feature = "webtransport")]
+pub mod webtransport;
 
 pub use body::Body;
 pub use config::{

@@ -153,7 +153,7 @@ impl<P: Protocol> Engine<P> {
         more
     }
 
-    fn count_refused(&self, parts: &Parts, code: Option<ErrorCode>, message: &str) {
+    pub(super) fn count_refused(&self, parts: &Parts, code: Option<ErrorCode>, message: &str) {
         self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
         let code = code.map(ErrorCode::code);
         tracing::debug!(code, reason = message, "a request is refused");

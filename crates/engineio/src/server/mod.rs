@@ -11,6 +11,8 @@ pub(crate) mod shared;
 pub(crate) mod socket;
 pub(crate) mod task;
 pub(crate) mod upgrade;
+#[cfg(feature = "webtransport")]
+pub(crate) mod webtransport;
 pub(crate) mod wheel;
 
 use std::time::Instant;

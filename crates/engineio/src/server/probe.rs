@@ -137,7 +137,7 @@ impl Probe {
     }
 
     /// The next item, or the frame to close the connection with. Loses nothing when dropped.
-    async fn next_item(&mut self) -> Result<Item, Bytes> {
+    pub(crate) async fn next_item(&mut self) -> Result<Item, Bytes> {
         let Arrival { reader, decoder, unread } = &mut self.arrival;
         loop {
             match decoder.decode(unread) {
