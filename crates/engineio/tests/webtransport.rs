@@ -290,7 +290,7 @@ async fn a_failed_probe_leaves_the_polling_session_alive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sent_before_the_end_arrives() {
     let rig = serve(config()).await;
-    for _ in 0..20 {
+    for _ in 0..5 {
         let (mut client, _) = rig.open().await;
         let handle = rig.handle();
         for number in 0..50 {

@@ -130,7 +130,8 @@ impl Builder {
         self
     }
 
-    /// The transports offered. Default polling and websocket.
+    /// The transports offered. Default polling and websocket. WebTransport needs the feature `webtransport`, and a port of
+    /// its own: `SocketIo::serve_webtransport`.
     #[must_use]
     pub fn transports(mut self, transports: Transports) -> Builder {
         self.engine.transports = transports;
@@ -171,7 +172,7 @@ impl Builder {
         self
     }
 
-    /// How long an upgrade to a websocket may take (`upgradeTimeout`). Default 10 s.
+    /// How long an upgrade may take (`upgradeTimeout`), and a WebTransport client to open its session. Default 10 s.
     #[must_use]
     pub fn upgrade_timeout(mut self, timeout: Duration) -> Builder {
         self.engine.upgrade_timeout = timeout;

@@ -280,6 +280,32 @@ impl SocketIo {
         self.layer().layer(NotFound)
     }
 
+    /// Serves WebTransport on `listener`, beside HTTP: see [`Engine::serve_webtransport`]. The option
+    /// [`transports`](Builder::transports) has to include it. Only with the feature `webtransport`.
+    ///
+    /// # Errors
+    /// See [`ServeError`](crate::webtransport::ServeError).
+    ///
+    /// ```
+    /// # use sundew_socketio::SocketIo;
+    /// use sundew_socketio::engineio::Transports;
+    /// use sundew_socketio::webtransport::{Certificate, Listener, Options};
+    /// # async fn f() -> Result<(), Box<dyn std::error::Error>> {
+    /// let transports = Transports { webtransport: true, ..Transports::default() };
+    /// let io = SocketIo::builder().transports(transports).build();
+    /// let certificate = Certificate::from_pem_files("cert.pem", "key.pem")?;
+    /// let listener = Listener::bind("0.0.0.0:8443".parse()?, certificate, Options::default())?;
+    /// io.serve_webtransport(listener).await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "webtransport")]
+    pub async fn serve_webtransport(
+        &self,
+        listener: crate::webtransport::Listener,
+    ) -> Result<(), crate::webtransport::ServeError> {
+        self.engine().serve_webtransport(listener).await
+    }
+
     /// Completes when the number of sessions changes after this call. To miss nothing: call it, read
     /// [`stats`](SocketIo::stats), then await.
     pub fn changed(&self) -> impl Future<Output = ()> + Send + '_ {

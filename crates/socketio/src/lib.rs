@@ -55,3 +55,5 @@ pub use session::{Connection, Server};
 pub use socket::Socket;
 
 pub use sundew_engineio as engineio;
+#[cfg(feature = "webtransport")]
+pub use sundew_engineio::webtransport;

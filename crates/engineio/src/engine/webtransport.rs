@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::OptionFuture;
@@ -20,6 +21,9 @@ use crate::server::task::SessionTask;
 use crate::server::webtransport::handshake::{self, Opened};
 use crate::server::webtransport::listener::Listener;
 use crate::{Protocol, Transport};
+
+/// How long connections may take to end once their sessions have.
+const LAST_DATAGRAMS: Duration = Duration::from_secs(1);
 
 /// Why WebTransport is not served, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +79,7 @@ impl<P: Protocol> Engine<P> {
             tokio::spawn(Box::pin(meet).then(OptionFuture::from));
         }
         drop(served);
-        let _ = timeout(self.config().close_timeout, endpoint.wait_idle()).await;
+        let _ = timeout(self.config().close_timeout + LAST_DATAGRAMS, endpoint.wait_idle()).await;
         endpoint.close(VarInt::from_u32(0), b"");
         Ok(())
     }

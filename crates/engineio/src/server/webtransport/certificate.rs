@@ -10,6 +10,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use web_transport_quinn::crypto::sha256;
 
 /// A certificate with its key. HTTP/3 is always encrypted, and browsers want a certificate they know: one of an authority,
 /// or one whose hash the page gives them (`serverCertificateHashes`; ECDSA, valid for 14 days at most).
@@ -79,6 +80,18 @@ impl Certificate {
             std::fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source })
         };
         Certificate::from_pem(&read(chain.as_ref())?, &read(key.as_ref())?)
+    }
+}
+
+impl Certificate {
+    /// The SHA-256 of the server's own certificate: what a page gives a browser as `serverCertificateHashes`.
+    pub fn sha256(&self) -> [u8; 32] {
+        let mut hash = [0; 32];
+        // Of a chain that was read, so it has a first one.
+        if let Some(certificate) = self.0.cert.first() {
+            hash.copy_from_slice(sha256(&Arc::new(provider()), certificate).as_ref());
+        }
+        hash
     }
 }
 

@@ -8,6 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use web_transport_quinn::{RecvStream, SendStream, Session};
 
+/// How long the client's program has for the last output, once its machine has acknowledged it: a browser throws away what
+/// a page has not read when it hears of the session's end.
+const READING: Duration = Duration::from_millis(500);
+
 /// A session of WebTransport that is closed when nobody holds it any more.
 pub(crate) struct Owned(Session);
 
@@ -19,18 +23,27 @@ impl Owned {
     pub(crate) fn session(&self) -> &Session {
         &self.0
     }
-
-    /// Ends it. The client is told `reason`, for whoever looks for an error. Only the first time counts.
-    pub(crate) fn close(&self, reason: &str) {
-        // As in Node: an end of its own is what a client of Engine.IO takes for a good one, whatever the code.
-        self.0.close(0, reason.as_bytes());
-    }
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        self.close("");
+        if self.0.close_reason().is_some() {
+            return;
+        }
+        // Nothing, if it was closed with a reason before.
+        self.0.close(0, b"");
+        // Outside of a runtime, which is at the end of the process, that was all.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let session = self.0.clone();
+            runtime.spawn(async move { ended(&session).await });
+        }
     }
+}
+
+/// Waits until the connection of a session that was closed has ended: soon, by the library's own limit. To drop the session
+/// before would stop the client's control stream, which is an error of HTTP/3 and overtakes the good end.
+async fn ended(session: &Session) {
+    session.closed().await;
 }
 
 /// The stream an Engine.IO session lives on.
@@ -98,15 +111,17 @@ impl AsyncWrite for Stream {
     }
 
     /// Says that nothing more will come, and has the session closed once the client has everything: the end of a session
-    /// travels beside its streams and would overtake them.
+    /// travels beside its streams and would overtake them. A client that was told to leave ends it first.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(mut send) = self.send.take() {
             let (session, limit) = (self.session.session().clone(), self.close_timeout);
             tokio::spawn(async move {
                 if send.finish().is_ok() {
                     let _ = tokio::time::timeout(limit, send.stopped()).await;
+                    let _ = tokio::time::timeout(limit.min(READING), session.closed()).await;
                 }
                 session.close(0, b"");
+                ended(&session).await;
             });
         }
         Poll::Ready(Ok(()))
