@@ -27,6 +27,10 @@ pub(crate) fn run(wanted: &[String]) -> anyhow::Result<()> {
         let client = ["build", "--locked", "--manifest-path", "tests/clients-rust/Cargo.toml"];
         shell::run(shell::cargo(&client).env_remove("CARGO_TARGET_DIR"))?;
     }
+    if files.iter().any(|file| name(file) == "webtransport") {
+        let example = ["build", "--release", "--locked", "-p", "sundew", "--features", "webtransport"];
+        shell::run(shell::cargo(&example).args(["--example", "webtransport"]))?;
+    }
     let output = shell::target().join("e2e");
     std::fs::create_dir_all(&output).with_context(|| format!("cannot create {}", output.display()))?;
 

@@ -8,6 +8,7 @@ use crate::setup::{
 use crate::shell::{self, cargo};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[derive(Args)]
@@ -102,15 +103,11 @@ impl Step {
     fn execute(self, options: &Options) -> anyhow::Result<()> {
         match self {
             Self::Fmt => shell::run(&mut cargo(&["fmt", "--all", "--check"])),
-            Self::Clippy => shell::run(&mut cargo(&[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ])),
+            Self::Clippy => {
+                let strict = ["--all-targets", "--", "-D", "warnings"];
+                shell::run(cargo(&["clippy", "--workspace", "--locked"]).args(strict))?;
+                shell::run(with_webtransport("clippy").args(strict))
+            }
             Self::Licences => shell::run(setup::tool("cargo-deny").args([
                 "--workspace",
                 "check",
@@ -119,14 +116,30 @@ impl Step {
                 "sources",
             ])),
             Self::Unused => shell::run(setup::tool("cargo-machete").arg("--skip-target-dir")),
-            Self::Doc => shell::run(
-                cargo(&["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"),
-            ),
-            Self::Unit => shell::run(&mut cargo(&["test", "--workspace", "--locked"])),
+            Self::Doc => {
+                let strict = ("RUSTDOCFLAGS", "-D warnings");
+                let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+                shell::run(doc.env(strict.0, strict.1))?;
+                shell::run(with_webtransport("doc").arg("--no-deps").env(strict.0, strict.1))
+            }
+            Self::Unit => {
+                shell::run(&mut cargo(&["test", "--workspace", "--locked"]))?;
+                // Only what is not tested without it.
+                shell::run(with_webtransport("test").args(["--test", "webtransport"]))?;
+                shell::run(with_webtransport("test").args(["--doc", "webtransport"]))
+            }
             Self::Build => shell::run(&mut cargo(&["build", "--release", "--workspace", "--locked"])),
             Self::E2e => e2e::run(&options.files),
         }
     }
+}
+
+/// A command of cargo's for the crates that have the feature `webtransport`, with it. Nothing else is built with it: what
+/// is measured is what people build.
+fn with_webtransport(command: &str) -> Command {
+    let mut cargo = cargo(&[command, "--locked", "--features", "webtransport"]);
+    cargo.args(["-p", "sundew-engineio", "-p", "sundew-socketio", "-p", "sundew"]);
+    cargo
 }
 
 /// `cargo xtask test`.

@@ -1,7 +1,8 @@
 //! The snippets of `docs/guide`, compiled as tests.
 
 macro_rules! pages {
-    ($($name:ident: $file:literal,)*) => {$(
+    ($($(#[$when:meta])? $name:ident: $file:literal,)*) => {$(
+        $(#[$when])?
         #[doc = include_str!(concat!("../../../docs/guide/", $file))]
         pub mod $name {}
     )*};
@@ -15,6 +16,8 @@ pages! {
     recovery: "recovery.md",
     scaling: "scaling.md",
     deploying: "deploying.md",
+    #[cfg(feature = "webtransport")]
+    webtransport: "webtransport.md",
     from_socketioxide: "from-socketioxide.md",
     from_node: "from-node.md",
 }
