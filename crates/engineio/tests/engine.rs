@@ -208,3 +208,14 @@ async fn the_path_has_a_slash_at_each_end() {
         assert!(engine.path_matches(&format!("{path}more")));
     }
 }
+
+#[cfg(not(feature = "webtransport"))]
+#[tokio::test]
+async fn a_build_without_webtransport_offers_none() {
+    let mut config = calm();
+    config.transports.webtransport = true;
+    let server = serve(config).await;
+    assert!(!server.engine.config().transports.webtransport, "and says so in the log");
+    let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
+    assert!(answer.body.contains(r#""upgrades":["websocket"]"#), "{}", answer.body);
+}
