@@ -1,5 +1,6 @@
 //! Outgoing messages, encoded once: contiguous websocket frames that every recipient of a broadcast shares.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -249,9 +250,18 @@ pub struct FramesBuilder {
     buf: Vec<u8>,
 }
 
+/// Messages up to this long are written in the thread's spare memory first, and take exactly what they need.
+const SHORT: usize = 1024;
+
+thread_local! {
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 impl FramesBuilder {
     fn with_capacity(capacity: usize) -> FramesBuilder {
-        let mut buf = Vec::with_capacity(MAX_HEADER + 1 + capacity);
+        let capacity = MAX_HEADER + 1 + capacity;
+        let mut buf = if capacity <= SHORT { SPARE.take() } else { Vec::new() };
+        buf.reserve(capacity);
         buf.extend_from_slice(&[0; MAX_HEADER]);
         buf.push(b'4');
         FramesBuilder { buf }
@@ -289,9 +299,17 @@ impl FramesBuilder {
             self.buf.extend_from_slice(data);
         }
         let packets = 1 + attachments.len() as u32;
-        let mut bytes = Bytes::from(self.buf);
-        // Not a slice: a second handle to the same memory has to be made, and counted.
-        bytes.advance(start);
+        let bytes = if self.buf.len() <= SHORT && self.buf.capacity() <= 2 * SHORT {
+            let bytes = Bytes::copy_from_slice(&self.buf[start..]);
+            self.buf.clear();
+            SPARE.set(self.buf);
+            bytes
+        } else {
+            let mut bytes = Bytes::from(self.buf);
+            // Not a slice: a second handle to the same memory has to be made, and counted.
+            bytes.advance(start);
+            bytes
+        };
         Frames { bytes, packets, compress: true, forms: None }
     }
 }

@@ -53,7 +53,7 @@ impl SessionHandle {
 
     /// Whether messages can still be sent.
     pub fn is_open(&self) -> bool {
-        self.0.look(|state| state.machine.is_open())
+        self.0.is_open()
     }
 
     /// Whether a message sent now would leave soon: the socket has taken everything so far (a poll waits, or has

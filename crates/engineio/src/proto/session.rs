@@ -291,7 +291,8 @@ impl Machine {
 
     // --- Packets ---
 
-    /// A packet arrived on the session's transport; a message is handed back.
+    /// A packet arrived on the session's transport; a message is handed back. As long as the session is open, another message at
+    /// the same instant is too, and changes nothing.
     pub(crate) fn packet(&mut self, packet: Packet, now: Instant) -> Option<Message> {
         if !self.is_open() {
             return None;

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) news: Notify,
     /// Whether somebody may be waiting for `news` about room.
     pub(crate) waiting: AtomicBool,
+    /// Whether the machine is open, as it was when the lock was last given back.
+    open: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -149,6 +151,7 @@ impl Shared {
             task: AtomicWaker::new(),
             news: Notify::new(),
             waiting: AtomicBool::new(false),
+            open: AtomicBool::new(state.machine.is_open()),
             state: Mutex::new(state),
         }
     }
@@ -159,6 +162,11 @@ impl Shared {
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// Whether the session goes on.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 
     /// Looks at the state without changing what is due.
@@ -193,6 +201,7 @@ impl Shared {
             self.task.wake();
         }
         if before.open && !after.open {
+            self.open.store(false, Ordering::Release);
             self.news.notify_waiters();
         }
         result
@@ -234,6 +243,7 @@ impl Shared {
         let after = state.progress();
         self.settle(&mut state);
         if before != after {
+            self.open.store(after.open, Ordering::Release);
             self.task.wake();
         }
         Ok(())
@@ -241,7 +251,12 @@ impl Shared {
 
     /// A message or packet for the state machine in the middle of a batch: what follows from it waits for its end.
     pub(crate) fn within_batch<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
-        f(&mut self.state.lock())
+        let mut state = self.state.lock();
+        let result = f(&mut state);
+        if !state.machine.is_open() {
+            self.open.store(false, Ordering::Release);
+        }
+        result
     }
 
     /// The task begins a batch: what is sent from now on is queued. Returns what has been brought for it.
@@ -260,6 +275,7 @@ impl Shared {
         self.settle(&mut state);
         let over = state.machine.over();
         if over.is_some() {
+            self.open.store(false, Ordering::Release);
             self.news.notify_waiters();
         }
         Uncorked { over, closed: state.machine.is_closed(), wanted: state.taker.is_some() }

@@ -158,6 +158,8 @@ impl<S: Session> SessionTask<S> {
     fn digest(&mut self) {
         let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else { return };
         let now = now();
+        // Whether the machine has seen a message of this read: it learns nothing from another, as `Machine::packet` says.
+        let mut heard = false;
         while session.ready_for_more() {
             let packet = match link.decoder.decode(&mut link.unread) {
                 Ok(None) => {
@@ -185,6 +187,7 @@ impl<S: Session> SessionTask<S> {
                 Err(Broken { reason, frame }) => return self.fail(reason, frame),
             };
             let message = match packet {
+                Ok(Packet::Message(message)) if heard && self.shared.is_open() => Some(message),
                 Ok(packet) => self.shared.within_batch(|state| state.machine.packet(packet, now)),
                 Err(PacketError::Utf8) => {
                     return self.fail(CloseReason::TransportError, Violation::Utf8.close_frame());
@@ -195,8 +198,11 @@ impl<S: Session> SessionTask<S> {
                 }
             };
             match message {
-                Some(message) => session.message(message),
-                None if self.shared.look(|state| !state.machine.is_open()) => return,
+                Some(message) => {
+                    heard = true;
+                    session.message(message);
+                }
+                None if !self.shared.is_open() => return,
                 None => {}
             }
         }

@@ -3,6 +3,7 @@
 mod cluster;
 mod deliver;
 mod family;
+mod known;
 mod pace;
 mod params;
 mod pattern;
@@ -26,6 +27,7 @@ use crate::operators::{Broadcast, RemoteSocket, RoomNames, Sent};
 use crate::packet::{Args, EmitArgs};
 use crate::{Socket, SocketIo};
 
+pub(crate) use known::Known;
 pub(crate) use params::read as read_params;
 pub use params::{Params, ParamsError};
 pub(crate) use pattern::Pattern;
@@ -128,13 +130,13 @@ impl Namespace {
     /// });
     /// ```
     pub fn on<M>(&self, event: &str, handler: impl Handler<EventCall, M>) -> &Namespace {
-        self.0.handlers.write().events.insert(event.into(), erase(handler));
+        self.0.set_handler(event, Some(erase(handler)));
         self
     }
 
     /// Takes an event's handler back.
     pub fn off(&self, event: &str) -> &Namespace {
-        self.0.handlers.write().events.remove(event);
+        self.0.set_handler(event, None);
         self
     }
 

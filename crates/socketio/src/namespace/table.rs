@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
 
+use super::known::Events;
 use super::pace::Pace;
 use super::pattern::Params;
 use super::rate::Rate;
@@ -46,6 +46,8 @@ pub(crate) struct Table {
     pub(super) rate: Rate,
     pub(super) pace: Pace,
     acks: AtomicU64,
+    /// How often the event handlers have changed.
+    pub(super) changes: AtomicU64,
     /// Whether there may be a [`Watch`], here or at a socket.
     watched: Setting,
     /// Whether anybody may listen to what goes out, here or at a socket.
@@ -62,8 +64,7 @@ type OnError = Arc<dyn Fn(&HandlerError) + Send + Sync>;
 pub(crate) struct Handlers {
     pub(crate) middleware: Vec<Erased<ConnectCall>>,
     pub(crate) connect: Option<Erased<ConnectCall>>,
-    /// Clients choose what is looked up, the app what is in it: no hash needs a key here.
-    pub(crate) events: FxHashMap<Arc<str>, Erased<EventCall>>,
+    pub(super) events: Events,
     pub(crate) fallback: Option<Erased<EventCall>>,
     pub(crate) watch: Watch,
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
@@ -121,6 +122,7 @@ impl Table {
             rate: Rate::default(),
             pace: Pace::default(),
             acks: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             watched: Setting::default(),
             listened: Setting::default(),
             serial: Setting::default(),
@@ -203,7 +205,7 @@ impl Table {
         if let Some(own) = socket.own_handler(event) {
             return Some(own);
         }
-        self.inherited(|handlers| handlers.events.get_key_value(event).map(found)).or_else(|| {
+        self.inherited(|handlers| handlers.events.get(event).map(found)).or_else(|| {
             let fallback = self.inherited(|handlers| handlers.fallback.clone())?;
             Some((event.into(), fallback))
         })
@@ -223,6 +225,11 @@ impl Table {
             watch.add(&own.watch);
         }
         (!watch.is_empty()).then(|| Box::new(watch))
+    }
+
+    /// Whether an event of that socket goes to the namespace's handler and nowhere else.
+    pub(crate) fn is_plain(&self, socket: &Inner) -> bool {
+        !socket.has_own() && !self.setting(|table| &table.watched)
     }
 
     /// From now on somebody, or one socket, has a [`Watch`].

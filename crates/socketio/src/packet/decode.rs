@@ -1,6 +1,8 @@
 //! Reads the head of a packet, strictly: `<type>[<n>-][<nsp>,][<ack>][json]`. The payload's shape is checked to the
 //! depth the protocol asks for (an event is an array whose first element is a name); its values stay raw.
 
+use std::ops::Range;
+
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 /// Packet types of protocol v5.
@@ -22,11 +24,27 @@ pub(crate) struct Header<'a> {
     pub(crate) ack: Option<u64>,
     pub(crate) payload: &'a str,
     /// Of an event: its name, and where its arguments start in `payload` (at a comma or the closing bracket).
-    pub(crate) event: Option<(EventName<'a>, usize)>,
+    pub(crate) event: Option<(EventName, usize)>,
 }
 
-/// The name of an event: as it stands on the wire if it has no escapes.
-pub(crate) type EventName<'a> = std::borrow::Cow<'a, str>;
+/// The name of an event.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum EventName {
+    /// As it stands in the payload.
+    Plain(Range<usize>),
+    /// It stands there with escapes.
+    Unescaped(String),
+}
+
+impl EventName {
+    /// The name, in the payload it was found in.
+    pub(crate) fn of<'a>(&'a self, payload: &'a str) -> &'a str {
+        match self {
+            EventName::Plain(range) => &payload[range.clone()],
+            EventName::Unescaped(name) => name,
+        }
+    }
+}
 
 /// What is wrong with a packet. Every one of these closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +121,7 @@ pub(crate) fn parse(text: &str, max_attachments: usize) -> Result<Header<'_>, Pa
 }
 
 /// Checks the payload as `isPayloadValid` of Node's parser does, and that it is JSON to its end.
-pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName<'_>, usize)>, ParseError> {
+pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName, usize)>, ParseError> {
     match kind {
         Kind::Connect => match payload.as_bytes().first() {
             None => Ok(None),
@@ -129,7 +147,7 @@ pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName<'_>, 
                 return Err(ParseError::Payload);
             }
             let (name, rest) = name(payload)?;
-            if RESERVED.contains(&&*name) {
+            if RESERVED.contains(&name.of(payload)) {
                 return Err(ParseError::Reserved);
             }
             valid(payload)?;
@@ -139,7 +157,7 @@ pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName<'_>, 
 }
 
 /// The first element of the array: a string, or a number (whose digits then are the name).
-pub(super) fn name(payload: &str) -> Result<(EventName<'_>, usize), ParseError> {
+pub(super) fn name(payload: &str) -> Result<(EventName, usize), ParseError> {
     let bytes = payload.as_bytes();
     let start = skip_space(bytes, 1);
     let (name, end) = if bytes.get(start) == Some(&b'"') {
@@ -158,9 +176,9 @@ pub(super) fn name(payload: &str) -> Result<(EventName<'_>, usize), ParseError> 
         }
         let quoted = &payload[start..=at];
         let name = if escaped {
-            EventName::Owned(serde_json::from_str(quoted).map_err(|_| ParseError::Payload)?)
+            EventName::Unescaped(serde_json::from_str(quoted).map_err(|_| ParseError::Payload)?)
         } else {
-            EventName::Borrowed(&payload[start + 1..at])
+            EventName::Plain(start + 1..at)
         };
         (name, at + 1)
     } else {
@@ -171,7 +189,7 @@ pub(super) fn name(payload: &str) -> Result<(EventName<'_>, usize), ParseError> 
         if length == 0 {
             return Err(ParseError::Payload);
         }
-        (EventName::Borrowed(&payload[start..start + length]), start + length)
+        (EventName::Plain(start..start + length), start + length)
     };
     let rest = skip_space(bytes, end);
     match bytes.get(rest) {
@@ -259,11 +277,11 @@ mod tests {
         let header = parse("2/nsp,12[\"message\",1,\"2\"]").unwrap();
         assert_eq!((header.nsp, header.ack), ("/nsp", Some(12)));
         let (name, rest) = header.event.unwrap();
-        assert_eq!((&*name, &header.payload[rest..]), ("message", ",1,\"2\"]"));
+        assert_eq!((name.of(header.payload), &header.payload[rest..]), ("message", ",1,\"2\"]"));
         let (name, rest) = parse("2[\"a\\n\\u00e9\"]").unwrap().event.unwrap();
-        assert_eq!((&*name, rest), ("a\n\u{e9}", 12));
+        assert_eq!((name.of(""), rest), ("a\n\u{e9}", 12));
         let header = parse("2[ 42 , 1]").unwrap();
-        assert_eq!(&*header.event.unwrap().0, "42");
+        assert_eq!(header.event.unwrap().0.of(header.payload), "42");
     }
 
     #[test]

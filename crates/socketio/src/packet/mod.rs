@@ -11,7 +11,7 @@ mod spread;
 
 pub(crate) use args::from_payload;
 pub use args::{Args, DataError};
-pub(crate) use decode::{Header, Kind, ParseError, RESERVED, check, parse};
+pub(crate) use decode::{EventName, Header, Kind, ParseError, RESERVED, check, parse};
 pub(crate) use depth::too_deep;
 pub use emit::EmitArgs;
 pub(crate) use encode::{
@@ -83,7 +83,7 @@ impl Packet {
     pub(crate) fn to_event(&self) -> Option<(String, Args)> {
         let (name, rest) = decode::name(self.json()).ok()?;
         let text = Text::from(self.json().to_owned());
-        Some((name.into_owned(), Args::new(text, 0, Some(rest), self.attachments.clone())))
+        Some((name.of(self.json()).to_owned(), Args::new(text, 0, Some(rest), self.attachments.clone())))
     }
 
     /// Its bytes on the wire, without heads and frames.

@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use sundew_engineio::Text;
+
 use super::Connection;
 use super::running::{Done, Running, What};
 use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
 use crate::error::{Failure, HandlerError};
-use crate::namespace::{Found, Pass, Used, Watch};
-use crate::packet::{Args, connect_error_legacy};
+use crate::namespace::{Found, Known, Pass, Used, Watch};
+use crate::packet::{Args, EventName, connect_error_legacy};
 use crate::{DisconnectReason, Socket};
 
 /// A socket as its connection sees it.
@@ -23,6 +26,32 @@ pub(super) struct Member {
     pub(super) leaving: bool,
     /// Of the namespace's rate limit, if it has one.
     pub(super) used: Used,
+    pub(super) known: Known,
+}
+
+/// An event as a client sent it.
+pub(super) struct Sent {
+    pub(super) name: EventName,
+    pub(super) ack: Option<u64>,
+    pub(super) text: Text,
+    /// Where in `text` the JSON array starts, and what follows its first element.
+    pub(super) payload: usize,
+    pub(super) rest: usize,
+    pub(super) attachments: Vec<Bytes>,
+}
+
+impl Sent {
+    fn name(&self) -> &str {
+        self.name.of(&self.text[self.payload..])
+    }
+
+    /// The call of a handler; `event` is the name, if somebody has it already.
+    fn call(self, socket: Socket, event: Option<&Arc<str>>) -> EventCall {
+        let event = event.map_or_else(|| self.name().into(), Arc::clone);
+        let ack = self.ack.map(|id| Arc::new(Owed::new(id)));
+        let args = Args::new(self.text, self.payload, Some(self.rest), self.attachments);
+        EventCall { socket, event, args, ack }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +79,7 @@ impl Member {
             queue: VecDeque::new(),
             leaving: false,
             used: Used::default(),
+            known: Known::default(),
         }
     }
 }
@@ -124,28 +154,35 @@ impl Connection {
         }
     }
 
-    pub(super) fn event(&mut self, index: usize, name: &str, ack: Option<u64>, args: impl FnOnce() -> Args) {
+    pub(super) fn event(&mut self, index: usize, sent: Sent) {
         let member = &mut self.members[index];
-        let socket = member.socket.clone();
-        match socket.inner().table.pass(&mut member.used) {
+        let table = &member.socket.inner().table;
+        match table.pass(&mut member.used) {
             Pass::Yes => {}
-            over => return over_the_limit(&socket, name, ack, &over),
+            over => return over_the_limit(&member.socket, sent.name(), sent.ack, &over),
         }
         let now = member.phase == Phase::Open
             && member.queue.is_empty()
             && self.in_progress < self.shared.options.max_in_progress;
         if !now {
             // Its handler is looked for when its turn comes: `on_connect` may still register it.
-            let ack = ack.map(|id| Arc::new(Owed::new(id)));
-            let call = EventCall { socket, event: name.into(), args: args(), ack };
+            let call = sent.call(member.socket.clone(), None);
             return self.arrive(index, Arrived::Event(call));
         }
-        match socket.inner().table.find(socket.inner(), name) {
+        // Nearly always, the namespace's handler is all there is: it runs where it was found.
+        if table.is_plain(member.socket.inner())
+            && let Some((event, handler)) = member.known.find(table, sent.name())
+        {
+            let call = sent.call(member.socket.clone(), Some(event));
+            let running = Running::event(call, |call| handler(call));
+            return self.set_off(index, running);
+        }
+        match table.find(member.socket.inner(), sent.name()) {
             Some(found) => {
-                let ack = ack.map(|id| Arc::new(Owed::new(id)));
-                self.run(index, EventCall { socket, event: found.event.clone(), args: args(), ack }, found);
+                let call = sent.call(member.socket.clone(), Some(&found.event));
+                self.run(index, call, found);
             }
-            None => self.unhandled(&socket, name),
+            None => self.unhandled(&self.members[index].socket, sent.name()),
         }
     }
 
@@ -213,12 +250,12 @@ impl Connection {
         if handler.is_none() {
             self.unhandled(&call.socket, &call.event);
         }
-        let (socket, owed) = (call.socket.clone(), call.ack.clone());
-        let what = What::Event(call.event.clone());
         let running = match handler {
-            Some(handler) if middleware.is_empty() => Running::call(socket, what, || handler(&mut call)),
+            Some(handler) if middleware.is_empty() => Running::event(call, |call| handler(call)),
             None if middleware.is_empty() => return,
             handler => {
+                let (socket, owed, what) =
+                    (call.socket.clone(), call.ack.clone(), What::Event(call.event.clone()));
                 let work = async move {
                     for middleware in middleware {
                         middleware(&mut call)?.await?;
@@ -228,14 +265,19 @@ impl Connection {
                         None => Ok(()),
                     }
                 };
-                Running::new(Ok(Box::pin(work)), socket, what)
+                Running::new(Ok(Box::pin(work)), socket, what).owing(owed)
             }
         };
+        self.set_off(index, running);
+    }
+
+    /// Starts the handler of an event.
+    fn set_off(&mut self, index: usize, running: Running) {
         if self.members[index].socket.inner().table.is_serial() {
             self.members[index].phase = Phase::Busy;
         }
         self.in_progress += 1;
-        if let Some(done) = self.start(running.owing(owed)) {
+        if let Some(done) = self.start(running) {
             self.in_progress -= 1;
             self.advance(index, done);
         }

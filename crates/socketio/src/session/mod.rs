@@ -25,11 +25,11 @@ use crate::error::ConnectError;
 use crate::io::Shared;
 use crate::link::Link;
 use crate::namespace::{Asking, Claim, Decided, Hold};
-use crate::packet::{Args, Header, Kind, ParseError, check, parse, too_deep};
+use crate::packet::{Args, EventName, Header, Kind, ParseError, check, parse, too_deep};
 use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
 pub(crate) use member::new_id;
-use member::{Arrived, Member, Phase};
+use member::{Arrived, Member, Phase, Sent};
 use running::{Done, Running, What};
 
 /// Socket.IO, as the engine sees it.
@@ -94,6 +94,16 @@ struct Partial {
     text: Text,
     attachments: Vec<Bytes>,
     expected: usize,
+}
+
+/// An event or an acknowledgement for one of the namespaces joined.
+struct Addressed {
+    index: usize,
+    ack: Option<u64>,
+    /// Of an event: its name, and where in the payload its arguments start.
+    event: Option<(EventName, usize)>,
+    /// Where the payload starts in the message.
+    payload: usize,
 }
 
 impl Session for Connection {
@@ -196,7 +206,10 @@ impl Connection {
                 Some(Box::new(Partial { text, attachments: Vec::with_capacity(expected), expected }));
             return Ok(());
         }
-        self.packet(&header, &text, Vec::new())
+        if let Some(to) = self.address(header, &text)? {
+            self.deliver(to, text, Vec::new());
+        }
+        Ok(())
     }
 
     fn binary(&mut self, bytes: Bytes) -> Result<(), Violation> {
@@ -208,7 +221,10 @@ impl Connection {
         let Some(partial) = self.partial.take() else { return Ok(()) };
         let Partial { text, attachments, expected } = *partial;
         let header = parse(&text, expected)?;
-        self.packet(&header, &text, attachments)
+        if let Some(to) = self.address(header, &text)? {
+            self.deliver(to, text, attachments);
+        }
+        Ok(())
     }
 
     /// A message of the app's own parser: a whole packet. What the built-in parser checks is checked here.
@@ -232,42 +248,48 @@ impl Connection {
             return Err(ParseError::AckId.into());
         }
         let header = Header { kind, attachments: attachments.len(), nsp: &nsp, ack, payload: &text, event };
-        self.packet(&header, &text, attachments)
+        if let Some(to) = self.address(header, &text)? {
+            self.deliver(to, text, attachments);
+        }
+        Ok(())
     }
 
-    fn packet(&mut self, header: &Header<'_>, text: &Text, attachments: Vec<Bytes>) -> Result<(), Violation> {
+    /// Whom a packet is for, if it is an event or an acknowledgement; any other is dealt with.
+    fn address(&mut self, header: Header<'_>, text: &Text) -> Result<Option<Addressed>, Violation> {
+        let Header { kind, nsp, ack, payload, event, .. } = header;
         let (nsp, query) = match self.link.legacy {
-            true => legacy::split(header.nsp),
-            false => (header.nsp, String::new()),
+            true => legacy::split(nsp),
+            false => (nsp, String::new()),
         };
-        if header.kind == Kind::Connect {
-            return self.connect(nsp, if self.link.legacy { &query } else { header.payload });
+        if kind == Kind::Connect {
+            return self.connect(nsp, if self.link.legacy { &query } else { payload }).map(|()| None);
         }
-        if header.kind == Kind::Disconnect
+        if kind == Kind::Disconnect
             && let Some(asking) = self.asked(nsp)
         {
             asking.withdrawn = true;
         }
         // Not joined, left, or being left: what comes late is ignored, as Node does.
-        let Some(index) = self.member(nsp) else { return Ok(()) };
-        let start = text.len() - header.payload.len();
-        let rest = header.event.as_ref().map(|(_, rest)| start + rest);
-        let args = || Args::new(text.clone(), start, rest, attachments);
-        match header.kind {
-            Kind::Connect => {}
-            Kind::Disconnect => self.arrive(index, Arrived::Leave),
-            Kind::Ack => {
-                if let Some(id) = header.ack {
-                    self.members[index].socket.inner().acknowledged(id, args());
-                }
-            }
-            Kind::Event => {
-                if let Some((name, _)) = &header.event {
-                    self.event(index, name, header.ack, args);
-                }
-            }
+        let Some(index) = self.member(nsp) else { return Ok(None) };
+        if kind == Kind::Disconnect {
+            self.arrive(index, Arrived::Leave);
+            return Ok(None);
         }
-        Ok(())
+        Ok(Some(Addressed { index, ack, event, payload: text.len() - payload.len() }))
+    }
+
+    fn deliver(&mut self, to: Addressed, text: Text, attachments: Vec<Bytes>) {
+        let Addressed { index, ack, event, payload } = to;
+        match (event, ack) {
+            (Some((name, rest)), ack) => {
+                self.event(index, Sent { name, ack, text, payload, rest: payload + rest, attachments });
+            }
+            (None, Some(id)) => {
+                let args = Args::new(text, payload, None, attachments);
+                self.members[index].socket.inner().acknowledged(id, args);
+            }
+            (None, None) => {}
+        }
     }
 
     fn connect(&mut self, nsp: &str, auth: &str) -> Result<(), Violation> {

@@ -5,10 +5,11 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::Socket;
 use crate::ack::Owed;
+use crate::call::EventCall;
 use crate::error::{ConnectError, Failure, HandlerError};
 use crate::extract::ExtractError;
 use crate::handler::Work;
@@ -39,8 +40,8 @@ impl What {
 
 /// A handler at work.
 pub(crate) struct Running {
-    work: Option<Work>,
-    early: Option<Failure>,
+    /// None once it is over.
+    work: Option<Result<Work, Box<Failure>>>,
     socket: Socket,
     what: What,
     /// The acknowledgement that is asked for.
@@ -58,10 +59,8 @@ pub(crate) struct Done {
 impl Running {
     /// `started` is what calling the handler gave.
     pub(crate) fn new(started: Result<Work, ExtractError>, socket: Socket, what: What) -> Running {
-        match started {
-            Ok(work) => Running { work: Some(work), early: None, socket, what, owed: None },
-            Err(error) => Running { work: None, early: Some(error.into()), socket, what, owed: None },
-        }
+        let work = Some(started.map_err(|error| Box::new(error.into())));
+        Running { work, socket, what, owed: None }
     }
 
     /// Calls a handler; a panic in its synchronous part counts as the handler's.
@@ -70,13 +69,17 @@ impl Running {
         what: What,
         call: impl FnOnce() -> Result<Work, ExtractError>,
     ) -> Running {
-        match catch_unwind(AssertUnwindSafe(call)) {
-            Ok(started) => Running::new(started, socket, what),
-            Err(panic) => {
-                let early = Some(Failure::Panicked(message(&*panic)));
-                Running { work: None, early, socket, what, owed: None }
-            }
-        }
+        Running { work: Some(guarded(call)), socket, what, owed: None }
+    }
+
+    /// Calls the handler of an event.
+    pub(crate) fn event(
+        mut call: EventCall,
+        handler: impl FnOnce(&mut EventCall) -> Result<Work, ExtractError>,
+    ) -> Running {
+        let owed = call.ack.clone();
+        let work = Some(guarded(|| handler(&mut call)));
+        Running { work, socket: call.socket, what: What::Event(call.event), owed }
     }
 
     /// If it fails, and has not answered by then, the client is told.
@@ -86,8 +89,8 @@ impl Running {
 
     /// Polls once, in place.
     pub(crate) fn first(mut self) -> Result<Done, Running> {
-        match Pin::new(&mut self).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => Ok(done),
+        match self.poll_work(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Ok(self.end(result)),
             Poll::Pending => Err(self),
         }
     }
@@ -105,38 +108,51 @@ impl Running {
         }
     }
 
-    fn end(&mut self, result: Result<(), Failure>) -> Done {
-        let what = self.what.clone();
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let result = match &mut self.work {
+            Some(Ok(work)) => match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(result)) => result,
+                Err(panic) => Err(Failure::Panicked(message(&*panic))),
+            },
+            _ => match self.work.take() {
+                Some(Err(failure)) => Err(*failure),
+                _ => Ok(()),
+            },
+        };
+        // The work goes first: what it holds is free before anybody learns of its end.
+        self.work = None;
+        Poll::Ready(result)
+    }
+
+    fn end(self, result: Result<(), Failure>) -> Done {
+        let Running { socket, what, owed, .. } = self;
         let refused = match result {
             Ok(()) => None,
             Err(Failure::Refused(error)) => {
-                tracing::debug!(
-                    nsp = self.socket.namespace().name(),
-                    socket = self.socket.id(),
-                    "refused: {error}"
-                );
+                tracing::debug!(nsp = socket.namespace().name(), socket = socket.id(), "refused: {error}");
                 Some(error)
             }
             Err(Failure::Extract(ExtractError::Params(error))) if matches!(what, What::Middleware) => {
-                tracing::debug!(nsp = self.socket.namespace().name(), %error, "refused");
+                tracing::debug!(nsp = socket.namespace().name(), %error, "refused");
                 Some(ConnectError::new("Invalid namespace"))
             }
             Err(failure) => {
-                if let Some(owed) = self.owed.take() {
-                    owed.fail(&self.socket, &failure.for_client());
+                if let Some(owed) = owed {
+                    owed.fail(&socket, &failure.for_client());
                 }
                 let error = HandlerError {
-                    namespace: self.socket.namespace().name().into(),
-                    socket_id: self.socket.id().into(),
+                    namespace: socket.namespace().name().into(),
+                    socket_id: socket.id().into(),
                     event: what.name().into(),
                     failure,
                 };
-                self.socket.inner().table.report(&error);
+                socket.inner().table.report(&error);
                 // What failed inside is not the client's to know.
                 Some(ConnectError::new("Internal error"))
             }
         };
-        Done { socket: self.socket.clone(), what, refused }
+        Done { socket, what, refused }
     }
 }
 
@@ -144,18 +160,17 @@ impl Future for Running {
     type Output = Done;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
-        let this = &mut *self;
-        let result = match &mut this.work {
-            None => this.early.take().map_or(Ok(()), Err),
-            Some(work) => match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(result)) => result,
-                Err(panic) => Err(Failure::Panicked(message(&*panic))),
-            },
-        };
-        // The work goes first: what it holds is free before anybody learns of its end.
-        this.work = None;
-        Poll::Ready(this.end(result))
+        let result = ready!(self.poll_work(cx));
+        let (socket, what) = (self.socket.clone(), self.what.clone());
+        let ended = Running { work: None, socket, what, owed: self.owed.take() };
+        Poll::Ready(ended.end(result))
+    }
+}
+
+fn guarded(call: impl FnOnce() -> Result<Work, ExtractError>) -> Result<Work, Box<Failure>> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(started) => started.map_err(|error| Box::new(error.into())),
+        Err(panic) => Err(Box::new(Failure::Panicked(message(&*panic)))),
     }
 }
 

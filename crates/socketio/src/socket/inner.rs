@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     slow: AtomicBool,
     acks: Mutex<Acks>,
     pub(crate) own: RwLock<Option<Box<Own>>>,
+    /// Whether there may be something in it.
+    has_own: AtomicBool,
     pub(crate) kept: Mutex<Option<Box<Kept>>>,
     /// Of a namespace that goes when it is empty: keeps it until this socket has left.
     pub(crate) hold: Mutex<Option<Hold>>,
@@ -100,9 +102,22 @@ impl Inner {
             slow: AtomicBool::new(false),
             acks: Mutex::default(),
             own: RwLock::default(),
+            has_own: AtomicBool::new(false),
             kept: Mutex::default(),
             hold: Mutex::default(),
         }
+    }
+
+    /// Whether it may have handlers of its own.
+    pub(crate) fn has_own(&self) -> bool {
+        self.has_own.load(Ordering::Acquire)
+    }
+
+    /// Changes what it has of its own.
+    pub(crate) fn with_own(&self, change: impl FnOnce(&mut Own)) {
+        let mut own = self.own.write();
+        change(own.get_or_insert_default());
+        self.has_own.store(true, Ordering::Release);
     }
 
     /// Its own handler of an event, if it has one. It is for this one if it was for once.

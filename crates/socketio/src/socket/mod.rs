@@ -354,7 +354,7 @@ impl Socket {
     }
 
     fn with_own(&self, change: impl FnOnce(&mut Own)) {
-        change(self.0.own.write().get_or_insert_default());
+        self.0.with_own(change);
     }
 
     /// Attaches data that all servers can read, through `fetch_sockets`.
