@@ -255,6 +255,24 @@ async fn closing_sends_what_is_queued_first() {
 }
 
 #[tokio::test]
+async fn what_follows_the_end_in_the_same_read_is_not_handed_on() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    let burst: Vec<u8> = ["one", "two", "end", "late", "later"]
+        .iter()
+        .flat_map(|message| encode(0x81, format!("4{message}").as_bytes()))
+        .collect();
+    ws.0.write_all(&burst).await.unwrap();
+    for answer in ["4one", "4two"] {
+        assert_eq!(ws.next().await, text(answer));
+    }
+    assert_eq!(ws.next().await, Frame::Close(None));
+    assert_eq!(ws.next().await, Frame::End);
+    server.until_closed(&[CloseReason::ForcedClose]).await;
+    assert_eq!(server.received(), 3);
+}
+
+#[tokio::test]
 async fn a_peer_that_does_not_read_costs_its_bound_and_is_gone_by_the_deadline() {
     let mut config = calm();
     config.max_queued_bytes = 300_000;

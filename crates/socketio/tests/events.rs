@@ -273,6 +273,50 @@ async fn once_is_once_and_off_takes_back() {
 }
 
 #[tokio::test]
+async fn handlers_that_change_are_heard_by_clients_that_are_there() {
+    let io = SocketIo::new();
+    let parent = io.of_pattern("/rooms/{name}").unwrap();
+    parent.on("e", async |ack: Ack| ack.send("parent").unwrap());
+    let addr = serve(&io).await;
+    let nsp = "/rooms/a";
+    let answers = async |mut c: Client, event: &'static str, answer: Option<&'static str>| {
+        client(move || {
+            c.send(&format!("42{nsp},1[\"{event}\"]"));
+            // A second one shows that the first was dropped.
+            c.send(&format!("42{nsp},2[\"always\"]"));
+            if let Some(answer) = answer {
+                c.expect(&format!("43{nsp},1[\"{answer}\"]"));
+            }
+            c.expect(&format!("43{nsp},2[\"always\"]"));
+            c
+        })
+        .await
+    };
+    parent.on("always", async |ack: Ack| ack.send("always").unwrap());
+    let c = client(move || Client::connect(addr, nsp)).await;
+    let child = io.of(nsp);
+    let c = answers(c, "e", Some("parent")).await;
+    let c = answers(c, "new", None).await;
+    parent.on("e", async |ack: Ack| ack.send("parent's second").unwrap());
+    let c = answers(c, "e", Some("parent's second")).await;
+    child.on("e", async |ack: Ack| ack.send("child").unwrap());
+    let c = answers(c, "e", Some("child")).await;
+    child.on("new", async |ack: Ack| ack.send("new").unwrap());
+    let c = answers(c, "new", Some("new")).await;
+    child.off("e").off("new");
+    let c = answers(c, "e", Some("parent's second")).await;
+    let c = answers(c, "new", None).await;
+    parent.off("e");
+    let c = answers(c, "e", None).await;
+    // Its own goes before, from then on.
+    child.on("e", async |ack: Ack| ack.send("child").unwrap());
+    child.sockets().remove(0).on("e", async |ack: Ack| ack.send("own").unwrap());
+    let c = answers(c, "e", Some("own")).await;
+    child.sockets().remove(0).off("e");
+    drop(answers(c, "e", Some("child")).await);
+}
+
+#[tokio::test]
 async fn a_failure_answers_the_acknowledgement_once_and_reaches_on_error() {
     let io = SocketIo::new();
     let gate = Arc::new(Notify::new());

@@ -73,6 +73,9 @@ impl Session for EchoSession {
             }
         }
         assert!(message != Message::Text("panic".into()), "as asked");
+        if message == Message::Text("end".into()) {
+            self.handle.close(CloseReason::ForcedClose);
+        }
         let frames = match message {
             Message::Text(text) => Frames::text(&text),
             Message::Binary(data) => Frames::binary(&data),
