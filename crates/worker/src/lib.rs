@@ -21,6 +21,7 @@ mod route;
 mod serve;
 mod sessions;
 mod signals;
+mod timer;
 
 pub use cluster::{Cluster, Peer, Phase, cluster, try_cluster};
 pub use instance::{Instance, instance};

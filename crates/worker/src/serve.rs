@@ -1,10 +1,12 @@
 //! The serve loop: HTTP/1 with upgrades on every connection, the client's address on every request, a graceful end.
 
 use std::error::Error;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -14,7 +16,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming as RequestBody;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use sundew_io::{Conn, HoldHead, Origin, PeerAddr};
 use tokio::sync::watch;
@@ -26,6 +28,7 @@ use crate::address::{self, PEER_HEADER};
 use crate::cluster::{Cluster, Phase};
 use crate::placement::Placement;
 use crate::signals::Signals;
+use crate::timer::HeadTimer;
 use crate::{Listener, sessions};
 
 /// How long a client may take to send a head, and how long an idle connection is kept. The front door has its own
@@ -159,7 +162,7 @@ impl Connection {
             let mut app = app.clone();
             let placement = requests.prepare(&mut request);
             async move {
-                std::future::poll_fn(|cx| app.poll_ready(cx)).await?;
+                poll_fn(|cx| app.poll_ready(cx)).await?;
                 let mut response = app.call(request).await;
                 drop(placement);
                 // The front door sees no later request of a socket it has handed over, so there must be none. hyper's own
@@ -176,17 +179,16 @@ impl Connection {
         });
         let mut server = http1::Builder::new();
         server
-            .timer(TokioTimer::new())
+            .timer(HeadTimer::default())
             .header_read_timeout((origin != Origin::Leg).then_some(HEAD_TIMEOUT))
             .max_buf_size(HEAD_LIMIT);
         if origin == Origin::Leg {
             server.max_headers(LEG_HEADERS);
         }
         let mut http = pin!(server.serve_connection(TokioIo::new(conn), service).with_upgrades());
-        let result = tokio::select! {
-            result = http.as_mut() => result,
-            // The guard `wait_for` returns must not live over the next await.
-            _ = async { self.leaving.wait_for(|leaving| *leaving).await.is_ok() } => {
+        let result = match unless_told(http.as_mut(), &mut self.leaving).await {
+            Some(result) => result,
+            None => {
                 http.as_mut().graceful_shutdown();
                 http.await
             }
@@ -195,6 +197,31 @@ impl Connection {
             tracing::debug!(%error, ?origin, "a connection ended early");
         }
     }
+}
+
+/// Drives `work` to its end, or until the server leaves: `None`. To wait for that takes a lock that all connections share,
+/// so it is done once and not each time the connection is driven.
+async fn unless_told<T>(
+    mut work: Pin<&mut impl Future<Output = T>>,
+    leaving: &mut watch::Receiver<bool>,
+) -> Option<T> {
+    let glance = leaving.clone();
+    let mut told = pin!(leaving.wait_for(|leaving| *leaving));
+    let mut waits: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        if waits.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return match glance.has_changed() {
+                Ok(false) => Poll::Pending,
+                Ok(true) | Err(_) => Poll::Ready(None),
+            };
+        }
+        waits = Some(cx.waker().clone());
+        told.as_mut().poll(cx).map(|_| None)
+    })
+    .await
 }
 
 /// What the requests of one connection have in common.
