@@ -1,7 +1,16 @@
 //! What processes cost, as the scheduler accounts it, and what the machine did not get.
 
 use std::fs;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+/// How often the load generator has looked for something to do and found nothing, since [`stay_awake`].
+static IDLE: AtomicU64 = AtomicU64::new(0);
+/// How often a second it does with nothing to do at all.
+static IDLE_RATE: OnceLock<f64> = OnceLock::new();
+/// How long that is measured.
+const REST: Duration = Duration::from_millis(200);
 
 /// CPU time used so far by all threads of the processes, user and system; one that has ended counts nothing.
 pub(crate) fn used(pids: &[u32]) -> Duration {
@@ -52,13 +61,31 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Keeps this thread, which has to be its runtime's only one, from sleeping. A load that sleeps is woken by the server that
+/// sends to it, and at that server's cost; one that has more to do than it can is never woken.
+pub(crate) async fn stay_awake() {
+    if IDLE_RATE.get().is_some() {
+        return;
+    }
+    tokio::spawn(async {
+        loop {
+            IDLE.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    });
+    let (started, before) = (Instant::now(), IDLE.load(Ordering::Relaxed));
+    tokio::time::sleep(REST).await;
+    let rate = (IDLE.load(Ordering::Relaxed) - before) as f64 / started.elapsed().as_secs_f64();
+    let _ = IDLE_RATE.set(rate);
+}
+
 /// What a stretch of time cost whom.
 pub(crate) struct Cost {
     /// CPU time of each group of processes, in the order they were given.
     pub(crate) groups: Vec<Duration>,
     /// The part of the servers' CPU time that the kernel took: no server can do without.
     pub(crate) kernel: f64,
-    /// How much of one processor the load generator took.
+    /// How much of one processor the load generator took, its waiting left out.
     pub(crate) generator: f64,
     /// Processors that the host gave to others.
     pub(crate) steal: f64,
@@ -82,6 +109,7 @@ pub(crate) struct Meter {
     before: Vec<Duration>,
     ticks: [u64; 2],
     generator: Duration,
+    idle: u64,
     steal: f64,
     started: Instant,
 }
@@ -93,6 +121,7 @@ impl Meter {
             ticks: ticks(&groups.concat()),
             groups,
             generator: used_by(std::process::id()),
+            idle: IDLE.load(Ordering::Relaxed),
             steal: stolen(),
             started: Instant::now(),
         }
@@ -100,12 +129,16 @@ impl Meter {
 
     pub(crate) fn stop(self) -> Cost {
         let time = self.started.elapsed().as_secs_f64();
+        let generator = match IDLE_RATE.get() {
+            Some(rate) => 1.0 - (IDLE.load(Ordering::Relaxed) - self.idle) as f64 / rate / time,
+            None => (used_by(std::process::id()) - self.generator).as_secs_f64() / time,
+        };
         let after = ticks(&self.groups.concat());
         let [user, system] = [0, 1].map(|at| after[at].saturating_sub(self.ticks[at]) as f64);
         Cost {
             kernel: system / (user + system).max(1.0),
             groups: self.groups.iter().zip(self.before).map(|(group, before)| used(group) - before).collect(),
-            generator: (used_by(std::process::id()) - self.generator).as_secs_f64() / time,
+            generator,
             steal: (stolen() - self.steal) / time,
         }
     }

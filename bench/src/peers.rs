@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Idle websockets whose memory is measured
     #[arg(long, default_value_t = 15_000)]
     idle: usize,
+    /// The load looks for answers without ever sleeping: to wake it is charged to no server
+    #[arg(long)]
+    awake: bool,
     /// Folder of the built program `echo`
     #[arg(long, default_value = "target/release")]
     bin: PathBuf,
@@ -154,6 +157,9 @@ pub(crate) async fn run(options: Options, scripts: &Path) -> anyhow::Result<()> 
         "per CPU-second of the server, median (min-max) of {} rounds; server on processor {SERVER_CPU}, load on {LOAD_CPU}",
         options.rounds
     );
+    if options.awake {
+        cpu::stay_awake().await;
+    }
     let mut report = Report::default();
     for workload in workloads {
         let running: Vec<Peer> = peers.iter().copied().filter(|peer| workload.is_for(*peer)).collect();
