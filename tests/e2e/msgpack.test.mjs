@@ -6,7 +6,9 @@ import { randomBytes } from 'node:crypto';
 import http from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { Server } from 'socket.io';
+import io2 from 'socket.io-client-2';
 import * as parser from 'socket.io-msgpack-parser';
+import parser2 from 'socket.io-msgpack-parser-2';
 import events from '../apps/events.cjs';
 import { MODES, ask, connect, exchange, open, transport, upgraded } from '../lib/client.mjs';
 import { Sandbox, freePort, worker } from '../lib/cluster.mjs';
@@ -16,7 +18,7 @@ async function startOurs() {
   const sandbox = new Sandbox();
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
-  const child = sandbox.spawn(...worker.alone, { env: { PORT: String(port), PARSER: 'msgpack' } });
+  const child = sandbox.spawn(...worker.alone, { env: { PORT: String(port), PARSER: 'msgpack', ECHO_EIO3: '1' } });
   await until(10_000, 'echo listens', async () => {
     if (child.exitCode !== null) throw new Error(child.output);
     return (await fetch(url)).ok;
@@ -26,7 +28,7 @@ async function startOurs() {
 
 async function startNode() {
   const server = http.createServer(events.answer);
-  const io = new Server(server, { parser });
+  const io = new Server(server, { parser, allowEIO3: true });
   events.serve(io);
   await new Promise((resolve) => server.listen(0, resolve));
   return { url: `http://127.0.0.1:${server.address().port}`, close: () => (io.close(), server.closeAllConnections()) };
@@ -101,6 +103,39 @@ for (const [target, start] of Object.entries({ "Node's server": startNode, sunde
         const nowhere = open(`${server.url}/nowhere`, options);
         t.after(() => nowhere.close());
         assert.equal((await once(nowhere, 'connect_error'))[0].message, 'Invalid namespace');
+      });
+    }
+
+    // Its parser writes CONNECT as JSON and counts binary packets as types of their own, both of which no newer parser reads:
+    // so it is for the namespace / and text.
+    for (const [mode, settings] of Object.entries({ polling: ['polling'], websocket: ['websocket'], default: undefined })) {
+      const open = () => io2(server.url, { parser: parser2, forceNew: true, reconnection: false, ...(settings && { transports: settings }) });
+      const next = (socket, event) => within(10_000, event, new Promise((resolve) => socket.once(event, resolve)));
+
+      test(`Socket.IO 2 with its own parser, ${mode}`, async (t) => {
+        const socket = open();
+        t.after(() => socket.close());
+        await next(socket, 'connect');
+        const ask2 = (...args) => within(10_000, args[0], new Promise((resolve) => socket.emit(...args, resolve)));
+        const values = ['text', 7, -70_000, 1.5, null, true, { nested: [1, { deep: 'ü→🌱' }] }];
+        assert.deepEqual(await ask2('echo-ack', values), values);
+        socket.on('ask-me', (question, answer) => answer({ answered: question }));
+        assert.deepEqual(await ask2('ask-me', 'how'), { answered: 'how' });
+        const seen = [];
+        socket.on('echo', (number) => seen.push(number));
+        for (let number = 0; number < 100; number++) socket.emit('echo', number);
+        await until(10_000, 'all replies', () => seen.length >= 100);
+        assert.deepEqual(seen, Array.from({ length: 100 }, (_, number) => number));
+
+        // What the server sends may be binary.
+        const other = await connect(server.url, { parser, transports: ['websocket'] });
+        t.after(() => other.close());
+        const heard = next(socket, 'broadcast');
+        other.emit('broadcast', Buffer.from([1, 2, 3]));
+        assert.deepEqual([...new Uint8Array(await heard)], [1, 2, 3]);
+        const ended = next(socket, 'disconnect');
+        socket.emit('echo', Buffer.from([1]));
+        assert.equal(await ended, 'transport close');
       });
     }
 

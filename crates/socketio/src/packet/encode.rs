@@ -104,12 +104,11 @@ pub(crate) fn connect_legacy(nsp: &str) -> Frames {
     builder.finish()
 }
 
-/// The refusal of CONNECT for clients of Socket.IO 2: the data alone, or the message if there is none.
-pub(crate) fn connect_error_legacy(nsp: &str, message: &str, data: &serde_json::Value) -> Frames {
+/// The refusal of CONNECT for clients of Socket.IO 2.
+pub(crate) fn connect_error_legacy(nsp: &str, payload: &serde_json::Value) -> Frames {
     let mut builder = Frames::builder(TYPICAL);
     builder.push("4");
     namespace(&mut builder, nsp);
-    let payload = if data.is_null() { &serde_json::Value::from(message) } else { data };
     // Writing to a buffer in memory does not fail.
     let _ = write!(builder, "{payload}");
     builder.finish()
@@ -201,8 +200,8 @@ mod tests {
         );
         assert_eq!(text(&connect_legacy("/")), "0");
         assert_eq!(text(&connect_legacy("/a")), "0/a,");
-        assert_eq!(text(&connect_error_legacy("/a", "no", &json!(null))), "4/a,\"no\"");
-        assert_eq!(text(&connect_error_legacy("/", "no", &json!({"c": 1}))), "4{\"c\":1}");
+        assert_eq!(text(&connect_error_legacy("/a", &json!("no"))), "4/a,\"no\"");
+        assert_eq!(text(&connect_error_legacy("/", &json!({"c": 1}))), "4{\"c\":1}");
         assert_eq!(text(&connect("/", "id", None)), "0{\"sid\":\"id\"}");
         assert_eq!(text(&connect("/a", "id", None)), "0/a,{\"sid\":\"id\"}");
         assert_eq!(text(&connect("/a", "id", Some("private"))), "0/a,{\"sid\":\"id\",\"pid\":\"private\"}");

@@ -105,6 +105,24 @@ impl Codec {
         }
     }
 
+    /// The answer to CONNECT for clients of Socket.IO 2, who know their id.
+    pub(crate) fn connect_legacy(&self, nsp: &str) -> Frames {
+        match self {
+            Codec::Json => packet::connect_legacy(nsp),
+            Codec::Other(parser) => control::<()>(&**parser, PacketType::Connect, nsp, None),
+        }
+    }
+
+    /// The refusal of CONNECT for clients of Socket.IO 2: the data alone, or the message if there is none.
+    pub(crate) fn connect_error_legacy(&self, nsp: &str, error: &ConnectError) -> Frames {
+        let message = serde_json::Value::from(&*error.message);
+        let payload = if error.data.is_null() { &message } else { &error.data };
+        match self {
+            Codec::Json => packet::connect_error_legacy(nsp, payload),
+            Codec::Other(parser) => control(&**parser, PacketType::ConnectError, nsp, Some(payload)),
+        }
+    }
+
     /// Takes a socket off its namespace.
     pub(crate) fn disconnect(&self, nsp: &str) -> Frames {
         match self {

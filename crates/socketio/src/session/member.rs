@@ -13,7 +13,7 @@ use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
 use crate::error::{Failure, HandlerError};
 use crate::namespace::{Found, Known, Pass, Used, Watch};
-use crate::packet::{Args, EventName, connect_error_legacy};
+use crate::packet::{Args, EventName};
 use crate::{DisconnectReason, Socket};
 
 /// A socket as its connection sees it.
@@ -138,7 +138,7 @@ impl Connection {
                     self.waiting -= member.queue.len();
                     let nsp = &member.socket.inner().table.name;
                     match self.link.legacy {
-                        true => self.send(connect_error_legacy(nsp, &error.message, &error.data)),
+                        true => self.send(self.shared.codec.connect_error_legacy(nsp, &error)),
                         false => self.refuse(nsp, &error),
                     }
                     member.socket.inner().let_go();

@@ -15,7 +15,7 @@ use crate::error::EmitError;
 use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
-use crate::packet::{Args, connect_legacy};
+use crate::packet::Args;
 use crate::recovery::live::{Live, Resume};
 use crate::session::new_id;
 use crate::session::running::{Running, What};
@@ -245,7 +245,7 @@ impl Inner {
         }
         let pid = self.resume.as_ref().map(|resume| &*resume.pid);
         let answer = match self.link.legacy {
-            true => connect_legacy(&self.table.name),
+            true => self.table.codec.connect_legacy(&self.table.name),
             false => self.table.codec.connect(&self.table.name, &self.id, pid),
         };
         let missed = self.resume.as_ref().map(|resume| resume.take_missed()).unwrap_or_default();
