@@ -3,15 +3,12 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import fs from 'node:fs';
-import http from 'node:http';
-import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { chromium } from 'playwright-core';
 import { io as io4 } from 'socket.io-client';
 import io2 from 'socket.io-client-2';
 import { io as io3 } from 'socket.io-client-3';
-import { Sandbox, freePort, root, worker } from '../lib/cluster.mjs';
+import { Sandbox, freePort, worker } from '../lib/cluster.mjs';
+import { CHROMIUM, jsonpPage } from '../lib/jsonp.mjs';
 import { startReference } from '../lib/reference.mjs';
 import { once, until, within } from '../lib/wait.mjs';
 
@@ -22,7 +19,6 @@ const MODES = {
   websocket: { transports: ['websocket'] },
   default: {},
 };
-const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(fs.existsSync);
 
 async function startAlone() {
   const sandbox = new Sandbox();
@@ -129,21 +125,7 @@ for (const [target, start] of Object.entries(TARGETS)) {
     });
 
     test('JSONP, in a browser', { skip: !CHROMIUM && 'no chromium' }, async (t) => {
-      // A page of another origin, which could not read an ordinary answer.
-      const client = fs.readFileSync(path.join(root, 'tests/node_modules/socket.io-client-2/dist/socket.io.js'));
-      const site = http.createServer((request, response) => {
-        const script = request.url === '/client.js';
-        response.setHeader('content-type', script ? 'text/javascript' : 'text/html');
-        response.end(script ? client : '<script src="/client.js"></script>');
-      });
-      await new Promise((resolve) => site.listen(0, resolve));
-      t.after(() => (site.close(), site.closeAllConnections()));
-      const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
-      t.after(() => browser.close());
-      const page = await browser.newPage();
-      const scripts = [];
-      page.on('response', (answer) => scripts.push([answer.request().resourceType(), answer.url()]));
-      await page.goto(`http://localhost:${site.address().port}/`);
+      const { page, fetched } = await jsonpPage(t);
       const result = await page.evaluate(async (url) => {
         // eslint-disable-next-line no-undef
         const socket = io(url, { transports: ['polling'], forceJSONP: true, reconnection: false });
@@ -160,7 +142,7 @@ for (const [target, start] of Object.entries(TARGETS)) {
       assert.match(result.id, /^[\w-]{20}$/);
       assert.deepEqual(result.text, { line: 'one\ntwo\\n\u2028"</script>ü→🌱' });
       assert.deepEqual(result.bytes, [0, 1, 254, 255]);
-      assert.ok(scripts.some(([kind, url]) => kind === 'script' && /[?&]j=0/.test(url)), 'it came as scripts');
+      assert.ok(fetched.some(([kind, url]) => kind === 'script' && /[?&]j=0/.test(url)), 'it came as scripts');
     });
   });
 }

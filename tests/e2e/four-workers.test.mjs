@@ -9,6 +9,7 @@ import io2 from 'socket.io-client-2';
 import WebSocket from 'ws';
 import { SharedAgent, ask, connect, upgraded } from '../lib/client.mjs';
 import { Cluster, app } from '../lib/cluster.mjs';
+import { CHROMIUM, jsonpPage } from '../lib/jsonp.mjs';
 import { establishedInodes, socketInodes } from '../lib/proc.mjs';
 import { once, until, within } from '../lib/wait.mjs';
 import { WEBSOCKET, Wire } from '../lib/wire.mjs';
@@ -113,6 +114,36 @@ describe('four workers, clients of Socket.IO 2', () => {
       await post(sid, '1:1');
     }
     assert.equal(pids.size, 4);
+  });
+
+  test('JSONP, in a browser', { skip: !CHROMIUM && 'no chromium' }, async (t) => {
+    const { page, fetched } = await jsonpPage(t);
+    const results = await within(60_000, 'the page', page.evaluate(async ([url, clients]) => {
+      const session = async (number) => {
+        // eslint-disable-next-line no-undef
+        const socket = io(url, { transports: ['polling'], forceJSONP: true, forceNew: true, reconnection: false });
+        const ask = (...args) => new Promise((resolve, reject) => {
+          socket.once('disconnect', reject);
+          socket.emit(...args, resolve);
+        });
+        await new Promise((resolve, reject) => {
+          socket.on('connect', resolve);
+          socket.on('connect_error', (error) => reject(new Error(String(error))));
+        });
+        const { pid, transport } = await ask('whoami');
+        const answers = [];
+        for (let round = 0; round < 5; round++) answers.push(await ask('echo-ack', `${number}/${round} ü`));
+        socket.close();
+        return { pid, transport, answers };
+      };
+      return Promise.all(Array.from({ length: clients }, (_, number) => session(number)));
+    }, [cluster.url, 12]));
+    assert.equal(new Set(results.map(({ pid }) => pid)).size, 4, 'all workers have some');
+    results.forEach(({ transport, answers }, number) => {
+      assert.equal(transport, 'polling');
+      assert.deepEqual(answers, [0, 1, 2, 3, 4].map((round) => `${number}/${round} ü`));
+    });
+    assert.ok(fetched.some(([kind, url]) => kind === 'script' && /[?&]j=/.test(url)), 'it came as scripts');
   });
 
   test('an upgrade on the connection that opened the session', async (t) => {
