@@ -72,7 +72,7 @@ impl Step {
     fn needs(self) -> &'static [Need] {
         match self {
             Self::Fmt => &[RUSTFMT],
-            Self::Clippy => &[CLIPPY],
+            Self::Clippy => &[CLIPPY, PKG_CONFIG, LIBSSL],
             Self::Licences => &[DENY],
             Self::Unused => &[MACHETE],
             Self::Doc | Self::Unit | Self::Build => &[],
@@ -102,11 +102,18 @@ impl Step {
 
     fn execute(self, options: &Options) -> anyhow::Result<()> {
         match self {
-            Self::Fmt => shell::run(&mut cargo(&["fmt", "--all", "--check"])),
+            Self::Fmt => {
+                shell::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+                shell::run(cargo(&["fmt", "--check"]).args(RUST_CLIENT))
+            }
             Self::Clippy => {
                 let strict = ["--all-targets", "--", "-D", "warnings"];
                 shell::run(cargo(&["clippy", "--workspace", "--locked"]).args(strict))?;
-                shell::run(with_webtransport("clippy").args(strict))
+                shell::run(with_webtransport("clippy").args(strict))?;
+                // Where the tests build it.
+                let mut client = cargo(&["clippy", "--locked"]);
+                client.args(RUST_CLIENT).args(strict).env_remove("CARGO_TARGET_DIR");
+                shell::run(&mut client)
             }
             Self::Licences => shell::run(setup::tool("cargo-deny").args([
                 "--workspace",
@@ -133,6 +140,9 @@ impl Step {
         }
     }
 }
+
+/// The workspace of its own whose client is rust_socketio.
+const RUST_CLIENT: [&str; 2] = ["--manifest-path", "tests/clients-rust/Cargo.toml"];
 
 /// A command of cargo's for the crates that have the feature `webtransport`, with it. Nothing else is built with it: what
 /// is measured is what people build.
