@@ -59,7 +59,9 @@ impl Args {
     /// The arguments' JSON, separated by commas, without brackets. `{"_placeholder":true,"num":N}` stands for
     /// attachment N.
     pub fn elements(&self) -> &str {
-        let text = self.text.trim_end();
+        // Hardly anybody sends space behind the bracket.
+        let text = self.text.as_str();
+        let text = if text.ends_with(']') { text } else { text.trim_end() };
         text.get(self.first..text.len().saturating_sub(1)).unwrap_or_default().trim_end()
     }
 

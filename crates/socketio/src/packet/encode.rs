@@ -163,7 +163,7 @@ fn head(builder: &mut FramesBuilder, kind: Kind, attachments: usize, nsp: &str, 
     }
     namespace(builder, nsp);
     if let Some(ack) = ack {
-        let _ = write!(builder, "{ack}");
+        builder.push(itoa::Buffer::new().format(ack));
     }
 }
 
