@@ -21,6 +21,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("websocket", "crates/engineio/tests/corpus/websocket"),
     ("webtransport", "crates/engineio/tests/corpus/webtransport"),
     ("deflate", "crates/engineio/tests/corpus/deflate"),
+    ("packet", "crates/socketio/tests/corpus/packet"),
     ("msgpack", "crates/socketio/tests/corpus/msgpack"),
 ];
 

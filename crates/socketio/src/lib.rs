@@ -25,6 +25,9 @@ pub mod call;
 mod client;
 mod error;
 pub mod extract;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod io;
 mod link;

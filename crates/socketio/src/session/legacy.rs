@@ -13,7 +13,7 @@ pub(super) fn socket_id(nsp: &str, sid: &str) -> Arc<str> {
 
 /// Splits `/name?a=1&a=2&b=3` into the name and `{"a":["1","2"],"b":"3"}`, which is the socket's auth. Without a query
 /// the second is empty.
-pub(super) fn split(nsp: &str) -> (&str, String) {
+pub(crate) fn split(nsp: &str) -> (&str, String) {
     let Some((name, query)) = nsp.split_once('?') else { return (nsp, String::new()) };
     let mut auth = Map::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {

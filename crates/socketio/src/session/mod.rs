@@ -3,7 +3,7 @@
 //! task of its own.
 
 mod export;
-mod legacy;
+pub(crate) mod legacy;
 mod member;
 pub(crate) mod running;
 
