@@ -1,16 +1,18 @@
 //! Outgoing messages, encoded once: contiguous websocket frames that every recipient of a broadcast shares.
 
-use std::cell::Cell;
+mod memory;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 
 use crate::proto::deflate::Forms;
 use crate::proto::payload::BASE64;
 use crate::proto::payload_v3::MESSAGE;
+use memory::Memory;
 
 /// The longest header of an unmasked frame.
 const MAX_HEADER: usize = 10;
@@ -21,11 +23,11 @@ const COMPRESSED: u8 = 0x40;
 
 /// One or more messages (a text and its attachments) that are queued together and stay together on the wire.
 ///
-/// Encoded once, at construction, as contiguous websocket frames; a clone shares them. Polling sends slices of the
-/// same bytes.
+/// Encoded once, at construction, as contiguous websocket frames. Clones of what is [`shared`](Frames::shared) share them, and
+/// polling sends slices of them.
 #[derive(Clone)]
 pub struct Frames {
-    bytes: Bytes,
+    bytes: Memory,
     packets: u32,
     /// Whether compressing it is worth trying.
     compress: bool,
@@ -35,7 +37,7 @@ pub struct Frames {
 
 impl PartialEq for Frames {
     fn eq(&self, other: &Frames) -> bool {
-        (&self.bytes, self.packets, self.compress) == (&other.bytes, other.packets, other.compress)
+        (&*self.bytes, self.packets, self.compress) == (&*other.bytes, other.packets, other.compress)
     }
 }
 
@@ -56,10 +58,10 @@ impl Frames {
 
     /// A binary message.
     pub fn binary(data: &[u8]) -> Frames {
-        let mut buf = Vec::with_capacity(MAX_HEADER + data.len());
+        let mut buf = memory::buffer(MAX_HEADER + data.len());
         put_header(&mut buf, BINARY, data.len());
         buf.extend_from_slice(data);
-        Frames { bytes: Bytes::from(buf), packets: 1, compress: true, forms: None }
+        Frames { bytes: Memory::new(buf, 0), packets: 1, compress: true, forms: None }
     }
 
     /// The same, to be sent as it is where the transport would compress it (`compress(false)`): for what is compressed
@@ -71,15 +73,23 @@ impl Frames {
         self
     }
 
-    /// The same, for many clients: its clones, this one included, are compressed once for all websockets that have agreed
-    /// on the same parameters without context takeover, when the first of them is sent one. What it was compressed to is
-    /// kept for as long as a clone is: at most once per window size, of which there are seven.
+    /// The same, in memory that its clones share. A short message that is not shared is copied for each clone.
     #[must_use]
-    pub fn for_many(mut self) -> Frames {
-        if self.compress && self.forms.is_none() {
-            self.forms = Some(Arc::default());
-        }
+    pub fn shared(mut self) -> Frames {
+        self.bytes = self.bytes.shared();
         self
+    }
+
+    /// The same, for many clients: [`shared`](Frames::shared), and its clones, this one included, are compressed once for all
+    /// websockets that have agreed on the same parameters without context takeover, when the first of them is sent one. What
+    /// it was compressed to is kept for as long as a clone is: at most once per window size, of which there are seven.
+    #[must_use]
+    pub fn for_many(self) -> Frames {
+        let mut shared = self.shared();
+        if shared.compress && shared.forms.is_none() {
+            shared.forms = Some(Arc::default());
+        }
+        shared
     }
 
     /// A text message and the binary messages that belong to it.
@@ -106,8 +116,18 @@ impl Frames {
     }
 
     /// The websocket frames.
-    pub fn as_bytes(&self) -> &Bytes {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Appends `other` if both are short and shared with nobody: they then leave together. Else gives it back.
+    pub(crate) fn join(&mut self, other: Frames) -> Option<Frames> {
+        let alike = self.compress == other.compress && self.forms.is_none() && other.forms.is_none();
+        if alike && self.bytes.join(&other.bytes) {
+            self.packets += other.packets;
+            return None;
+        }
+        Some(other)
     }
 
     /// A packet that is no message, as the text frame it is on a websocket.
@@ -115,12 +135,12 @@ impl Frames {
         let mut buf = Vec::with_capacity(MAX_HEADER + packet.len());
         put_header(&mut buf, TEXT, packet.len());
         buf.extend_from_slice(packet.as_bytes());
-        Frames { bytes: Bytes::from(buf), packets: 1, compress: true, forms: None }
+        Frames { bytes: Bytes::from(buf).into(), packets: 1, compress: true, forms: None }
     }
 
     /// A ready-made websocket frame.
     pub(crate) fn raw(frame: Bytes) -> Frames {
-        Frames { bytes: frame, packets: 1, compress: false, forms: None }
+        Frames { bytes: frame.into(), packets: 1, compress: false, forms: None }
     }
 
     /// As version 3 wants them on a websocket: a binary message begins with its type, or, for a client that takes none, is
@@ -145,7 +165,12 @@ impl Frames {
                 buf.extend_from_slice(encoded.as_bytes());
             }
         }
-        Some(Frames { bytes: buf.into(), packets: self.packets, compress: self.compress, forms: None })
+        Some(Frames {
+            bytes: Bytes::from(buf).into(),
+            packets: self.packets,
+            compress: self.compress,
+            forms: None,
+        })
     }
 
     /// The same with the packets that `deflate` gives something for replaced and marked as compressed. Only for the wire.
@@ -165,7 +190,7 @@ impl Frames {
             }
         }
         buf.shrink_to_fit();
-        Frames { bytes: buf.into(), packets: self.packets, compress: self.compress, forms: None }
+        Frames { bytes: Bytes::from(buf).into(), packets: self.packets, compress: self.compress, forms: None }
     }
 
     /// As WebTransport wants it, piece by piece: the same header without its first byte, and with a bit for binary. Text is a
@@ -175,7 +200,12 @@ impl Frames {
         let mut at = 0;
         let mut payload = None;
         std::iter::from_fn(move || {
-            let piece = |bytes: Bytes, packets: u32| Frames { bytes, packets, compress: false, forms: None };
+            let piece = |bytes: Bytes, packets: u32| Frames {
+                bytes: bytes.into(),
+                packets,
+                compress: false,
+                forms: None,
+            };
             if let Some(data) = payload.take() {
                 return Some(piece(data, 1));
             }
@@ -217,7 +247,7 @@ impl Frames {
     /// The bytes of the packet, if there is one only and it is text.
     pub(crate) fn only_text(&self) -> Option<Bytes> {
         match first_frame(&self.bytes)? {
-            (true, start, end) if end == self.bytes.len() => Some(self.bytes.slice(start..)),
+            (true, start, end) if end == self.bytes.len() => Some(self.bytes.slice(start..end)),
             _ => None,
         }
     }
@@ -250,18 +280,9 @@ pub struct FramesBuilder {
     buf: Vec<u8>,
 }
 
-/// Messages up to this long are written in the thread's spare memory first, and take exactly what they need.
-const SHORT: usize = 1024;
-
-thread_local! {
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
 impl FramesBuilder {
     fn with_capacity(capacity: usize) -> FramesBuilder {
-        let capacity = MAX_HEADER + 1 + capacity;
-        let mut buf = if capacity <= SHORT { SPARE.take() } else { Vec::new() };
-        buf.reserve(capacity);
+        let mut buf = memory::buffer(MAX_HEADER + 1 + capacity);
         buf.extend_from_slice(&[0; MAX_HEADER]);
         buf.push(b'4');
         FramesBuilder { buf }
@@ -299,18 +320,7 @@ impl FramesBuilder {
             self.buf.extend_from_slice(data);
         }
         let packets = 1 + attachments.len() as u32;
-        let bytes = if self.buf.len() <= SHORT && self.buf.capacity() <= 2 * SHORT {
-            let bytes = Bytes::copy_from_slice(&self.buf[start..]);
-            self.buf.clear();
-            SPARE.set(self.buf);
-            bytes
-        } else {
-            let mut bytes = Bytes::from(self.buf);
-            // Not a slice: a second handle to the same memory has to be made, and counted.
-            bytes.advance(start);
-            bytes
-        };
-        Frames { bytes, packets, compress: true, forms: None }
+        Frames { bytes: Memory::new(self.buf, start), packets, compress: true, forms: None }
     }
 }
 
@@ -389,15 +399,28 @@ mod tests {
         assert_eq!(Frames::text("x").for_v3(true), None);
         let frames = Frames::with_attachments("51-[]", &[Bytes::from_static(&[1, 2])]);
         let binary = frames.for_v3(true).unwrap();
-        assert_eq!(&binary.as_bytes()[..], b"\x81\x06451-[]\x82\x03\x04\x01\x02");
+        assert_eq!(binary.as_bytes(), b"\x81\x06451-[]\x82\x03\x04\x01\x02");
         let text = frames.for_v3(false).unwrap();
-        assert_eq!(&text.as_bytes()[..], b"\x81\x06451-[]\x81\x06b4AQI=");
+        assert_eq!(text.as_bytes(), b"\x81\x06451-[]\x81\x06b4AQI=");
         assert_eq!(text.packets(), 2);
     }
 
     #[test]
     fn a_clone_shares_the_bytes() {
-        let frames = Frames::text("shared");
+        let frames = Frames::text("shared").shared();
         assert_eq!(frames.clone().as_bytes().as_ptr(), frames.as_bytes().as_ptr());
+    }
+
+    #[test]
+    fn a_message_keeps_its_memory_until_it_is_dropped() {
+        let first = Frames::text("first");
+        let copy = first.clone();
+        let second = Frames::binary(b"second");
+        assert_eq!(first.as_bytes(), b"\x81\x064first");
+        drop(first);
+        let third = Frames::text("the third one");
+        assert_eq!(copy.as_bytes(), b"\x81\x064first");
+        assert_eq!(second.as_bytes(), b"\x82\x06second");
+        assert_eq!(third.as_bytes(), b"\x81\x0e4the third one");
     }
 }

@@ -97,7 +97,7 @@ mod msgpack {
     fn write(kind: PacketType, nsp: &str, ack: Option<u64>, data: Option<&Packet>) -> Bytes {
         let frames = Msgpack::new().encode(Outgoing { kind, nsp, ack, data }).unwrap();
         // A short frame: two bytes of header.
-        frames.as_bytes().slice(2..)
+        Bytes::copy_from_slice(&frames.as_bytes()[2..])
     }
 
     fn read(c: &mut Client) -> Incoming {

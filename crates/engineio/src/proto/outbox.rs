@@ -38,6 +38,22 @@ impl Outbox {
         self.queue.push_back(frames);
     }
 
+    /// The same for what is written to a websocket: short messages that wait behind one another become one entry, which is
+    /// written, and counts as waiting, as a whole. What waits behind others takes no more memory than it needs.
+    pub(crate) fn join(&mut self, frames: Frames) {
+        let (bytes, packets) = (frames.len(), frames.packets());
+        match self.queue.back_mut() {
+            None => self.push(frames),
+            Some(last) => match last.join(frames) {
+                Some(frames) => self.push(frames.shared()),
+                None => {
+                    self.bytes += bytes;
+                    self.packets += packets;
+                }
+            },
+        }
+    }
+
     /// Replaces what `change` gives something for. Nothing of it may have been written yet.
     pub(crate) fn change(&mut self, mut change: impl FnMut(&Frames) -> Option<Frames>) {
         for frames in &mut self.queue {
@@ -189,6 +205,41 @@ mod tests {
     }
 
     #[test]
+    fn short_messages_to_one_client_become_one_entry() {
+        let mut outbox = Outbox::default();
+        outbox.join(Frames::text("one"));
+        outbox.advance(2);
+        outbox.join(Frames::binary(&[9, 9]));
+        outbox.join(Frames::text("three"));
+        let whole = b"4one\x82\x02\x09\x09\x81\x064three";
+        assert_eq!(outbox.single(), Some(&whole[..]));
+        assert_eq!((outbox.bytes(), outbox.packets()), (whole.len(), 3));
+        // Shared memory is not appended to, nor what follows it.
+        outbox.join(Frames::text("many").shared());
+        outbox.join(Frames::text("five"));
+        assert_eq!((outbox.queue.len(), outbox.packets()), (3, 5));
+        let whole = [&whole[..], b"\x81\x054many\x81\x054five"].concat();
+        for at in 0..whole.len() {
+            assert_eq!(written(&outbox), &whole[at..]);
+            assert_eq!(outbox.bytes(), whole.len() - at);
+            outbox.advance(1);
+        }
+        assert_eq!((outbox.bytes(), outbox.packets()), (0, 0));
+    }
+
+    #[test]
+    fn an_entry_does_not_grow_without_end() {
+        let mut outbox = Outbox::default();
+        let text = "x".repeat(100);
+        for _ in 0..1000 {
+            outbox.join(Frames::text(&text));
+        }
+        assert!(outbox.queue.iter().all(|frames| frames.len() <= 4096));
+        assert_eq!((outbox.bytes(), outbox.packets()), (103_000, 1000));
+        assert_eq!(outbox.to_vec(), [&b"\x81\x654"[..], text.as_bytes()].concat().repeat(1000));
+    }
+
+    #[test]
     fn a_payload_has_every_packet_of_every_entry() {
         let mut outbox = Outbox::default();
         outbox.push(Frames::with_attachments("51-[]", &[Bytes::from_static(&[1, 2, 3, 4])]));
@@ -203,7 +254,7 @@ mod tests {
     #[test]
     fn one_text_is_sliced_not_copied() {
         let mut outbox = Outbox::default();
-        let frames = Frames::text("hello");
+        let frames = Frames::text("hello").shared();
         let inside = frames.as_bytes()[2..].as_ptr();
         outbox.push(frames);
         let payload = outbox.take_answer(&Dialect::V4).body;

@@ -260,7 +260,9 @@ impl Machine {
     /// Queues what is to be sent, as the transport wants it.
     fn queue(&mut self, frames: Frames) {
         match self.transport {
-            Transport::Polling | Transport::Websocket => self.outbox.push(frames),
+            // Until it is fetched, it takes as much memory as it needs.
+            Transport::Polling => self.outbox.push(frames.shared()),
+            Transport::Websocket => self.outbox.join(frames),
             Transport::WebTransport => frames.unwrapped().for_each(|piece| self.outbox.push(piece)),
         }
     }

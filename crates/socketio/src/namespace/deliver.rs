@@ -25,9 +25,9 @@ impl Table {
     /// Frames of a broadcast, as it was asked for.
     pub(crate) fn for_many(&self, frames: Frames, opts: &BroadcastOptions) -> Frames {
         match (opts.uncompressed, self.options.deflates) {
-            (true, _) => frames.without_compression(),
+            (true, _) => frames.without_compression().shared(),
             (false, true) => frames.for_many(),
-            (false, false) => frames,
+            (false, false) => frames.shared(),
         }
     }
 
