@@ -1,0 +1,67 @@
+//! Pings, pongs and their deadlines.
+
+use super::*;
+
+#[test]
+fn pings_come_one_interval_after_the_handshake_and_after_each_pong() {
+    let mut rig = websocket();
+    for _ in 0..3 {
+        assert_eq!(rig.machine.poll_timeout(), Some(rig.now + INTERVAL));
+        rig.advance(INTERVAL - Duration::from_millis(1));
+        assert_eq!(rig.wire(), b"");
+        rig.advance(Duration::from_millis(1));
+        assert_eq!(rig.wire(), b"\x81\x012");
+        rig.advance(Duration::from_secs(3));
+        rig.packet(Packet::Pong);
+    }
+}
+
+#[test]
+fn a_ping_without_a_pong_ends_the_session() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.advance(INTERVAL);
+    assert_eq!(rig.poll(), Some("2".into()));
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+    assert!(rig.machine.is_gone());
+    assert_eq!(rig.machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_websocket_that_does_not_pong_is_closed_without_its_backlog() {
+    let mut rig = websocket();
+    rig.advance(INTERVAL);
+    rig.send("never read");
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+    assert_eq!(rig.wire(), websocket::CLOSE);
+}
+
+#[test]
+fn the_first_other_packet_moves_the_pong_deadline_once() {
+    let mut rig = websocket();
+    rig.advance(INTERVAL);
+    rig.advance(TIMEOUT / 2);
+    rig.packet(text("busy"));
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
+    rig.advance(TIMEOUT / 2);
+    rig.packet(text("still busy"));
+    rig.advance(TIMEOUT / 2);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn a_client_that_is_held_back_is_not_timed_out() {
+    let mut rig = websocket();
+    rig.advance(INTERVAL);
+    rig.machine.set_paused(true, rig.now);
+    rig.advance(TIMEOUT);
+    rig.advance(TIMEOUT);
+    assert!(rig.machine.is_open());
+    rig.machine.set_paused(false, rig.now);
+    assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
