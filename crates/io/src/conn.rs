@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::hold::Held;
-use crate::{HoldHead, Raw};
+use crate::{HoldHead, Raw, Recovered};
 
 /// What is smaller leaves as one piece of memory: to copy it costs less than a vectored write does.
 const GATHERED: usize = 1024;
@@ -38,6 +39,8 @@ pub struct Conn {
     origin: Origin,
     /// Absent until somebody may want it.
     held: Option<Held>,
+    /// Was read and put back: what is read next.
+    unread: Bytes,
 }
 
 #[derive(Debug)]
@@ -51,12 +54,12 @@ impl Conn {
     /// otherwise the socket is asked.
     pub fn tcp(stream: TcpStream, peer: Option<SocketAddr>, origin: Origin) -> Conn {
         let peer = peer.or_else(|| stream.peer_addr().ok());
-        Conn { stream: Stream::Tcp(stream), peer, origin, held: None }
+        Conn { stream: Stream::Tcp(stream), peer, origin, held: None, unread: Bytes::new() }
     }
 
     /// A unix-socket connection. It has no peer address of its own.
     pub fn unix(stream: UnixStream, origin: Origin) -> Conn {
-        Conn { stream: Stream::Unix(stream), peer: None, origin, held: None }
+        Conn { stream: Stream::Unix(stream), peer: None, origin, held: None, unread: Bytes::new() }
     }
 
     /// The client's address, where it is known from elsewhere.
@@ -80,18 +83,24 @@ impl Conn {
         self.held.get_or_insert_default().handle()
     }
 
-    /// The stream itself.
-    pub fn into_raw(self) -> Raw {
-        self.into_parts().0
+    /// Gives back what was read and not used: whoever reads next begins with it.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.unread = if self.unread.is_empty() { bytes } else { [&bytes[..], &self.unread].concat().into() };
     }
 
-    /// The stream, and what was to be written to it and is held.
-    pub(crate) fn into_parts(self) -> (Raw, Vec<u8>) {
-        let raw = match self.stream {
+    /// The stream itself.
+    pub fn into_raw(self) -> Raw {
+        self.into_recovered().stream
+    }
+
+    /// The stream, what was read of it and not used, and what was to be written to it and is held.
+    pub fn into_recovered(self) -> Recovered {
+        let stream = match self.stream {
             Stream::Tcp(stream) => Raw::Tcp(stream),
             Stream::Unix(stream) => Raw::Unix(stream),
         };
-        (raw, self.held.map_or_else(Vec::new, Held::into_bytes))
+        let unwritten = self.held.map_or_else(Vec::new, Held::into_bytes);
+        Recovered { stream, unread: self.unread, unwritten }
     }
 }
 
@@ -111,7 +120,17 @@ macro_rules! each {
 }
 
 impl AsyncRead for Conn {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread[..length]);
+            self.unread.advance(length);
+            return Poll::Ready(Ok(()));
+        }
         each!(self, stream => stream.poll_read(cx, buf))
     }
 }

@@ -42,9 +42,10 @@ impl fmt::Debug for Raw {
 pub struct Recovered {
     /// The stream.
     pub stream: Raw,
-    /// What hyper had read past the head of the upgrade request.
+    /// What was read past the head of the upgrade request.
     pub unread: Bytes,
-    /// What has to be written before all else: the head of the 101, if [`HoldHead`](crate::HoldHead) was asked for.
+    /// What has to be written before all else: the head of the 101, if [`HoldHead`](crate::HoldHead) was asked for, or if it
+    /// comes from a [`TakeOver`](crate::TakeOver).
     pub unwritten: Vec<u8>,
 }
 
@@ -55,9 +56,9 @@ pub struct Recovered {
 pub fn recover(upgraded: Upgraded) -> Recovered {
     let written = |stream, unread| Recovered { stream, unread, unwritten: Vec::new() };
     let upgraded = match downcast::<Conn>(upgraded) {
-        Ok((conn, unread)) => {
-            let (stream, unwritten) = conn.into_parts();
-            return Recovered { stream, unread, unwritten };
+        Ok((mut conn, unread)) => {
+            conn.put_back(unread);
+            return conn.into_recovered();
         }
         Err(upgraded) => upgraded,
     };

@@ -12,6 +12,10 @@ use sundew_worker::{Export, Import, Pace, SessionStats, Sessions};
 pub(crate) struct Hooks(pub(crate) SocketIo);
 
 impl Sessions for Hooks {
+    fn is_for(&self, path: &str) -> bool {
+        self.0.engine().path_matches(path)
+    }
+
     fn stats(&self) -> SessionStats {
         let stats = self.0.stats();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

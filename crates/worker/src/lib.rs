@@ -8,7 +8,10 @@
 //!   reported and sessions can be drained. Nothing of Socket.IO may live here.
 
 mod address;
+mod body;
 mod cluster;
+mod connection;
+mod http1;
 mod inbound;
 mod inbox;
 mod instance;
@@ -23,6 +26,7 @@ mod sessions;
 mod signals;
 mod timer;
 
+pub use body::Body;
 pub use cluster::{Cluster, Peer, Phase, cluster, try_cluster};
 pub use instance::{Instance, instance};
 pub use listener::Listener;

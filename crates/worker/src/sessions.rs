@@ -30,6 +30,12 @@ pub struct Pace {
 
 /// A server of long-lived sessions inside this process.
 pub trait Sessions: Send + Sync + 'static {
+    /// Whether a request for this path is the server's. Requests for such a path are read by the quick way of
+    /// [`serve`](crate::serve), and go through the app all the same. The default: none.
+    fn is_for(&self, path: &str) -> bool {
+        let _ = path;
+        false
+    }
     /// What it carries now.
     fn stats(&self) -> SessionStats;
     /// Completes when the number of sessions changes after this call.
@@ -69,10 +75,13 @@ pub trait Import: Send {
     fn attach(&mut self, socket: Raw);
 }
 
+/// All that are known, in the order in which they were made known.
+pub(crate) type Servers = Arc<Vec<Arc<dyn Sessions>>>;
+
 /// Servers live as long as the process: an app builds one or a few of them at its start.
 #[derive(Default)]
 struct Registry {
-    servers: RwLock<Vec<Arc<dyn Sessions>>>,
+    servers: RwLock<Servers>,
     added: Notify,
 }
 
@@ -81,11 +90,12 @@ static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
 /// Makes a server known for the rest of the process's life: its sessions are reported to the supervisor, drained, and
 /// closed when [`serve`](crate::serve) ends.
 pub fn register(server: Arc<dyn Sessions>) {
-    REGISTRY.servers.write().push(server);
+    Arc::make_mut(&mut *REGISTRY.servers.write()).push(server);
     REGISTRY.added.notify_waiters();
 }
 
-fn servers() -> Vec<Arc<dyn Sessions>> {
+/// All servers known so far.
+pub(crate) fn servers() -> Servers {
     REGISTRY.servers.read().clone()
 }
 
@@ -122,7 +132,7 @@ pub(crate) async fn close() {
 
 /// Freezes a session of any of the servers. Which one's it is goes before its state.
 pub(crate) async fn export(sid: &str, limit: usize) -> Option<Box<dyn Export>> {
-    for (index, server) in (0..=u8::MAX).zip(servers()) {
+    for (index, server) in (0..=u8::MAX).zip(&*servers()) {
         if let Some(session) = server.export(sid, limit.saturating_sub(1)).await {
             let state = [&[index], session.state()].concat();
             return Some(Box::new(Numbered { session, state }));

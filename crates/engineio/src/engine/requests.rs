@@ -5,8 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures_util::FutureExt as _;
-use futures_util::future::{Either, OptionFuture, ready};
+use futures_util::future::{Either, ready};
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -19,7 +18,7 @@ use crate::proto::encoding::Encoding;
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, verify};
 use crate::server::polling::PostFacts;
 use crate::server::shared::Shared;
-use crate::server::upgrade::Taken;
+use crate::server::upgrade::{Taken, Upgrade};
 use crate::server::{cors, polling, probe, reply, upgrade};
 use crate::{Body, ConnectionError, Protocol, Transport};
 
@@ -79,7 +78,11 @@ impl<P: Protocol> Engine<P> {
             Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
                 Ok(Accepted { parts, accept, upgrade }) => {
                     let agreed = upgrade::agreed(&parts.headers, self.config());
-                    tokio::spawn(probe::websocket(session, upgrade, agreed));
+                    // The client does.
+                    let speaks_first = false;
+                    upgrade.then(speaks_first, move |connection| {
+                        Some(Box::pin(probe::websocket(session, connection, agreed)))
+                    });
                     reply::switching(accept, agreed)
                 }
                 Err(parts) => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
@@ -204,19 +207,17 @@ impl<P: Protocol> Engine<P> {
         let Accepted { parts, accept, upgrade } = accept(parts)?;
         let engine = self.0.clone();
         let agreed = upgrade::agreed(&parts.headers, self.config());
-        upgrade::hold_head(&parts);
-        let open = async move {
+        let speaks_first = true;
+        upgrade.then(speaks_first, move |connection| {
             let config = &engine.registry.config;
-            let Taken { writer, arrival, unwritten } = upgrade::take_over(upgrade, config, agreed).await?;
+            let Taken { writer, arrival, unwritten } = upgrade::take(connection, config, agreed);
             let socket = Some((writer, unwritten));
             let shared = engine.new_session(&parts, Transport::Websocket, dialect, socket)?;
             if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
                 shared.act(|state| state.machine.compress_with(Box::new(Deflater::new(agreed, options))));
             }
-            Some(engine.session(&shared, parts, Transport::Websocket, Some(arrival)))
-        };
-        // One task after the other in the same place. Boxed, what is needed to open it goes when it is open.
-        tokio::spawn(Box::pin(open).then(OptionFuture::from));
+            Some(Box::pin(engine.session(&shared, parts, Transport::Websocket, Some(arrival))))
+        });
         Ok(reply::switching(accept, agreed))
     }
 }
@@ -250,17 +251,15 @@ impl Extra {
 struct Accepted {
     parts: Parts,
     accept: upgrade::Accept,
-    upgrade: hyper::upgrade::OnUpgrade,
+    upgrade: Upgrade,
 }
 
-/// Checks the websocket part of a request and takes the connection's upgrade out of it; gives the request back if it
-/// cannot be accepted.
-fn accept(parts: Parts) -> Result<Accepted, Box<Parts>> {
-    // Absent where the connection cannot be upgraded: HTTP/1.0, or a test without a connection.
-    let can = parts.extensions.get::<hyper::upgrade::OnUpgrade>().is_some();
-    let Some(accept) = upgrade::acceptance(&parts).filter(|_| can) else { return Err(Box::new(parts)) };
-    let mut request = Request::from_parts(parts, ());
-    let upgrade = hyper::upgrade::on(&mut request);
-    let (parts, ()) = request.into_parts();
-    Ok(Accepted { parts, accept, upgrade })
+/// Checks the websocket part of a request and takes the connection out of it; gives the request back if it cannot be
+/// accepted.
+fn accept(mut parts: Parts) -> Result<Accepted, Box<Parts>> {
+    let Some(accept) = upgrade::acceptance(&parts) else { return Err(Box::new(parts)) };
+    match Upgrade::of(&mut parts) {
+        Some(upgrade) => Ok(Accepted { parts, accept, upgrade }),
+        None => Err(Box::new(parts)),
+    }
 }

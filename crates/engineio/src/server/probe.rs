@@ -8,12 +8,12 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::upgrade::OnUpgrade;
+use sundew_io::Recovered;
 
 use super::now;
 use super::shared::{Arrival, Shared};
 use super::socket::Writer;
-use super::upgrade::{Taken, take_over};
+use super::upgrade::{Taken, take};
 use crate::proto::deflate::{Agreed, Deflater};
 use crate::proto::outbox::Outbox;
 use crate::proto::packet::{Packet, parse_text};
@@ -24,10 +24,12 @@ use crate::{Frames, Transport};
 const PROBE_ANSWER: &str = "3probe";
 
 /// Runs the probe on a websocket that has just been accepted.
-pub(crate) async fn websocket(shared: Arc<Shared>, upgrade: OnUpgrade, agreed: Option<Agreed>) {
-    let config = &shared.registry().config;
-    let Some(Taken { writer, arrival, .. }) = take_over(upgrade, config, agreed).await else { return };
-    run(shared, Transport::Websocket, Probe { writer, arrival }, agreed).await;
+pub(crate) async fn websocket(shared: Arc<Shared>, connection: Recovered, agreed: Option<Agreed>) {
+    let Taken { writer, arrival, unwritten } = take(connection, &shared.registry().config, agreed);
+    let mut probe = Probe { writer, arrival };
+    if unwritten.is_empty() || probe.write(Frames::raw(unwritten.into())).await.is_ok() {
+        run(shared, Transport::Websocket, probe, agreed).await;
+    }
 }
 
 /// Runs the probe on a connection to the transport `to`.

@@ -1,5 +1,5 @@
-//! The websocket handshake: checks of RFC 6455, or of RFC 8441 on a stream of HTTP/2, and the way from hyper's upgrade to a
-//! socket.
+//! The websocket handshake: checks of RFC 6455, or of RFC 8441 on a stream of HTTP/2, and the way from the HTTP connection
+//! to a socket.
 
 use bytes::BytesMut;
 use http::header::{
@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Version, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use sundew_io::{HoldHead, Recovered};
+use sundew_io::{HoldHead, Life, Recovered, TakeOver};
 use tungstenite::handshake::derive_accept_key;
 
 use super::shared::Arrival;
@@ -66,10 +66,54 @@ pub(crate) fn agreed(headers: &HeaderMap, config: &Config) -> Option<Agreed> {
     agree(offers, options)
 }
 
-/// Lets the head of the 101 leave with the first bytes of the websocket, where the server's connections can do that.
-pub(crate) fn hold_head(parts: &Parts) {
-    if let Some(head) = parts.extensions.get::<HoldHead>() {
-        head.hold();
+/// How the connection of an accepted request is had.
+#[derive(Debug)]
+pub(crate) enum Upgrade {
+    /// From a server loop of ours.
+    TakeOver(TakeOver),
+    /// From hyper, when it has written the answer; or, on HTTP/1, before that.
+    Hyper(OnUpgrade, Option<HoldHead>),
+}
+
+impl Upgrade {
+    /// Takes it out of the request. None where the connection cannot be upgraded: HTTP/1.0, or a test without a connection.
+    pub(crate) fn of(parts: &mut Parts) -> Option<Upgrade> {
+        if let Some(connection) = parts.extensions.remove::<TakeOver>() {
+            return Some(Upgrade::TakeOver(connection));
+        }
+        let upgrade = parts.extensions.remove::<OnUpgrade>()?;
+        Some(Upgrade::Hyper(upgrade, parts.extensions.remove::<HoldHead>()))
+    }
+
+    /// Begins what the connection becomes once its request is accepted. `speaks_first`: the server does, so that the head of
+    /// the 101 may wait for what it says.
+    pub(crate) fn then(
+        self,
+        speaks_first: bool,
+        begin: impl FnOnce(Recovered) -> Option<Life> + Send + 'static,
+    ) {
+        match self {
+            Upgrade::TakeOver(connection) => connection.then(begin),
+            Upgrade::Hyper(upgrade, head) => {
+                if let Some(head) = head.filter(|_| speaks_first) {
+                    head.hold();
+                }
+                // Boxed, what is needed to begin goes when it has begun.
+                let begin = Box::new(begin);
+                tokio::spawn(async move {
+                    let life = match upgrade.await {
+                        Ok(upgraded) => begin(sundew_io::recover(upgraded)),
+                        Err(error) => {
+                            tracing::debug!(%error, "a websocket client left during its handshake");
+                            return;
+                        }
+                    };
+                    if let Some(life) = life {
+                        life.await;
+                    }
+                });
+            }
+        }
     }
 }
 
@@ -77,19 +121,13 @@ pub(crate) fn hold_head(parts: &Parts) {
 pub(crate) struct Taken {
     pub(crate) writer: Writer,
     pub(crate) arrival: Arrival,
-    /// The head of the 101 if it was held: to be written first.
+    /// The head of the 101 if it is not written yet: goes first.
     pub(crate) unwritten: Vec<u8>,
 }
 
-/// Waits until the 101 has left or is held, or the 200 has left, and takes the socket over.
-pub(crate) async fn take_over(upgrade: OnUpgrade, config: &Config, agreed: Option<Agreed>) -> Option<Taken> {
-    let Recovered { stream, unread, unwritten } = match upgrade.await {
-        Ok(upgraded) => sundew_io::recover(upgraded),
-        Err(error) => {
-            tracing::debug!(%error, "a websocket client left during its handshake");
-            return None;
-        }
-    };
+/// The websocket on a connection.
+pub(crate) fn take(connection: Recovered, config: &Config, agreed: Option<Agreed>) -> Taken {
+    let Recovered { stream, unread, unwritten } = connection;
     let (reader, writer) = split(stream);
     let decoder = match agreed {
         Some(agreed) => Decoder::inflating(config.max_payload, Inflater::new(agreed)),
@@ -97,7 +135,7 @@ pub(crate) async fn take_over(upgrade: OnUpgrade, config: &Config, agreed: Optio
     };
     let arrival =
         Arrival { reader, decoder: Framing::Websocket(decoder), unread: BytesMut::from(&unread[..]) };
-    Some(Taken { writer, arrival, unwritten })
+    Taken { writer, arrival, unwritten }
 }
 
 fn has_token(headers: &HeaderMap, name: http::HeaderName, token: &str) -> bool {

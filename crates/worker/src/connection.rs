@@ -1,0 +1,245 @@
+//! One connection's task: requests by the quick way while they can be taken there, by hyper from then on, and what the
+//! connection becomes after an upgrade. The client's address is on every request.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::extract::ConnectInfo;
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use sundew_io::{Conn, Life, Origin, PeerAddr};
+use tokio::sync::watch;
+use tower_service::Service;
+
+use crate::address::{self, PEER_HEADER};
+use crate::body::Body;
+use crate::cluster::Cluster;
+use crate::http1::{self as quick, Next};
+use crate::placement::Placement;
+use crate::sessions::Servers;
+use crate::timer::HeadTimer;
+
+/// How long a client may take to send a head, and how long an idle connection is kept. The front door has its own
+/// limits, so a leg has none.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head, and the read buffer of a connection. The front door allows less.
+const HEAD_LIMIT: usize = 64 * 1024;
+/// The most headers of a request on a leg: what the front door allows, and room for those it adds. Elsewhere it is hyper's own
+/// limit, 100: with any other it asks for memory twice per request.
+const LEG_HEADERS: usize = 128;
+
+/// What one connection's task needs.
+pub(crate) struct Connection {
+    pub(crate) cluster: Option<Cluster>,
+    /// Whose requests are taken by the quick way.
+    pub(crate) servers: Servers,
+    /// True once the server leaves. The server also waits until all of these are gone.
+    pub(crate) leaving: watch::Receiver<bool>,
+}
+
+impl Connection {
+    pub(crate) async fn run<S, B>(self, conn: Conn, placement: Option<Placement>, app: S)
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        // Boxed, what HTTP needs goes when the connection has become something else.
+        let life = Box::pin(self.http(conn, placement, app)).await;
+        if let Some(life) = life {
+            life.await;
+        }
+    }
+
+    async fn http<S, B>(mut self, conn: Conn, placement: Option<Placement>, mut app: S) -> Option<Life>
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        let requests = Requests {
+            cluster: self.cluster.take(),
+            origin: conn.origin(),
+            peer: conn.peer_addr(),
+            servers: self.servers,
+            placement: Mutex::new(placement),
+        };
+        let glance = self.leaving.clone();
+        let told = pin!(async { drop(self.leaving.wait_for(|leaving| *leaving).await) });
+        let mut leaving = Leaving::new(&glance, told);
+        let patience = (requests.origin != Origin::Leg).then_some(HEAD_TIMEOUT);
+        let next = if requests.servers.is_empty() {
+            Next::Hyper(conn)
+        } else {
+            quick::serve(conn, &requests, &mut app, &mut leaving, patience).await
+        };
+        match next {
+            Next::Over => None,
+            Next::Life(life) => Some(life),
+            Next::Hyper(conn) => {
+                Box::pin(by_hyper(conn, &requests, app, &mut leaving, patience)).await;
+                None
+            }
+        }
+    }
+}
+
+/// HTTP/1 with upgrades, and all else there is in it.
+async fn by_hyper<S, B>(
+    mut conn: Conn,
+    requests: &Requests,
+    app: S,
+    leaving: &mut Leaving<'_>,
+    patience: Option<Duration>,
+) where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let origin = requests.origin;
+    let head = conn.hold_head();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut app = app.clone();
+        let mut request = request.map(Body::from);
+        let placement = requests.prepare(&mut request);
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(head.clone());
+        }
+        async move {
+            poll_fn(|cx| app.poll_ready(cx)).await?;
+            let mut response = app.call(request).await;
+            drop(placement);
+            // The front door sees no later request of a socket it has handed over, so there must be none. hyper's own
+            // switch for it would say so on a 101 as well, and there are clients (aiohttp) that take "Upgrade, close"
+            // for no upgrade.
+            if origin == Origin::HandedOff
+                && let Ok(response) = &mut response
+                && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(HeadTimer::default()).header_read_timeout(patience).max_buf_size(HEAD_LIMIT);
+    if origin == Origin::Leg {
+        server.max_headers(LEG_HEADERS);
+    }
+    let mut http = pin!(server.serve_connection(TokioIo::new(conn), service).with_upgrades());
+    let result = match unless_told(http.as_mut(), leaving).await {
+        Some(result) => result,
+        None => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, ?origin, "a connection ended early");
+    }
+}
+
+/// Drives `work` to its end, or until the server leaves: `None`.
+async fn unless_told<T>(mut work: Pin<&mut impl Future<Output = T>>, leaving: &mut Leaving<'_>) -> Option<T> {
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        leaving.poll(cx).map(|()| None)
+    })
+    .await
+}
+
+/// Says when the server leaves. To wait for that takes a lock that all connections share, so it is done once and not each
+/// time the connection is driven.
+pub(crate) struct Leaving<'a> {
+    glance: &'a watch::Receiver<bool>,
+    told: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
+    waits: Option<Waker>,
+}
+
+impl<'a> Leaving<'a> {
+    /// `told` completes when `glance` turns true.
+    pub(crate) fn new(
+        glance: &'a watch::Receiver<bool>,
+        told: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
+    ) -> Leaving<'a> {
+        Leaving { glance, told, waits: None }
+    }
+
+    /// Whether it does so already.
+    pub(crate) fn has_begun(&self) -> bool {
+        !matches!(self.glance.has_changed(), Ok(false))
+    }
+
+    /// Completes when it does.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waits.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return if self.has_begun() { Poll::Ready(()) } else { Poll::Pending };
+        }
+        self.waits = Some(cx.waker().clone());
+        self.told.as_mut().poll(cx)
+    }
+}
+
+/// What the requests of one connection have in common.
+pub(crate) struct Requests {
+    cluster: Option<Cluster>,
+    origin: Origin,
+    peer: Option<SocketAddr>,
+    servers: Servers,
+    /// Of a handed-over connection, until its one request takes it.
+    placement: Mutex<Option<Placement>>,
+}
+
+impl Requests {
+    #[cfg(test)]
+    pub(crate) fn of_test(origin: Origin, servers: Servers) -> Requests {
+        Requests { cluster: None, origin, peer: None, servers, placement: Mutex::new(None) }
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether a request for this path is a session server's.
+    pub(crate) fn is_for_sessions(&self, path: &str) -> bool {
+        self.servers.iter().any(|server| server.is_for(path))
+    }
+
+    /// Sets the client's address. What is returned counts the session the request opens once it is dropped.
+    pub(crate) fn prepare<B>(&self, request: &mut Request<B>) -> Option<Placement> {
+        let (peer, placement) = if self.origin == Origin::Leg {
+            let marks = address::take_marks(request.headers_mut());
+            let cluster = self.cluster.as_ref().filter(|_| marks.place);
+            (marks.peer, cluster.map(|cluster| Placement::new(cluster.clone())))
+        } else {
+            // Only the front door may say it.
+            request.headers_mut().remove(PEER_HEADER);
+            (self.peer, self.placement.lock().take())
+        };
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(PeerAddr(peer));
+        }
+        placement
+    }
+}
