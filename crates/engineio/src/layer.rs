@@ -11,7 +11,7 @@ use http_body_util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Body, Engine, Protocol};
+use crate::{Answer, Body, Engine, Protocol};
 
 /// Puts an [`Engine`] before a service.
 pub struct EngineLayer<P: Protocol>(Engine<P>);
@@ -65,14 +65,13 @@ impl<P, S, B, R> Service<Request<B>> for EngineService<P, S>
 where
     P: Protocol,
     S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     R: http_body::Body<Data = Bytes>,
 {
     type Response = Response<Either<Body, R>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Future = ServiceFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -80,11 +79,45 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if self.engine.path_matches(request.uri().path()) {
-            let response = self.engine.handle(request);
-            Box::pin(async move { Ok(response.await.map(Either::Left)) })
+            ServiceFuture::ours(self.engine.handle(request))
         } else {
-            let response = self.inner.call(request);
-            Box::pin(async move { Ok(response.await?.map(Either::Right)) })
+            ServiceFuture::inner(self.inner.call(request))
+        }
+    }
+}
+
+/// The answer of an engine, or of the service behind it.
+#[derive(Debug)]
+pub struct ServiceFuture<F>(Kind<F>);
+
+#[derive(Debug)]
+enum Kind<F> {
+    Ours(Answer),
+    Inner(Pin<Box<F>>),
+}
+
+impl<F> ServiceFuture<F> {
+    /// The engine's.
+    pub fn ours(answer: Answer) -> ServiceFuture<F> {
+        ServiceFuture(Kind::Ours(answer))
+    }
+
+    /// The service's.
+    pub fn inner(answer: F) -> ServiceFuture<F> {
+        ServiceFuture(Kind::Inner(Box::pin(answer)))
+    }
+}
+
+impl<F, R, E> Future for ServiceFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<Either<Body, R>>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Kind::Ours(answer) => Pin::new(answer).poll(cx).map(|response| Ok(response.map(Either::Left))),
+            Kind::Inner(answer) => answer.as_mut().poll(cx).map_ok(|response| response.map(Either::Right)),
         }
     }
 }

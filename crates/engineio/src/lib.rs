@@ -5,6 +5,7 @@
 //! implements [`Protocol`] and [`Session`] and gets an [`Engine`], which answers HTTP requests, or sits before another
 //! service as an [`EngineLayer`].
 
+mod answer;
 mod body;
 mod config;
 mod engine;
@@ -23,6 +24,7 @@ mod server;
 #[cfg(feature = "webtransport")]
 pub mod webtransport;
 
+pub use answer::Answer;
 pub use body::Body;
 pub use config::{
     AllowOrigin, AllowRequest, Config, Cors, GenerateId, HttpCompression, Pace, PerMessageDeflate, Transports,
@@ -32,7 +34,7 @@ pub use frames::{Frames, FramesBuilder};
 pub use handle::{Closed, SendError, SessionHandle, WeakHandle};
 pub use hooks::{AddHeaders, ConnectionError, Cookie, OnConnectionError, SameSite};
 pub use id::random_id;
-pub use layer::{EngineLayer, EngineService};
+pub use layer::{EngineLayer, EngineService, ServiceFuture};
 pub use message::{Message, Text};
 pub use protocol::{CloseReason, Handshake, Protocol, ProtocolVersion, Session, Transport};
 pub use server::moving::{Arriving, Exported, ImportError};

@@ -2,14 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::{Future, Ready, ready};
-use std::pin::Pin;
+use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Either;
-use sundew_engineio::Body;
+use sundew_engineio::{Answer, Body, ServiceFuture};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -50,14 +49,13 @@ impl<S> fmt::Debug for SocketIoService<S> {
 impl<S, B, R> Service<Request<B>> for SocketIoService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
     B: http_body::Body + Send + 'static,
     B::Data: Send,
     R: http_body::Body<Data = Bytes>,
 {
     type Response = Response<Either<Body, R>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    type Future = ServiceFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -66,14 +64,12 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let engine = self.io.engine();
         if !engine.path_matches(request.uri().path()) {
-            let response = self.inner.call(request);
-            return Box::pin(async move { Ok(response.await?.map(Either::Right)) });
+            return ServiceFuture::inner(self.inner.call(request));
         }
-        if let Some(file) = client::wanted(&self.io, &request) {
-            return Box::pin(async move { Ok(file.serve().await.map(Either::Left)) });
-        }
-        let response = engine.handle(request);
-        Box::pin(async move { Ok(response.await.map(Either::Left)) })
+        ServiceFuture::ours(match client::wanted(&self.io, &request) {
+            Some(file) => Answer::later(async move { file.serve().await }),
+            None => engine.handle(request),
+        })
     }
 }
 

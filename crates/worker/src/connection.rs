@@ -23,7 +23,7 @@ use tower_service::Service;
 use crate::address::{self, PEER_HEADER};
 use crate::body::Body;
 use crate::cluster::Cluster;
-use crate::http1::{self as quick, Next};
+use crate::http1::{Next, Quick};
 use crate::placement::Placement;
 use crate::sessions::Servers;
 use crate::timer::HeadTimer;
@@ -63,7 +63,13 @@ impl Connection {
         }
     }
 
-    async fn http<S, B>(mut self, conn: Conn, placement: Option<Placement>, mut app: S) -> Option<Life>
+    /// What it becomes, if it does.
+    pub(crate) fn http<S, B>(
+        self,
+        conn: Conn,
+        placement: Option<Placement>,
+        mut app: S,
+    ) -> impl Future<Output = Option<Life>> + Send
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send,
@@ -72,28 +78,31 @@ impl Connection {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let requests = Requests {
-            cluster: self.cluster.take(),
-            origin: conn.origin(),
-            peer: conn.peer_addr(),
-            servers: self.servers,
-            placement: Mutex::new(placement),
-        };
-        let glance = self.leaving.clone();
-        let told = pin!(async { drop(self.leaving.wait_for(|leaving| *leaving).await) });
-        let mut leaving = Leaving::new(&glance, told);
-        let patience = (requests.origin != Origin::Leg).then_some(HEAD_TIMEOUT);
-        let next = if requests.servers.is_empty() {
-            Next::Hyper(conn)
-        } else {
-            quick::serve(conn, &requests, &mut app, &mut leaving, patience).await
-        };
-        match next {
-            Next::Over => None,
-            Next::Life(life) => Some(life),
-            Next::Hyper(conn) => {
-                Box::pin(by_hyper(conn, &requests, app, &mut leaving, patience)).await;
-                None
+        let Connection { cluster, servers, mut leaving } = self;
+        let (origin, peer) = (conn.origin(), conn.peer_addr());
+        let requests = Requests { cluster, origin, peer, servers, placement: Mutex::new(placement) };
+        let patience = (origin != Origin::Leg).then_some(HEAD_TIMEOUT);
+        let mut quick = Quick::new(conn, patience);
+        // What is moved into it is not there twice, as arguments of an `async fn` would be.
+        async move {
+            let glance = leaving.clone();
+            let told = pin!(async { drop(leaving.wait_for(|leaving| *leaving).await) });
+            let mut leaving = Leaving::new(&glance, told);
+            let next = match requests.servers.is_empty() {
+                true => Next::Hyper,
+                false => quick.serve(&requests, &mut app, &mut leaving).await,
+            };
+            match next {
+                Next::Over => None,
+                Next::Switched { take_over, head } => {
+                    let mut connection = quick.into_conn().into_recovered();
+                    connection.unwritten = head;
+                    take_over.begin(connection)
+                }
+                Next::Hyper => {
+                    Box::pin(by_hyper(quick.into_conn(), &requests, app, &mut leaving, patience)).await;
+                    None
+                }
             }
         }
     }
@@ -185,15 +194,16 @@ impl<'a> Leaving<'a> {
         Leaving { glance, told, waits: None }
     }
 
-    /// Whether it does so already.
-    pub(crate) fn has_begun(&self) -> bool {
-        !matches!(self.glance.has_changed(), Ok(false))
+    /// Says whether it does so already.
+    pub(crate) fn has_begun(&self) -> impl Fn() -> bool + use<'a> {
+        let glance = self.glance;
+        move || !matches!(glance.has_changed(), Ok(false))
     }
 
     /// Completes when it does.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waits.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            return if self.has_begun() { Poll::Ready(()) } else { Poll::Pending };
+            return if self.has_begun()() { Poll::Ready(()) } else { Poll::Pending };
         }
         self.waits = Some(cx.waker().clone());
         self.told.as_mut().poll(cx)

@@ -1,11 +1,8 @@
 //! What becomes of a request: refused, answered by a session, or the beginning of one.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures_util::future::{Either, ready};
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -14,21 +11,17 @@ use tokio::sync::oneshot;
 use super::Engine;
 use crate::proto::deflate::Deflater;
 use crate::proto::dialect::Dialect;
-use crate::proto::encoding::Encoding;
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, verify};
 use crate::server::polling::PostFacts;
 use crate::server::shared::Shared;
 use crate::server::upgrade::{Taken, Upgrade};
 use crate::server::{cors, polling, probe, reply, upgrade};
-use crate::{Body, ConnectionError, Protocol, Transport};
+use crate::{Answer, Body, ConnectionError, Protocol, Transport};
 
 impl<P: Protocol> Engine<P> {
-    /// Answers one request: CORS, verification, handshake, polling, upgrade. Dropping the future while a poll
+    /// Answers one request: CORS, verification, handshake, polling, upgrade. Dropping the answer while a poll
     /// waits ends that session (the client is gone). To be called inside a tokio runtime.
-    pub fn handle<B>(
-        &self,
-        request: Request<B>,
-    ) -> impl Future<Output = Response<Body>> + Send + 'static + use<P, B>
+    pub fn handle<B>(&self, request: Request<B>) -> Answer
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
@@ -36,8 +29,7 @@ impl<P: Protocol> Engine<P> {
         let (parts, body) = request.into_parts();
         let allow = match &self.config().cors {
             Some(cors) if parts.method == Method::OPTIONS => {
-                let response = cors::preflight(cors, &parts.headers);
-                return Either::Left(ready(response));
+                return cors::preflight(cors, &parts.headers).into();
             }
             Some(cors) => cors::headers(cors, &parts.headers),
             None => HeaderMap::new(),
@@ -48,21 +40,9 @@ impl<P: Protocol> Engine<P> {
             Ok(wanted) => self.more_headers(&parts, matches!(wanted, Wanted::Handshake(_))),
             Err(_) => HeaderMap::new(),
         };
-        // Most answers get none, and the future is as large as what it may have to keep.
+        // Most answers get none, and a future is as large as what it may have to keep.
         let extra = (!allow.is_empty() || !more.is_empty()).then(|| Box::new(Extra { allow, more }));
-        let answer = self.begin(parts, body, wanted, upgrade);
-        Either::Right(async move {
-            let mut response = match answer {
-                Answer::Now(response) => *response,
-                Answer::Get(session, taken) => polling::get(&session, taken).await,
-                Answer::Post(session, facts, body) => polling::post(&session, facts, body).await,
-                Answer::Handshake(opening) => opening.await,
-            };
-            if let Some(extra) = extra {
-                extra.add_to(&mut response);
-            }
-            response
-        })
+        self.begin(parts, body, wanted, upgrade, extra)
     }
 
     /// What can be done at once of a request.
@@ -72,7 +52,12 @@ impl<P: Protocol> Engine<P> {
         body: B,
         wanted: Result<Wanted<Arc<Shared>>, ErrorCode>,
         upgrade: bool,
-    ) -> Answer<B> {
+        extra: Option<Box<Extra>>,
+    ) -> Answer
+    where
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+    {
         let response = match wanted {
             Err(code) => self.refused(&parts, upgrade, code, None),
             Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
@@ -88,17 +73,26 @@ impl<P: Protocol> Engine<P> {
                 Err(parts) => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
             },
             Ok(Wanted::Existing(session, _)) => match parts.method {
-                Method::GET => return Answer::Get(session, polling::taken(&parts.headers)),
-                Method::POST => return Answer::Post(session, PostFacts::of(&parts.headers), body),
+                Method::GET => {
+                    let taken = polling::taken(&parts.headers);
+                    return Answer::later(async move { with(polling::get(&session, taken).await, extra) });
+                }
+                Method::POST => {
+                    let facts = PostFacts::of(&parts.headers);
+                    return Answer::later(
+                        async move { with(polling::post(&session, facts, body).await, extra) },
+                    );
+                }
                 _ => reply::method_not_served(),
             },
             Ok(Wanted::Handshake(transport)) => {
                 let engine = self.clone();
-                let opening = async move { engine.open(parts, transport, upgrade).await };
-                return Answer::Handshake(Box::pin(opening));
+                return Answer::later(
+                    async move { with(engine.open(parts, transport, upgrade).await, extra) },
+                );
             }
         };
-        Answer::Now(Box::new(response))
+        with(response, extra).into()
     }
 
     /// A new session.
@@ -222,14 +216,6 @@ impl<P: Protocol> Engine<P> {
     }
 }
 
-/// How a request is answered.
-enum Answer<B> {
-    Now(Box<Response<Body>>),
-    Get(Arc<Shared>, Option<Encoding>),
-    Post(Arc<Shared>, PostFacts, B),
-    Handshake(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
-}
-
 /// Headers an answer gets.
 struct Extra {
     /// By CORS: any answer.
@@ -238,13 +224,15 @@ struct Extra {
     more: HeaderMap,
 }
 
-impl Extra {
-    fn add_to(self, response: &mut Response<Body>) {
+/// The response with them.
+fn with(mut response: Response<Body>, extra: Option<Box<Extra>>) -> Response<Body> {
+    if let Some(extra) = extra {
         if matches!(response.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
-            response.headers_mut().extend(self.more);
+            response.headers_mut().extend(extra.more);
         }
-        response.headers_mut().extend(self.allow);
+        response.headers_mut().extend(extra.allow);
     }
+    response
 }
 
 /// A request that becomes a websocket.

@@ -12,6 +12,7 @@ mod tests;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -19,13 +20,17 @@ use std::time::Duration;
 use axum::BoxError;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
-use sundew_io::{Conn, Life, Origin, TakeOver};
+use pin_project_lite::pin_project;
+use sundew_io::{Conn, Origin, TakeOver};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use crate::body::{Body, Feed};
 use crate::connection::{Leaving, Requests};
+use crate::placement::Placement;
+use request::Head;
+use response::Outgoing;
 
 /// How much is read at a time, and the largest head that is taken here. One buffer per thread: an idle connection has none.
 const READ_SIZE: usize = 16 * 1024;
@@ -39,9 +44,9 @@ pub(crate) enum Next {
     /// It has ended, or is to end.
     Over,
     /// It has a request that is not taken here.
-    Hyper(Conn),
-    /// It is a websocket now.
-    Life(Life),
+    Hyper,
+    /// It has been upgraded. The head of the 101 is not written yet.
+    Switched { take_over: TakeOver, head: Vec<u8> },
 }
 
 /// What the connection brings while no request is being answered.
@@ -52,99 +57,100 @@ enum Brought {
     Leaving,
 }
 
-/// Answers requests for as long as they can be taken here. `patience`: how long a connection may be idle, and a head take.
-pub(crate) async fn serve<S, B>(
-    conn: Conn,
-    requests: &Requests,
-    app: &mut S,
-    leaving: &mut Leaving<'_>,
-    patience: Option<Duration>,
-) -> Next
-where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
-    B: http_body::Body,
-    B::Error: Into<BoxError>,
-{
-    let mut driven = Driven { conn, input: BytesMut::new(), patience: Patience::new(patience), leaving };
-    loop {
-        driven.patience.begin();
-        let mut searched = 0;
-        while request::find_end(&driven.input, searched).is_none() {
-            searched = driven.input.len();
-            if searched >= READ_SIZE {
-                return driven.to_hyper();
-            }
-            match poll_fn(|cx| driven.poll_input(cx)).await {
-                Ok(Brought::Bytes) => {}
-                // What is left of a head then is nobody's.
-                Ok(Brought::End | Brought::Leaving) | Err(_) => return Next::Over,
-            }
-        }
-        let bytes = std::mem::take(&mut driven.input).freeze();
-        let Some(head) = request::read(&bytes, |path| requests.is_for_sessions(path)) else {
-            driven.conn.put_back(bytes);
-            return Next::Hyper(driven.conn);
-        };
-        let (body, feed) = driven.body_of(&bytes, head.end, head.body);
-        let mut request = head.request.map(|()| body);
-        let take_over = head.upgrade.then(TakeOver::default);
-        if let Some(take_over) = &take_over {
-            request.extensions_mut().insert(take_over.clone());
-        }
-        drop(bytes);
-        let placement = requests.prepare(&mut request);
-        let response = match driven.answered(app, request, feed.as_ref()).await {
-            Ok(Some(response)) => response,
-            Ok(None) => return Next::Over,
-            Err(error) => {
-                tracing::debug!(error = %error.into(), "the app did not answer a request");
-                return Next::Over;
-            }
-        };
-        drop(placement);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let head = response::switching(&response.into_parts().0);
-            driven.conn.put_back(driven.input.freeze());
-            let mut connection = driven.conn.into_recovered();
-            connection.unwritten = head;
-            // None is there if the client could not be served, or if the app said 101 to what asked for nothing.
-            let life = take_over.and_then(|take_over| take_over.begin(connection));
-            return life.map_or(Next::Over, Next::Life);
-        }
-        let mut keep = head.keep_alive && !driven.leaving.has_begun();
-        // The front door sees no later request of a socket it has handed over, so there must be none.
-        keep &= requests.origin() != Origin::HandedOff;
-        // What is left of a body that nobody wants would be taken for the next request.
-        keep &= feed.as_ref().is_none_or(Feed::is_done);
-        match response::write(&mut driven.conn, response, keep).await {
-            Ok(true) => {}
-            Ok(false) => return Next::Over,
-            Err(error) => {
-                tracing::debug!(%error, "a connection ended within a response");
-                return Next::Over;
-            }
-        }
+pin_project! {
+    /// A request that the app is working on.
+    struct Working<F> {
+        #[pin]
+        answer: F,
+        // What is missing of its body goes here.
+        feed: Option<Feed>,
+        take_over: Option<TakeOver>,
+        placement: Option<Placement>,
+        keep_alive: bool,
     }
 }
 
-struct Driven<'a, 'l> {
+/// A connection and what was read of it.
+pub(crate) struct Quick {
     conn: Conn,
     /// Read and not used yet.
     input: BytesMut,
     patience: Patience,
-    leaving: &'a mut Leaving<'l>,
 }
 
-impl Driven<'_, '_> {
+impl Quick {
+    /// `patience`: how long the connection may be idle, and a head take.
+    pub(crate) fn new(conn: Conn, patience: Option<Duration>) -> Quick {
+        Quick { conn, input: BytesMut::new(), patience: Patience::new(patience) }
+    }
+
+    /// The connection, with all that was read and not used.
+    pub(crate) fn into_conn(mut self) -> Conn {
+        self.conn.put_back(self.input.freeze());
+        self.conn
+    }
+
+    /// Answers requests for as long as they can be taken here.
+    pub(crate) async fn serve<S, B>(
+        &mut self,
+        requests: &Requests,
+        app: &mut S,
+        leaving: &mut Leaving<'_>,
+    ) -> Next
+    where
+        S: Service<Request<Body>, Response = Response<B>>,
+        S::Error: Into<BoxError>,
+        B: http_body::Body,
+        B::Error: Into<BoxError>,
+    {
+        loop {
+            self.patience.begin();
+            let mut searched = 0;
+            while request::find_end(&self.input, searched).is_none() {
+                searched = self.input.len();
+                if searched >= READ_SIZE {
+                    return Next::Hyper;
+                }
+                match poll_fn(|cx| self.poll_input(cx, leaving)).await {
+                    Ok(Brought::Bytes) => {}
+                    // What is left of a head then is nobody's.
+                    Ok(Brought::End | Brought::Leaving) | Err(_) => return Next::Over,
+                }
+            }
+            if let Err(error) = poll_fn(|cx| app.poll_ready(cx)).await {
+                unanswered(error);
+                return Next::Over;
+            }
+            let step = {
+                let Some(working) = self.begin(requests, app) else { return Next::Hyper };
+                let mut working = pin!(working);
+                // The front door sees no later request of a socket it has handed over, so there must be none.
+                let (keep, leaves) = (requests.origin() != Origin::HandedOff, leaving.has_begun());
+                poll_fn(|cx| self.poll_answered(cx, working.as_mut(), || keep && !leaves())).await
+            };
+            let mut outgoing = match step {
+                ControlFlow::Break(next) => return next,
+                ControlFlow::Continue(outgoing) => pin!(outgoing),
+            };
+            match poll_fn(|cx| outgoing.as_mut().poll_write(cx, &mut self.conn)).await {
+                Ok(true) => {}
+                Ok(false) => return Next::Over,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection ended within a response");
+                    return Next::Over;
+                }
+            }
+        }
+    }
+
     /// Waits for bytes, the end, or the end of patience.
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Brought>> {
+    fn poll_input(&mut self, cx: &mut Context<'_>, leaving: &mut Leaving<'_>) -> Poll<io::Result<Brought>> {
         if let Poll::Ready(read) =
             read(&mut self.conn, cx, READ_SIZE, |bytes| self.input.extend_from_slice(bytes))
         {
             return Poll::Ready(read.map(|count| if count == 0 { Brought::End } else { Brought::Bytes }));
         }
-        if self.leaving.poll(cx).is_ready() {
+        if leaving.poll(cx).is_ready() {
             return Poll::Ready(Ok(Brought::Leaving));
         }
         ready!(self.patience.poll(cx));
@@ -169,30 +175,71 @@ impl Driven<'_, '_> {
         }
     }
 
-    /// The app's answer; none if the client leaves before.
-    async fn answered<S>(
-        &mut self,
-        app: &mut S,
-        request: Request<Body>,
-        feed: Option<&Feed>,
-    ) -> Result<Option<S::Response>, S::Error>
+    /// Gives the app the request whose head is there. `None`: it is not taken here.
+    fn begin<S>(&mut self, requests: &Requests, app: &mut S) -> Option<Working<S::Future>>
     where
         S: Service<Request<Body>>,
     {
-        poll_fn(|cx| app.poll_ready(cx)).await?;
-        let mut answer = pin!(app.call(request));
-        poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-                    return Poll::Ready(answer.map(Some));
-                }
-                match ready!(self.poll_meanwhile(cx, feed)) {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return Poll::Ready(Ok(None)),
-                }
+        let bytes = std::mem::take(&mut self.input).freeze();
+        let Some(Head { request, end, body, keep_alive, upgrade }) =
+            request::read(&bytes, |path| requests.is_for_sessions(path))
+        else {
+            self.conn.put_back(bytes);
+            return None;
+        };
+        let (body, feed) = self.body_of(&bytes, end, body);
+        let mut request = request.map(|()| body);
+        let take_over = upgrade.then(TakeOver::default);
+        if let Some(take_over) = &take_over {
+            request.extensions_mut().insert(take_over.clone());
+        }
+        let placement = requests.prepare(&mut request);
+        Some(Working { answer: app.call(request), feed, take_over, placement, keep_alive })
+    }
+
+    /// Waits for the app's answer, unless the client leaves before. `keep`: whether the connection can be kept then.
+    fn poll_answered<F, B, E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        working: Pin<&mut Working<F>>,
+        keep: impl FnOnce() -> bool,
+    ) -> Poll<ControlFlow<Next, Outgoing<B>>>
+    where
+        F: Future<Output = Result<Response<B>, E>>,
+        E: Into<BoxError>,
+        B: http_body::Body,
+        B::Error: Into<BoxError>,
+    {
+        let mut working = working.project();
+        let answer = loop {
+            if let Poll::Ready(answer) = working.answer.as_mut().poll(cx) {
+                break answer;
+            }
+            match ready!(self.poll_meanwhile(cx, working.feed.as_ref())) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(ControlFlow::Break(Next::Over)),
+            }
+        };
+        *working.placement = None;
+        Poll::Ready(match answer {
+            Err(error) => {
+                unanswered(error);
+                ControlFlow::Break(Next::Over)
+            }
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let head = response::switching(&response.into_parts().0);
+                // None is there if the app said 101 to what asked for nothing.
+                let take_over = working.take_over.take();
+                ControlFlow::Break(
+                    take_over.map_or(Next::Over, |take_over| Next::Switched { take_over, head }),
+                )
+            }
+            Ok(response) => {
+                // What is left of a body that nobody wants would be taken for the next request.
+                let clean = *working.keep_alive && working.feed.as_ref().is_none_or(Feed::is_done);
+                ControlFlow::Continue(Outgoing::new(response, clean && keep()))
             }
         })
-        .await
     }
 
     /// Reads on while the app has not answered. False: the client has gone.
@@ -208,11 +255,10 @@ impl Driven<'_, '_> {
         }
         read(&mut self.conn, cx, room, |bytes| self.input.extend_from_slice(bytes)).map_ok(|count| count > 0)
     }
+}
 
-    fn to_hyper(mut self) -> Next {
-        self.conn.put_back(self.input.freeze());
-        Next::Hyper(self.conn)
-    }
+fn unanswered(error: impl Into<BoxError>) {
+    tracing::debug!(error = %error.into(), "the app did not answer a request");
 }
 
 /// Reads once, at most `limit` bytes.

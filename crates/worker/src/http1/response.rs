@@ -2,20 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Buf;
+use bytes::{Buf, BufMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
-use http_body::{Body, Frame};
+use http_body::Body;
+use pin_project_lite::pin_project;
 use sundew_io::Conn;
 use tokio::io::AsyncWrite;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep};
 
 use super::BoxError;
 
@@ -64,97 +65,133 @@ pub(crate) fn switching(parts: &Parts) -> Vec<u8> {
     out
 }
 
-/// Writes all of `response`. `keep`: the connection is kept, unless the response says otherwise, or its body turns out
-/// shorter than announced; whether it is after all is returned.
-pub(crate) async fn write<B>(conn: &mut Conn, response: Response<B>, keep: bool) -> io::Result<bool>
+pin_project! {
+    /// A response on its way.
+    pub(crate) struct Outgoing<B> {
+        // Encoded, of which so much is written.
+        out: Vec<u8>,
+        written: usize,
+        framing: Framing,
+        // How much of the body is still to come.
+        left: u64,
+        ended: bool,
+        keep: bool,
+        // Set while the client takes nothing.
+        patience: Option<Pin<Box<Sleep>>>,
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B> Outgoing<B>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let (parts, body) = response.into_parts();
-    let mut body = pin!(body);
-    let framing = Framing::of(&parts, body.size_hint().exact());
-    let keep = keep && keeps(&parts.headers);
-    let mut out = SPARE.take();
-    out.clear();
-    head(&mut out, &parts, framing, !keep);
-    let mut left = match framing {
-        Framing::None => return finish(conn, out).await.map(|()| keep),
-        Framing::Length(length) => length,
-        Framing::Chunked => u64::MAX,
-    };
-    while left > 0 && !body.is_end_stream() {
-        let frame = match poll_fn(|cx| Poll::Ready(poll_frame(body.as_mut(), cx))).await {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                write_all(conn, &out).await?;
-                out.clear();
-                poll_fn(|cx| poll_frame(body.as_mut(), cx)).await
+    /// `keep`: the connection is kept, unless the response says otherwise.
+    pub(crate) fn new(response: Response<B>, keep: bool) -> Outgoing<B> {
+        let (parts, body) = response.into_parts();
+        let framing = Framing::of(&parts, body.size_hint().exact());
+        let keep = keep && keeps(&parts.headers);
+        let mut out = SPARE.take();
+        out.clear();
+        head(&mut out, &parts, framing, !keep);
+        let left = match framing {
+            Framing::None => 0,
+            Framing::Length(length) => length,
+            Framing::Chunked => u64::MAX,
+        };
+        Outgoing { out, written: 0, framing, left, ended: false, keep, patience: None, body }
+    }
+
+    /// Writes all of it. Returns whether the connection is kept: not if the body turns out shorter than announced, too.
+    pub(crate) fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        conn: &mut Conn,
+    ) -> Poll<io::Result<bool>> {
+        loop {
+            self.as_mut().gather(cx)?;
+            let this = self.as_mut().project();
+            if this.out.is_empty() && !*this.ended {
+                return Poll::Pending;
             }
-        };
-        let Some(frame) = frame else { break };
-        // Trailers are for nobody.
-        let Ok(data) = frame?.into_data() else { continue };
-        let size = usize::try_from(left).map_or(data.remaining(), |left| data.remaining().min(left));
-        if size == 0 {
-            continue;
-        }
-        if framing == Framing::Chunked {
-            line(&mut out, format_args!("{size:x}"));
-        }
-        let mut taken = data.take(size);
-        while taken.has_remaining() {
-            let chunk = taken.chunk();
-            let length = chunk.len();
-            out.extend_from_slice(chunk);
-            taken.advance(length);
-        }
-        match framing {
-            Framing::Chunked => out.extend_from_slice(b"\r\n"),
-            _ => left -= size as u64,
-        }
-        if out.len() >= GATHERED {
-            write_all(conn, &out).await?;
-            out.clear();
+            while *this.written < this.out.len() {
+                let count = ready!(write(conn, cx, &this.out[*this.written..], this.patience))?;
+                *this.written += count;
+            }
+            if *this.ended {
+                if this.out.capacity() <= GATHERED {
+                    SPARE.set(std::mem::take(this.out));
+                }
+                return Poll::Ready(Ok(*this.keep && (*this.left == 0 || *this.framing == Framing::Chunked)));
+            }
+            this.out.clear();
+            *this.written = 0;
         }
     }
-    let complete = left == 0 || framing == Framing::Chunked;
+
+    /// Encodes what is there of the body, up to a limit.
+    fn gather(self: Pin<&mut Self>, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut this = self.project();
+        while !*this.ended && this.out.len() < GATHERED {
+            let frame = match *this.left > 0 && !this.body.is_end_stream() {
+                true => this.body.as_mut().poll_frame(cx),
+                false => Poll::Ready(None),
+            };
+            match frame {
+                // What is there need not wait for what is not.
+                Poll::Pending => break,
+                Poll::Ready(None) => {
+                    *this.ended = true;
+                    if *this.framing == Framing::Chunked {
+                        this.out.extend_from_slice(b"0\r\n\r\n");
+                    }
+                }
+                Poll::Ready(Some(frame)) => {
+                    let frame = frame.map_err(|error| io::Error::other(error.into()))?;
+                    // Trailers are for nobody.
+                    if let Ok(data) = frame.into_data() {
+                        *this.left -= push(this.out, data, *this.framing, *this.left);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds at most `left` bytes of `data` to what is written, and says how many of those that are left they were.
+fn push(out: &mut Vec<u8>, data: impl Buf, framing: Framing, left: u64) -> u64 {
+    let size = usize::try_from(left).map_or(data.remaining(), |left| data.remaining().min(left));
+    if size == 0 {
+        return 0;
+    }
     if framing == Framing::Chunked {
-        out.extend_from_slice(b"0\r\n\r\n");
+        line(out, format_args!("{size:x}"));
     }
-    finish(conn, out).await.map(|()| keep && complete)
+    out.put(data.take(size));
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"\r\n");
+        return 0;
+    }
+    size as u64
 }
 
-fn poll_frame<B>(body: Pin<&mut B>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<B::Data>>>>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    body.poll_frame(cx).map_err(|error| io::Error::other(error.into()))
-}
-
-async fn finish(conn: &mut Conn, out: Vec<u8>) -> io::Result<()> {
-    write_all(conn, &out).await?;
-    if out.capacity() <= GATHERED {
-        SPARE.set(out);
+/// Writes once. An error if the client takes nothing for too long.
+fn write(
+    conn: &mut Conn,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+    patience: &mut Option<Pin<Box<Sleep>>>,
+) -> Poll<io::Result<usize>> {
+    if let Poll::Ready(count) = Pin::new(conn).poll_write(cx, bytes)? {
+        *patience = None;
+        return Poll::Ready(if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) });
     }
-    Ok(())
-}
-
-async fn write_all(conn: &mut Conn, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let mut written = pin!(poll_fn(|cx| Pin::new(&mut *conn).poll_write(cx, bytes)));
-        // Nearly always there is room, and no timer is needed.
-        let count = match poll_fn(|cx| Poll::Ready(written.as_mut().poll(cx))).await {
-            Poll::Ready(result) => result?,
-            Poll::Pending => timeout(STALL_TIMEOUT, written).await.map_err(io::Error::from)??,
-        };
-        if count == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        bytes = &bytes[count..];
-    }
-    Ok(())
+    // Nearly always there is room, and no timer is needed.
+    ready!(patience.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT))).as_mut().poll(cx));
+    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn head(out: &mut Vec<u8>, parts: &Parts, framing: Framing, close: bool) {

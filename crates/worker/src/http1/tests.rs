@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::connection::Connection;
 use crate::{Pace, SessionStats, Sessions};
 
 /// What never comes is noticed after this long.
@@ -120,7 +121,7 @@ struct Driven {
     client: UnixStream,
     leaving: watch::Sender<bool>,
     seen: Arc<Seen>,
-    next: JoinHandle<Next>,
+    next: JoinHandle<(Next, Option<Conn>)>,
 }
 
 fn driven(origin: Origin) -> Driven {
@@ -133,7 +134,11 @@ fn driven(origin: Origin) -> Driven {
         let glance = told.clone();
         let told = pin!(async { drop(told.wait_for(|leaving| *leaving).await) });
         let mut leaving = Leaving::new(&glance, told);
-        serve(Conn::unix(server, origin), &requests, &mut app, &mut leaving, Some(PATIENCE)).await
+        let mut quick = Quick::new(Conn::unix(server, origin), Some(PATIENCE));
+        let next = quick.serve(&requests, &mut app, &mut leaving).await;
+        // An end closes it.
+        let conn = matches!(next, Next::Hyper).then(|| quick.into_conn());
+        (next, conn)
     });
     Driven { client, leaving, seen, next }
 }
@@ -170,12 +175,12 @@ impl Driven {
         rest
     }
 
-    async fn next(self) -> Next {
+    async fn next(self) -> (Next, Option<Conn>) {
         tokio::time::timeout(SOON, self.next).await.expect("still driven").unwrap()
     }
 
     async fn over(self) {
-        assert!(matches!(self.next().await, Next::Over));
+        assert!(matches!(self.next().await, (Next::Over, _)));
     }
 }
 
@@ -262,7 +267,7 @@ async fn a_client_that_leaves_is_waited_for_no_longer() {
         let Driven { client, next, leaving, .. } = driven;
         drop(client);
         let next = tokio::time::timeout(SOON, next).await.expect("still driven").unwrap();
-        assert!(matches!(next, Next::Over));
+        assert!(matches!(next, (Next::Over, _)));
         if announced {
             seen.dropped.notified().await;
         }
@@ -285,7 +290,7 @@ async fn what_is_not_taken_is_handed_on_byte_for_byte() {
         assert_eq!(driven.response().await.1, "hello");
         driven.send(request).await;
         driven.client.shutdown().await.unwrap();
-        let Next::Hyper(mut conn) = driven.next().await else { panic!("{request}") };
+        let (Next::Hyper, Some(mut conn)) = driven.next().await else { panic!("{request}") };
         let mut read = String::new();
         conn.read_to_string(&mut read).await.unwrap();
         assert_eq!(read, request);
@@ -397,7 +402,7 @@ async fn a_client_that_takes_nothing_has_a_limit() {
     let mut driven = driven(Origin::Accepted);
     driven.send(get_request("large")).await;
     let Driven { client, next, leaving, .. } = driven;
-    assert!(matches!(next.await.unwrap(), Next::Over));
+    assert!(matches!(next.await.unwrap(), (Next::Over, _)));
     drop((client, leaving));
 }
 
@@ -425,22 +430,52 @@ async fn a_websocket_has_every_byte_and_the_head_to_write() {
         .write_all(b"GET /io/ws HTTP/1.1\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\nframes")
         .await
         .unwrap();
-    let (leaving, mut told) = watch::channel(false);
-    let requests = Requests::of_test(Origin::Accepted, Arc::new(vec![Arc::new(Io)]));
-    let glance = told.clone();
-    let told = pin!(async { drop(told.wait_for(|leaving| *leaving).await) });
-    let mut until = Leaving::new(&glance, told);
-    let next =
-        serve(Conn::unix(server, Origin::Accepted), &requests, &mut app.clone(), &mut until, None).await;
-    assert!(matches!(next, Next::Life(_)));
+    let (_leaving, leaving) = watch::channel(false);
+    let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving };
+    let life = connection.http(Conn::unix(server, Origin::Accepted), None, app).await;
+    assert!(life.is_some());
     assert_eq!(taken.load(Ordering::Relaxed), 1);
-    drop(leaving);
 }
 
 #[tokio::test]
 async fn a_101_that_nobody_took_ends_the_connection() {
-    let mut driven = driven(Origin::Accepted);
-    driven.send("GET /io/switch HTTP/1.1\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n").await;
-    assert_eq!(driven.rest().await, "");
-    driven.over().await;
+    for asked in ["upgrade: websocket\r\nconnection: Upgrade\r\n", ""] {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        client.write_all(format!("GET /io/switch HTTP/1.1\r\n{asked}\r\n").as_bytes()).await.unwrap();
+        let (_leaving, leaving) = watch::channel(false);
+        let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving };
+        let app = app(&Arc::default());
+        let life = connection.http(Conn::unix(server, Origin::Accepted), None, app).await;
+        assert!(life.is_none());
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_waits_is_small() {
+    let (_client, server) = UnixStream::pair().unwrap();
+    let (_leaving, leaving) = watch::channel(false);
+    let connection = Connection { cluster: None, servers: Arc::default(), leaving };
+    let http = connection.http(Conn::unix(server, Origin::Accepted), None, Small);
+    assert!(size_of_val(&http) <= 1024, "{} bytes, of which malloc keeps no spare", size_of_val(&http));
+}
+
+/// An app whose answers are small, as those of sessions are.
+#[derive(Clone)]
+struct Small;
+
+impl Service<Request<Body>> for Small {
+    type Response = Response<AxumBody>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        std::future::ready(Ok(Response::new(AxumBody::empty()))).boxed()
+    }
 }
