@@ -306,8 +306,10 @@ impl Shared {
             state.arrival = None;
             state.taker = None;
         });
-        let mut state = self.state.lock();
-        state.writer = None;
+        let writer = self.state.lock().writer.take();
+        if let Some(writer) = writer {
+            writer.release();
+        }
         self.news.notify_waiters();
     }
 

@@ -178,6 +178,16 @@ impl Writer {
         };
     }
 
+    /// Gives it up together with its other half, which ends the connection. Dropped alone, it would first tell the peer that
+    /// nothing more comes: a call into the system that the end makes unnecessary.
+    pub(crate) fn release(self) {
+        match self {
+            Writer::Tcp(half) => half.forget(),
+            Writer::Unix(half) => half.forget(),
+            Writer::Other(_) => {}
+        }
+    }
+
     /// Makes the coming drop a reset: a peer that takes nothing must not keep the kernel holding our last output.
     pub(crate) fn abort(&mut self) {
         if let Writer::Tcp(half) = self {

@@ -106,7 +106,7 @@ impl Quick {
         loop {
             self.patience.begin();
             let mut searched = 0;
-            while request::find_end(&self.input, searched).is_none() {
+            while !request::is_complete(&self.input, searched) {
                 searched = self.input.len();
                 if searched >= READ_SIZE {
                     return Next::Hyper;

@@ -152,8 +152,8 @@ impl Driven {
     async fn response(&mut self) -> (String, String) {
         let mut got = Vec::new();
         loop {
-            if let Some(end) = request::find_end(&got, 0) {
-                let head = String::from_utf8(got[..end].to_vec()).unwrap();
+            if request::is_complete(&got, 0) {
+                let head = String::from_utf8(got).unwrap();
                 let length = head
                     .split("content-length: ")
                     .nth(1)
