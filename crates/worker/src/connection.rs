@@ -47,7 +47,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn run<S, B>(self, conn: Conn, placement: Option<Placement>, app: S)
+    pub(crate) fn run<S, B>(
+        self,
+        conn: Conn,
+        placement: Option<Placement>,
+        app: S,
+    ) -> impl Future<Output = ()> + Send + use<S, B>
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send,
@@ -57,9 +62,11 @@ impl Connection {
         B::Error: Into<BoxError>,
     {
         // Boxed, what HTTP needs goes when the connection has become something else.
-        let life = Box::pin(self.http(conn, placement, app)).await;
-        if let Some(life) = life {
-            life.await;
+        let http = Box::pin(self.http(conn, placement, app));
+        async move {
+            if let Some(life) = http.await {
+                life.await;
+            }
         }
     }
 
