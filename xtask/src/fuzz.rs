@@ -23,6 +23,7 @@ const TARGETS: &[(&str, &str)] = &[
     ("deflate", "crates/engineio/tests/corpus/deflate"),
     ("packet", "crates/socketio/tests/corpus/packet"),
     ("msgpack", "crates/socketio/tests/corpus/msgpack"),
+    ("head", "crates/worker/tests/corpus/head"),
 ];
 
 const CARGO_FUZZ: Need = Need::Tool { name: "cargo-fuzz", version: "0.13.2" };

@@ -39,7 +39,7 @@ pub use sundew_engineio::{
 };
 pub use sundew_io::PeerAddr;
 pub use sundew_socketio::*;
-pub use sundew_worker::{Instance, Listener, NoRoute, Route, instance, serve};
+pub use sundew_worker::{Instance, Listener, NoRoute, RequestBody, Route, instance, serve};
 
 /// What joins the servers of one app.
 pub mod adapter {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use axum::BoxError;
 use bytes::{Bytes, BytesMut};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 const WAITING: usize = 64 * 1024;
 
 /// The body of a request, as [`serve`](crate::serve) gives it to the app.
-pub struct Body(Kind);
+pub struct RequestBody(Kind);
 
 enum Kind {
     Hyper(Incoming),
@@ -40,22 +40,22 @@ struct Coming {
 /// The other end of a body of which a part is still to come. Dropped, the body is cut.
 pub(crate) struct Feed(Arc<Mutex<Coming>>);
 
-impl Body {
-    pub(crate) fn whole(bytes: Bytes) -> Body {
-        Body(Kind::Whole(bytes))
+impl RequestBody {
+    pub(crate) fn whole(bytes: Bytes) -> RequestBody {
+        RequestBody(Kind::Whole(bytes))
     }
 
     /// `here` of it, and `to_come` more bytes.
-    pub(crate) fn coming(here: Bytes, to_come: u64) -> (Body, Feed) {
+    pub(crate) fn coming(here: Bytes, to_come: u64) -> (RequestBody, Feed) {
         let coming = Coming { here: here.into(), to_come, cut: false, taker: None, feeder: None };
         let coming = Arc::new(Mutex::new(coming));
-        (Body(Kind::Coming(coming.clone())), Feed(coming))
+        (RequestBody(Kind::Coming(coming.clone())), Feed(coming))
     }
 }
 
-impl From<Incoming> for Body {
-    fn from(body: Incoming) -> Body {
-        Body(Kind::Hyper(body))
+impl From<Incoming> for RequestBody {
+    fn from(body: Incoming) -> RequestBody {
+        RequestBody(Kind::Hyper(body))
     }
 }
 
@@ -97,7 +97,7 @@ impl Drop for Feed {
     }
 }
 
-impl HttpBody for Body {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -152,8 +152,8 @@ impl HttpBody for Body {
     }
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Body").field(&self.size_hint()).finish()
+        f.debug_tuple("RequestBody").field(&self.size_hint()).finish()
     }
 }

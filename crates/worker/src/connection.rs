@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tower_service::Service;
 
 use crate::address::{self, PEER_HEADER};
-use crate::body::Body;
+use crate::body::RequestBody;
 use crate::cluster::Cluster;
 use crate::http1::{Next, Quick};
 use crate::placement::Placement;
@@ -54,7 +54,7 @@ impl Connection {
         app: S,
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
         B: http_body::Body + Send + 'static,
@@ -78,7 +78,7 @@ impl Connection {
         mut app: S,
     ) -> impl Future<Output = Option<Life>> + Send
     where
-        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
         B: http_body::Body + Send + 'static,
@@ -123,7 +123,7 @@ async fn by_hyper<S, B>(
     leaving: &mut Leaving<'_>,
     patience: Option<Duration>,
 ) where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: http_body::Body + Send + 'static,
@@ -134,7 +134,7 @@ async fn by_hyper<S, B>(
     let head = conn.hold_head();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut app = app.clone();
-        let mut request = request.map(Body::from);
+        let mut request = request.map(RequestBody::from);
         let placement = requests.prepare(&mut request);
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(head.clone());

@@ -11,6 +11,9 @@ mod address;
 mod body;
 mod cluster;
 mod connection;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http1;
 mod inbound;
 mod inbox;
@@ -26,7 +29,7 @@ mod sessions;
 mod signals;
 mod timer;
 
-pub use body::Body;
+pub use body::RequestBody;
 pub use cluster::{Cluster, Peer, Phase, cluster, try_cluster};
 pub use instance::{Instance, instance};
 pub use listener::Listener;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use crate::body::Body;
+use crate::body::RequestBody;
 use crate::cluster::{Cluster, Phase};
 use crate::connection::Connection;
 use crate::signals::Signals;
@@ -37,7 +37,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// When signals cannot be caught. An error of one connection ends that connection.
 pub async fn serve<S, B>(mut listener: Listener, app: S) -> io::Result<()>
 where
-    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
     B: http_body::Body + Send + 'static,

@@ -4,7 +4,7 @@
 //! A request goes through the app like any other. What this loop does not take, by its path or its form, is hyper's: that
 //! request with every byte of it, and all that follow on the connection. So it can be strict, and refuses nothing itself.
 
-mod request;
+pub(crate) mod request;
 mod response;
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
-use crate::body::{Body, Feed};
+use crate::body::{Feed, RequestBody};
 use crate::connection::{Leaving, Requests};
 use crate::placement::Placement;
 use request::Head;
@@ -98,7 +98,7 @@ impl Quick {
         leaving: &mut Leaving<'_>,
     ) -> Next
     where
-        S: Service<Request<Body>, Response = Response<B>>,
+        S: Service<Request<RequestBody>, Response = Response<B>>,
         S::Error: Into<BoxError>,
         B: http_body::Body,
         B::Error: Into<BoxError>,
@@ -108,7 +108,7 @@ impl Quick {
             let mut searched = 0;
             while !request::is_complete(&self.input, searched) {
                 searched = self.input.len();
-                if searched >= READ_SIZE {
+                if searched >= READ_SIZE || !request::may_come(&self.input) {
                     return Next::Hyper;
                 }
                 match poll_fn(|cx| self.poll_input(cx, leaving)).await {
@@ -158,7 +158,7 @@ impl Quick {
     }
 
     /// The body behind the head in `bytes`, and where what is missing of it goes.
-    fn body_of(&mut self, bytes: &Bytes, start: usize, length: u64) -> (Body, Option<Feed>) {
+    fn body_of(&mut self, bytes: &Bytes, start: usize, length: u64) -> (RequestBody, Option<Feed>) {
         let here = bytes.len() - start;
         match usize::try_from(length) {
             Ok(length) if length <= here => {
@@ -166,10 +166,10 @@ impl Quick {
                     self.input.extend_from_slice(&bytes[start + length..]);
                 }
                 let body = if length == 0 { Bytes::new() } else { bytes.slice(start..start + length) };
-                (Body::whole(body), None)
+                (RequestBody::whole(body), None)
             }
             _ => {
-                let (body, feed) = Body::coming(bytes.slice(start..), length - here as u64);
+                let (body, feed) = RequestBody::coming(bytes.slice(start..), length - here as u64);
                 (body, Some(feed))
             }
         }
@@ -178,7 +178,7 @@ impl Quick {
     /// Gives the app the request whose head is there. `None`: it is not taken here.
     fn begin<S>(&mut self, requests: &Requests, app: &mut S) -> Option<Working<S::Future>>
     where
-        S: Service<Request<Body>>,
+        S: Service<Request<RequestBody>>,
     {
         let bytes = std::mem::take(&mut self.input).freeze();
         let Some(Head { request, end, body, keep_alive, upgrade }) =

@@ -31,6 +31,14 @@ pub(crate) fn is_complete(bytes: &[u8], searched: usize) -> bool {
     bytes.ends_with(END) || memchr::memmem::find(&bytes[searched.saturating_sub(3)..], END).is_some()
 }
 
+/// Whether a head that is not complete may still become one that is taken here: what is no HTTP, or ends its lines as others
+/// do, is not waited for.
+pub(crate) fn may_come(bytes: &[u8]) -> bool {
+    let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
+    matches!(parsed.parse_with_uninit_headers(bytes, &mut storage), Ok(Status::Partial))
+}
+
 /// Reads the head at the beginning of `bytes`. `None`: it is none of those taken here, by its path (`ours`) or its form.
 pub(crate) fn read(bytes: &Bytes, ours: impl FnOnce(&str) -> bool) -> Option<Head> {
     let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -43,7 +51,11 @@ pub(crate) fn read(bytes: &Bytes, ours: impl FnOnce(&str) -> bool) -> Option<Hea
     };
     let post = parsed.method == Some("POST");
     let path = target.split_once('?').map_or(target, |(path, _)| path);
-    if !ours(path) {
+    if !path.starts_with('/') || !ours(path) {
+        return None;
+    }
+    // httparse takes a bare LF for a line end; others may not.
+    if memchr::memchr_iter(b'\n', &bytes[..end]).any(|at| at == 0 || bytes[at - 1] != b'\r') {
         return None;
     }
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 1);
@@ -65,7 +77,8 @@ pub(crate) fn read(bytes: &Bytes, ours: impl FnOnce(&str) -> bool) -> Option<Hea
                 }
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
-                if length.replace(digits(value)?).is_some() {
+                let before = length.replace(digits(value)?);
+                if before.is_some() {
                     return None;
                 }
             }
@@ -148,6 +161,9 @@ mod tests {
             "GET /io/ HTTP/1.1\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n",
             "GET /io/ HTTP/1.1\r\nfolded: a\r\n b\r\n\r\n",
             "GET /io/ HTTP/1.1\r\nname : a\r\n\r\n",
+            "GET /io/ HTTP/1.1\nHost: a\r\n\r\n",
+            "GET /io/ HTTP/1.1\r\nHost: a\n\r\n",
+            "GET /io/ HTTP/1.1\n\nGET /io/ HTTP/1.1\r\n\r\n",
             "GET /io/ HTTP/1.1\r\nHost: a",
             "nonsense\r\n\r\n",
         ] {
@@ -155,6 +171,19 @@ mod tests {
         }
         let many = format!("GET /io/ HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
         assert!(of(&many).is_none());
+    }
+
+    #[test]
+    fn what_cannot_become_a_head_is_not_waited_for() {
+        for partial in ["", "GE", "GET /io/ HTTP/1.1\r\nHost: a\r\n", "GET /io/ HTTP/1.1\r\nHost: a\r\n\r"] {
+            assert!(may_come(partial.as_bytes()), "{partial}");
+        }
+        let tls: &[u8] = &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+        for other in
+            [tls, b"GET /io/ HTTP/1.1\n\n", b"GET /io/ HTTP/1.1\r\nname : a\r\n", b"PRI * HTTP/2.0\r\n"]
+        {
+            assert!(!may_come(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -281,6 +281,7 @@ async fn what_is_not_taken_is_handed_on_byte_for_byte() {
     for request in [
         "GET / HTTP/1.1\r\nhost: a\r\n\r\nand more",
         "nonsense\r\n\r\n",
+        "nonsense without an end\n",
         "POST /io/length HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         &large,
     ] {
@@ -466,7 +467,7 @@ async fn a_connection_that_waits_is_small() {
 #[derive(Clone)]
 struct Small;
 
-impl Service<Request<Body>> for Small {
+impl Service<Request<RequestBody>> for Small {
     type Response = Response<AxumBody>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
@@ -475,7 +476,7 @@ impl Service<Request<Body>> for Small {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Body>) -> Self::Future {
+    fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
         std::future::ready(Ok(Response::new(AxumBody::empty()))).boxed()
     }
 }
