@@ -129,6 +129,10 @@ impl AsyncRead for Conn {
             let length = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread[..length]);
             self.unread.advance(length);
+            if self.unread.is_empty() {
+                // Even the end of it would keep its memory.
+                self.unread = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         each!(self, stream => stream.poll_read(cx, buf))

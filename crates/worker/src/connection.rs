@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use sundew_io::{Conn, Life, Origin, PeerAddr};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tower_service::Service;
 
 use crate::address::{self, PEER_HEADER};
@@ -93,7 +94,8 @@ impl Connection {
         // What is moved into it is not there twice, as arguments of an `async fn` would be.
         async move {
             let glance = leaving.clone();
-            let told = pin!(async { drop(leaving.wait_for(|leaving| *leaving).await) });
+            // Unconstrained, it is registered by its first poll, whatever the task has done before.
+            let told = pin!(unconstrained(async { drop(leaving.wait_for(|leaving| *leaving).await) }));
             let mut leaving = Leaving::new(&glance, told);
             let next = match requests.servers.is_empty() {
                 true => Next::Hyper,
@@ -107,7 +109,10 @@ impl Connection {
                     take_over.begin(connection)
                 }
                 Next::Hyper => {
-                    Box::pin(by_hyper(quick.into_conn(), &requests, app, &mut leaving, patience)).await;
+                    // One that has been polled may hold what it was promised (a permit, say) for as long as it lives.
+                    let unpolled = app.clone();
+                    drop(app);
+                    Box::pin(by_hyper(quick.into_conn(), &requests, unpolled, &mut leaving, patience)).await;
                     None
                 }
             }

@@ -25,7 +25,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves `app` (an `axum::Router`, or any tower service) until this process is told to end.
 ///
-/// Each request carries the client's own address, as axum's `ConnectInfo<SocketAddr>` and as [`PeerAddr`], on every
+/// Each request carries the client's own address, as axum's `ConnectInfo<SocketAddr>` and as
+/// [`PeerAddr`](sundew_io::PeerAddr), on every
 /// transport: also when it came through the supervisor's proxy.
 ///
 /// Alone, SIGINT and SIGTERM end it. Under the supervisor they do too, and so does the supervisor; when the supervisor

@@ -184,7 +184,7 @@ impl<P: Protocol> Engine<P> {
             refused(&parts, None, "too many sessions");
             return None;
         }
-        let Probe { writer, arrival } = connection;
+        let Probe { writer, arrival, .. } = connection;
         let socket = Some((writer, Vec::new()));
         let transport = Transport::WebTransport;
         let Some(shared) = self.0.new_session(&parts, transport, Dialect::V4, socket) else {

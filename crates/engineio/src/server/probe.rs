@@ -26,10 +26,7 @@ const PROBE_ANSWER: &str = "3probe";
 /// Runs the probe on a websocket that has just been accepted.
 pub(crate) async fn websocket(shared: Arc<Shared>, connection: Recovered, agreed: Option<Agreed>) {
     let Taken { writer, arrival, unwritten } = take(connection, &shared.registry().config, agreed);
-    let mut probe = Probe { writer, arrival };
-    if unwritten.is_empty() || probe.write(Frames::raw(unwritten.into())).await.is_ok() {
-        run(shared, Transport::Websocket, probe, agreed).await;
-    }
+    run(shared, Transport::Websocket, Probe { writer, arrival, unwritten }, agreed).await;
 }
 
 /// Runs the probe on a connection to the transport `to`.
@@ -42,12 +39,13 @@ pub(crate) async fn run(shared: Arc<Shared>, to: Transport, mut probe: Probe, ag
     let watch = Watch { shared: &shared, id };
     let frame = match probe.negotiate(&shared, id, until).await {
         Outcome::Failed(frame) => frame,
+        Outcome::Lost => return probe.writer.abort(),
         Outcome::Upgrade => {
             let mut probe = Some(probe);
             // In one step, so that nothing can be sent or closed between the decision and the connection's arrival.
             let upgraded = shared.act(|state| {
                 if state.machine.probe_packet(id, &Packet::Upgrade, now()) == ProbeStep::Upgraded
-                    && let Some(Probe { writer, arrival }) = probe.take()
+                    && let Some(Probe { writer, arrival, .. }) = probe.take()
                 {
                     if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
                         state.machine.compress_with(Box::new(Deflater::new(agreed, options)));
@@ -73,6 +71,8 @@ pub(crate) async fn run(shared: Arc<Shared>, to: Transport, mut probe: Probe, ag
 pub(crate) struct Probe {
     pub(crate) writer: Writer,
     pub(crate) arrival: Arrival,
+    /// Goes before all else: the head of the 101.
+    pub(crate) unwritten: Vec<u8>,
 }
 
 enum Outcome {
@@ -80,6 +80,8 @@ enum Outcome {
     Upgrade,
     /// Close the connection with this frame.
     Failed(Bytes),
+    /// There is nobody to say anything to.
+    Lost,
 }
 
 /// Tells the session if the probe ends in any way but an upgrade.
@@ -98,6 +100,17 @@ impl Probe {
     async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId, until: Instant) -> Outcome {
         let deadline = tokio::time::sleep_until(until.into());
         tokio::pin!(deadline);
+        if !self.unwritten.is_empty() {
+            // A client that takes nothing is no reason to wait for ever.
+            let greeting = std::mem::take(&mut self.unwritten);
+            let written = tokio::select! {
+                written = self.write(Frames::raw(greeting.into())) => written.is_ok(),
+                () = &mut deadline => false,
+            };
+            if !written {
+                return Outcome::Lost;
+            }
+        }
         loop {
             let news = shared.news.notified();
             let item = tokio::select! {
@@ -156,6 +169,9 @@ impl Probe {
 
     async fn write(&mut self, frames: Frames) -> std::io::Result<()> {
         let mut outbox = Outbox::default();
+        if !self.unwritten.is_empty() {
+            outbox.push(Frames::raw(std::mem::take(&mut self.unwritten).into()));
+        }
         outbox.push(frames);
         if !self.arrival.decoder.is_websocket() {
             outbox.unwrap();

@@ -35,6 +35,11 @@ use response::Outgoing;
 /// How much is read at a time, and the largest head that is taken here. One buffer per thread: an idle connection has none.
 const READ_SIZE: usize = 16 * 1024;
 
+/// How long a client may take nothing of a response. The front door has its own limit, so a leg has none.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much memory the headers of a request may keep: a longer head has its own.
+const KEPT: usize = 2048;
+
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
@@ -113,12 +118,14 @@ impl Quick {
                 }
                 match poll_fn(|cx| self.poll_input(cx, leaving)).await {
                     Ok(Brought::Bytes) => {}
-                    // What is left of a head then is nobody's.
+                    // A request that has begun is waited for.
+                    Ok(Brought::Leaving) if !self.input.is_empty() => return Next::Hyper,
                     Ok(Brought::End | Brought::Leaving) | Err(_) => return Next::Over,
                 }
             }
-            if let Err(error) = poll_fn(|cx| app.poll_ready(cx)).await {
-                unanswered(error);
+            let ready =
+                poll_fn(|cx| self.poll_unless_gone(cx, |_, cx| app.poll_ready(cx).map_err(unanswered)));
+            if !matches!(ready.await, Some(Ok(()))) {
                 return Next::Over;
             }
             let step = {
@@ -132,10 +139,13 @@ impl Quick {
                 ControlFlow::Break(next) => return next,
                 ControlFlow::Continue(outgoing) => pin!(outgoing),
             };
-            match poll_fn(|cx| outgoing.as_mut().poll_write(cx, &mut self.conn)).await {
-                Ok(true) => {}
-                Ok(false) => return Next::Over,
-                Err(error) => {
+            let written = poll_fn(|cx| {
+                self.poll_unless_gone(cx, |quick, cx| outgoing.as_mut().poll_write(cx, &mut quick.conn))
+            });
+            match written.await {
+                Some(Ok(true)) => {}
+                Some(Ok(false)) | None => return Next::Over,
+                Some(Err(error)) => {
                     tracing::debug!(%error, "a connection ended within a response");
                     return Next::Over;
                 }
@@ -181,8 +191,10 @@ impl Quick {
         S: Service<Request<RequestBody>>,
     {
         let bytes = std::mem::take(&mut self.input).freeze();
+        // Whoever keeps a header keeps the memory it was read into.
+        let alone = (bytes.len() > KEPT).then(|| Bytes::copy_from_slice(request::head_of(&bytes)));
         let Some(Head { request, end, body, keep_alive, upgrade }) =
-            request::read(&bytes, |path| requests.is_for_sessions(path))
+            request::read(alone.as_ref().unwrap_or(&bytes), |path| requests.is_for_sessions(path))
         else {
             self.conn.put_back(bytes);
             return None;
@@ -220,6 +232,10 @@ impl Quick {
                 Ok(false) | Err(_) => return Poll::Ready(ControlFlow::Break(Next::Over)),
             }
         };
+        if working.feed.as_ref().is_some_and(|feed| !feed.is_done()) {
+            // The rest of it may be there already.
+            let _ = self.poll_meanwhile(cx, working.feed.as_ref());
+        }
         *working.placement = None;
         Poll::Ready(match answer {
             Err(error) => {
@@ -234,12 +250,36 @@ impl Quick {
                     take_over.map_or(Next::Over, |take_over| Next::Switched { take_over, head }),
                 )
             }
-            Ok(response) => {
+            Ok(mut response) => {
+                let interim = response.status().is_informational();
+                if interim {
+                    // Whoever gets one waits for another response.
+                    tracing::error!(status = %response.status(), "the app answered with a status that is no answer");
+                    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                }
                 // What is left of a body that nobody wants would be taken for the next request.
                 let clean = *working.keep_alive && working.feed.as_ref().is_none_or(Feed::is_done);
-                ControlFlow::Continue(Outgoing::new(response, clean && keep()))
+                let stall = self.patience.limit.map(|_| STALL_TIMEOUT);
+                ControlFlow::Continue(Outgoing::new(response, clean && !interim && keep(), stall))
             }
         })
+    }
+
+    /// Waits for something that is not the client's, unless the client leaves before: `None`.
+    fn poll_unless_gone<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Quick, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Option<T>> {
+        loop {
+            if let Poll::Ready(done) = poll(self, cx) {
+                return Poll::Ready(Some(done));
+            }
+            match ready!(self.poll_meanwhile(cx, None)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return Poll::Ready(None),
+            }
+        }
     }
 
     /// Reads on while the app has not answered. False: the client has gone.

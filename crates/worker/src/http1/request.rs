@@ -31,6 +31,11 @@ pub(crate) fn is_complete(bytes: &[u8], searched: usize) -> bool {
     bytes.ends_with(END) || memchr::memmem::find(&bytes[searched.saturating_sub(3)..], END).is_some()
 }
 
+/// The head that `bytes` begin with, or all of them.
+pub(crate) fn head_of(bytes: &[u8]) -> &[u8] {
+    memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes, |at| &bytes[..at + 4])
+}
+
 /// Whether a head that is not complete may still become one that is taken here: what is no HTTP, or ends its lines as others
 /// do, is not waited for.
 pub(crate) fn may_come(bytes: &[u8]) -> bool {

@@ -20,8 +20,6 @@ use tokio::time::{Sleep, sleep};
 
 use super::BoxError;
 
-/// How long a client may take nothing of a response.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body is gathered before it is written.
 const GATHERED: usize = 64 * 1024;
 
@@ -76,8 +74,11 @@ pin_project! {
         left: u64,
         ended: bool,
         keep: bool,
-        // Set while the client takes nothing.
+        // How long the client may take nothing, and the timer while it does.
+        stall: Option<Duration>,
         patience: Option<Pin<Box<Sleep>>>,
+        // What is wrong with the rest of the body: told when what came before it is written.
+        broken: Option<io::Error>,
         #[pin]
         body: B,
     }
@@ -88,8 +89,8 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    /// `keep`: the connection is kept, unless the response says otherwise.
-    pub(crate) fn new(response: Response<B>, keep: bool) -> Outgoing<B> {
+    /// `keep`: the connection is kept, unless the response says otherwise. `stall`: how long a client may take nothing of it.
+    pub(crate) fn new(response: Response<B>, keep: bool, stall: Option<Duration>) -> Outgoing<B> {
         let (parts, body) = response.into_parts();
         let framing = Framing::of(&parts, body.size_hint().exact());
         let keep = keep && keeps(&parts.headers);
@@ -101,7 +102,8 @@ where
             Framing::Length(length) => length,
             Framing::Chunked => u64::MAX,
         };
-        Outgoing { out, written: 0, framing, left, ended: false, keep, patience: None, body }
+        let (patience, broken) = (None, None);
+        Outgoing { out, written: 0, framing, left, ended: false, keep, stall, patience, broken, body }
     }
 
     /// Writes all of it. Returns whether the connection is kept: not if the body turns out shorter than announced, too.
@@ -111,14 +113,17 @@ where
         conn: &mut Conn,
     ) -> Poll<io::Result<bool>> {
         loop {
-            self.as_mut().gather(cx)?;
+            self.as_mut().gather(cx);
             let this = self.as_mut().project();
             if this.out.is_empty() && !*this.ended {
                 return Poll::Pending;
             }
             while *this.written < this.out.len() {
-                let count = ready!(write(conn, cx, &this.out[*this.written..], this.patience))?;
+                let count = ready!(write(conn, cx, &this.out[*this.written..], *this.stall, this.patience))?;
                 *this.written += count;
+            }
+            if let Some(broken) = this.broken.take() {
+                return Poll::Ready(Err(broken));
             }
             if *this.ended {
                 if this.out.capacity() <= GATHERED {
@@ -132,7 +137,7 @@ where
     }
 
     /// Encodes what is there of the body, up to a limit.
-    fn gather(self: Pin<&mut Self>, cx: &mut Context<'_>) -> io::Result<()> {
+    fn gather(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.project();
         while !*this.ended && this.out.len() < GATHERED {
             let frame = match *this.left > 0 && !this.body.is_end_stream() {
@@ -148,16 +153,18 @@ where
                         this.out.extend_from_slice(b"0\r\n\r\n");
                     }
                 }
-                Poll::Ready(Some(frame)) => {
-                    let frame = frame.map_err(|error| io::Error::other(error.into()))?;
+                Poll::Ready(Some(Ok(frame))) => {
                     // Trailers are for nobody.
                     if let Ok(data) = frame.into_data() {
                         *this.left -= push(this.out, data, *this.framing, *this.left);
                     }
                 }
+                Poll::Ready(Some(Err(error))) => {
+                    *this.broken = Some(io::Error::other(error.into()));
+                    *this.ended = true;
+                }
             }
         }
-        Ok(())
     }
 }
 
@@ -183,6 +190,7 @@ fn write(
     conn: &mut Conn,
     cx: &mut Context<'_>,
     bytes: &[u8],
+    stall: Option<Duration>,
     patience: &mut Option<Pin<Box<Sleep>>>,
 ) -> Poll<io::Result<usize>> {
     if let Poll::Ready(count) = Pin::new(conn).poll_write(cx, bytes)? {
@@ -190,7 +198,8 @@ fn write(
         return Poll::Ready(if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) });
     }
     // Nearly always there is room, and no timer is needed.
-    ready!(patience.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT))).as_mut().poll(cx));
+    let Some(stall) = stall else { return Poll::Pending };
+    ready!(patience.get_or_insert_with(|| Box::pin(sleep(stall))).as_mut().poll(cx));
     Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
 }
 

@@ -9,7 +9,7 @@ use axum::body::Body as AxumBody;
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
@@ -71,6 +71,17 @@ fn app(seen: &Arc<Seen>) -> Router {
         .route("/io/length", post(|body: Bytes| async move { body.len().to_string() }))
         .route("/io/deaf", post(|| async { "what?" }))
         .route(
+            "/io/deaf-late",
+            post({
+                let seen = seen.clone();
+                move || async move {
+                    seen.begun.notify_one();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    "late"
+                }
+            }),
+        )
+        .route(
             "/io/header",
             get(|headers: HeaderMap| async move { headers["x"].to_str().unwrap().to_owned() }),
         )
@@ -92,6 +103,22 @@ fn app(seen: &Arc<Seen>) -> Router {
             "/io/short",
             get(|| async {
                 ([("content-length", "9")], AxumBody::from_stream(stream::iter([Ok::<_, io::Error>("four")])))
+            }),
+        )
+        .route("/io/interim", get(|| async { StatusCode::EARLY_HINTS }))
+        .route(
+            "/io/endless",
+            get({
+                let seen = seen.clone();
+                move || async move {
+                    let guard = Guard(seen.clone());
+                    seen.begun.notify_one();
+                    let first = stream::iter([Ok::<_, io::Error>("first")]);
+                    AxumBody::from_stream(first.chain(stream::poll_fn(move |_| {
+                        let _kept = &guard;
+                        Poll::Pending
+                    })))
+                }
             }),
         )
         .route("/io/nothing", get(|| async { StatusCode::NO_CONTENT }))
@@ -319,7 +346,7 @@ async fn a_body_that_breaks_or_is_too_short_ends_the_connection() {
     let mut broken = driven(Origin::Accepted);
     broken.send(get_request("broken")).await;
     let rest = broken.rest().await;
-    assert!(!rest.ends_with("0\r\n\r\n"), "the client would take it for whole: {rest}");
+    assert!(rest.ends_with("\r\n\r\n3\r\none\r\n"), "what came before is there, and no end: {rest}");
     broken.over().await;
     let mut short = driven(Origin::Accepted);
     short.send(get_request("short")).await;
@@ -479,4 +506,131 @@ impl Service<Request<RequestBody>> for Small {
     fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
         std::future::ready(Ok(Response::new(AxumBody::empty()))).boxed()
     }
+}
+
+#[tokio::test]
+async fn an_interim_status_is_no_answer() {
+    let mut driven = driven(Origin::Accepted);
+    driven.send(get_request("interim")).await;
+    let rest = driven.rest().await;
+    assert!(rest.starts_with("HTTP/1.1 500 ") && rest.contains("connection: close\r\n"), "{rest}");
+    driven.over().await;
+}
+
+#[tokio::test]
+async fn a_body_that_goes_on_for_ever_ends_with_its_client() {
+    let mut driven = driven(Origin::Accepted);
+    driven.send(get_request("endless")).await;
+    driven.seen.begun.notified().await;
+    let mut first = [0; 256];
+    let count = driven.client.read(&mut first).await.unwrap();
+    assert!(first[..count].ends_with(b"\r\nfirst\r\n"));
+    let Driven { client, seen, next, leaving } = driven;
+    drop(client);
+    assert!(matches!(next.await.unwrap(), (Next::Over, _)));
+    seen.dropped.notified().await;
+    drop(leaving);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_that_is_there_is_read_before_the_answer() {
+    let mut driven = driven(Origin::Accepted);
+    // The head alone first, so that the body is not there when the app answers without it.
+    let request = post_request("deaf-late", "a body");
+    let (head, body) = request.split_at(request.len() - 6);
+    driven.send(head).await;
+    driven.seen.begun.notified().await;
+    driven.send(body).await;
+    driven.send(get_request("hello")).await;
+    let (head, what) = driven.response().await;
+    assert!(!head.contains("connection: close"), "{head}");
+    assert_eq!((what.as_str(), driven.response().await.1.as_str()), ("late", "hello"));
+}
+
+/// A service that may be called as often as it has said it is ready, by all its clones together.
+#[derive(Clone)]
+struct Permits {
+    free: Arc<AtomicUsize>,
+    promised: Arc<AtomicUsize>,
+    app: Small,
+}
+
+impl Permits {
+    fn new() -> Permits {
+        Permits { free: Arc::new(AtomicUsize::new(1)), promised: Arc::default(), app: Small }
+    }
+}
+
+/// Holds a permit from `poll_ready` to the end of the call, as tower's `ConcurrencyLimit` does; a clone has none.
+struct Limited {
+    permits: Permits,
+    held: bool,
+}
+
+impl Clone for Limited {
+    fn clone(&self) -> Limited {
+        Limited { permits: self.permits.clone(), held: false }
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        if self.held {
+            self.permits.free.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Service<Request<RequestBody>> for Limited {
+    type Response = Response<AxumBody>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if !self.held {
+            let free = self
+                .permits
+                .free
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| free.checked_sub(1));
+            if free.is_err() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.held = true;
+            self.permits.promised.fetch_add(1, Ordering::Relaxed);
+        }
+        self.permits.app.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        assert!(std::mem::take(&mut self.held), "not ready");
+        let free = self.permits.free.clone();
+        let answer = self.permits.app.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            free.fetch_add(1, Ordering::Relaxed);
+            answer
+        })
+    }
+}
+
+/// A connection that has been handed to hyper holds nothing that others wait for.
+#[tokio::test]
+async fn what_an_app_has_promised_to_one_connection_is_not_kept_from_the_others() {
+    let permits = Permits::new();
+    let mut clients = Vec::new();
+    for path in ["/page", "/page", "/io/x", "/io/x", "/page"] {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let (leaving, told) = watch::channel(false);
+        let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving: told };
+        let app = Limited { permits: permits.clone(), held: false };
+        tokio::spawn(connection.run(Conn::unix(server, Origin::Accepted), None, app));
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 512];
+        let count = tokio::time::timeout(SOON, client.read(&mut answer)).await.expect("no answer").unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 200 "), "{path}");
+        // They all stay.
+        clients.push((client, leaving));
+    }
+    assert!(permits.promised.load(Ordering::Relaxed) >= 5);
 }
