@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::connection::Connection;
+use crate::sessions::Servers;
 use crate::{Pace, SessionStats, Sessions};
 
 /// What never comes is noticed after this long.
@@ -633,4 +634,30 @@ async fn what_an_app_has_promised_to_one_connection_is_not_kept_from_the_others(
         clients.push((client, leaving));
     }
     assert!(permits.promised.load(Ordering::Relaxed) >= 5);
+}
+
+/// All that a connection answers to `request`, which ends it; by the quick way or by hyper. The dates are left out.
+async fn answered_by(servers: Servers, request: &str) -> String {
+    let (mut client, server) = UnixStream::pair().unwrap();
+    let (_leaving, leaving) = watch::channel(false);
+    let connection = Connection { cluster: None, servers, leaving };
+    tokio::spawn(connection.run(Conn::unix(server, Origin::Accepted), None, app(&Arc::default())));
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut all = String::new();
+    tokio::time::timeout(SOON, client.read_to_string(&mut all)).await.expect("still open").unwrap();
+    let (head, body) = all.split_once("\r\n\r\n").expect("a head");
+    let mut lines: Vec<_> = head.split("\r\n").filter(|line| !line.starts_with("date: ")).collect();
+    lines[1..].sort_unstable();
+    format!("{}\r\n\r\n{body}", lines.join("\r\n"))
+}
+
+#[tokio::test]
+async fn both_ways_answer_the_same() {
+    let requests = ["hello", "chunks", "nothing", "close", "nowhere", "length"]
+        .map(|path| format!("GET /io/{path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"));
+    let post = "POST /io/length HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 6\r\n\r\na body";
+    for request in requests.iter().map(String::as_str).chain([post]) {
+        let quick = answered_by(Arc::new(vec![Arc::new(Io)]), request).await;
+        assert_eq!(quick, answered_by(Arc::default(), request).await, "{request}");
+    }
 }
