@@ -87,10 +87,6 @@ impl Peer {
             Peer::Coalesce => "bare, coalescing",
         }
     }
-
-    fn is_bare(self) -> bool {
-        matches!(self, Peer::Each | Peer::Coalesce)
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -120,10 +116,11 @@ impl Workload {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Whether the bare loops can take it.
+    /// Whether it says something about this peer.
     fn is_for(self, peer: Peer) -> bool {
-        let needs_sessions = matches!(self, Workload::Polling | Workload::Upgrades);
-        !(peer.is_bare() && needs_sessions)
+        // It has one reply to a read there, and the other bare loop would be the same.
+        let polls = matches!(self, Workload::Polling | Workload::Upgrades);
+        !(peer == Peer::Coalesce && polls)
     }
 }
 
