@@ -114,6 +114,11 @@ async fn serve(
                 if let Some(sid) = sid(&head) {
                     sessions.lock().unwrap().remove(sid);
                 }
+                // What no poll has fetched.
+                let waiting = polled.as_ref().map(|polled| std::mem::take(&mut *polled.waiting.lock().unwrap()));
+                for packet in waiting.iter().flat_map(|waiting| waiting.split('\x1e')).filter(|packet| !packet.is_empty()) {
+                    frame(&mut out, packet.as_bytes());
+                }
             } else if payload.starts_with(br#"42["broadcast""#) {
                 let mut framed = Vec::new();
                 frame(&mut framed, payload);
