@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { MODES, ask, connect, transport } from '../lib/client.mjs';
+import { MODES, ask, connect, cuttable, transport } from '../lib/client.mjs';
 import { Cluster, app } from '../lib/cluster.mjs';
 import { once, sleep, until } from '../lib/wait.mjs';
 
@@ -81,9 +81,7 @@ describe('recovery over four workers', () => {
     for (let number = 0; number < total; number++) {
       senders.forEach((sender, index) => sender.emit('room-broadcast', 'stream', { sender: index, number }));
       const socket = sockets[Math.floor(Math.random() * sockets.length)];
-      // A client whose engine is closed while it opens does not try again by itself, and one that is closed while it
-      // upgrades buffers what it still receives after its own end, and asks for it again: neither is a cut.
-      if (number % 2 && socket.connected && !socket.io.engine.upgrading) {
+      if (number % 2 && cuttable(socket)) {
         socket.io.engine.close();
         cuts++;
       }

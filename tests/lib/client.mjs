@@ -87,3 +87,9 @@ export class FreshAgent extends SharedAgent {
     super({ ...options, keepAlive: false });
   }
 }
+
+/**
+ * Whether closing its engine cuts it off. A client that is closed while it opens does not try again by itself; one that is
+ * closed while it upgrades buffers what it still receives after its own end, and asks for it again: neither is a cut.
+ */
+export const cuttable = (socket) => socket.connected && !socket.io.engine.upgrading;

@@ -68,6 +68,11 @@ fn options() -> Builder {
         let recovery = Recovery::new().max_disconnection_duration(Duration::from_secs(seconds));
         builder = builder.connection_state_recovery(recovery);
     }
+    // Clients that are cut off know it within twice so many seconds.
+    if let Some(seconds) = std::env::var("HEARTBEAT").ok().and_then(|text| text.parse().ok()) {
+        let seconds = Duration::from_secs(seconds);
+        builder = builder.ping_interval(seconds).ping_timeout(seconds);
+    }
     let Some(how) = std::env::var_os("ECHO_DEFLATE") else { return builder };
     let mut deflate = PerMessageDeflate::default();
     deflate.context_takeover = how == "takeover";
