@@ -38,6 +38,25 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// limit, 100: with any other it asks for memory twice per request.
 const LEG_HEADERS: usize = 128;
 
+/// What is served: the bounds of [`serve`](crate::serve).
+pub(crate) trait App<B>:
+    Service<Request<RequestBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<B, S> App<B> for S where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// What one connection's task needs.
 pub(crate) struct Connection {
     pub(crate) cluster: Option<Cluster>,
@@ -55,12 +74,8 @@ impl Connection {
         app: S,
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
-        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: http_body::Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        S: App<B>,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         // Boxed, what HTTP needs goes when the connection has become something else.
         let http = Box::pin(self.http(conn, placement, app));
@@ -79,12 +94,8 @@ impl Connection {
         mut app: S,
     ) -> impl Future<Output = Option<Life>> + Send
     where
-        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: http_body::Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        S: App<B>,
+        B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         let Connection { cluster, servers, mut leaving } = self;
         let (origin, peer) = (conn.origin(), conn.peer_addr());
@@ -128,12 +139,8 @@ async fn by_hyper<S, B>(
     leaving: &mut Leaving<'_>,
     patience: Option<Duration>,
 ) where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: http_body::Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    S: App<B>,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let origin = requests.origin;
     let head = conn.hold_head();

@@ -38,12 +38,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// When signals cannot be caught. An error of one connection ends that connection.
 pub async fn serve<S, B>(mut listener: Listener, app: S) -> io::Result<()>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: http_body::Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    S: Service<Request<RequestBody>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let mut signals = Signals::catch()?;
     let cluster = listener.cluster().cloned();
