@@ -27,6 +27,10 @@ const SERVER_CPU: &str = "0";
 const LOAD_CPU: &str = "1";
 const WARM_UP: Duration = Duration::from_secs(1);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(20);
+/// Sessions that are being upgraded at a time.
+const UPGRADE_LANES: usize = 50;
+/// What browsers allow themselves to one server over HTTP/1.1, websockets apart.
+const BROWSER_CONNECTIONS: usize = 6;
 /// How long sessions have been idle when their memory is looked at.
 const IDLE: Duration = Duration::from_secs(3);
 
@@ -105,8 +109,10 @@ enum Workload {
     Connects,
     /// Requests of polling sessions
     Polling,
-    /// Sessions opened in the order of browsers: polling first, then a websocket
+    /// Sessions opened in the order of browsers: polling first, then a websocket; each by a browser just started
     Upgrades,
+    /// The same by browsers with four tabs, which keep and share their connections
+    Tabs,
     /// Bytes per idle websocket session: less is better
     Memory,
 }
@@ -119,7 +125,7 @@ impl Workload {
     /// Whether it says something about this peer.
     fn is_for(self, peer: Peer) -> bool {
         // It has one reply to a read there, and the other bare loop would be the same.
-        let polls = matches!(self, Workload::Polling | Workload::Upgrades);
+        let polls = matches!(self, Workload::Polling | Workload::Upgrades | Workload::Tabs);
         !(peer == Peer::Coalesce && polls)
     }
 }
@@ -233,7 +239,8 @@ async fn measure(
             let run = load.run(&target, options.connections, time).await?;
             Ok(Measured { value: run.rate, failed: run.failed, ..Measured::new(0.0, &run.cost) })
         }
-        Workload::Upgrades => upgrades(server, &echo, time).await,
+        Workload::Upgrades => upgrades(server, &echo, time, None).await,
+        Workload::Tabs => upgrades(server, &echo, time, Some(4)).await,
         Workload::Memory => memory(server, options.idle).await,
     }
 }
@@ -322,16 +329,26 @@ async fn broadcast(
     Ok(Measured::new(delivered as f64, &cost))
 }
 
-async fn upgrades(server: &Server, echo: &str, time: Duration) -> anyhow::Result<Measured> {
+/// `tabs`: so many share one browser and the connections it keeps; else each session begins with a new one.
+async fn upgrades(
+    server: &Server,
+    echo: &str,
+    time: Duration,
+    tabs: Option<usize>,
+) -> anyhow::Result<Measured> {
+    let address = server.address;
+    let browser = move |lane| Arc::new(Pool::new(address, source(lane), BROWSER_CONNECTIONS, true));
+    let browsers: Vec<_> = (0..UPGRADE_LANES.div_ceil(tabs.unwrap_or(1))).map(browser).collect();
     let meter = Meter::start(vec![server.processes()]);
     let end = Instant::now() + time;
     let mut running = JoinSet::new();
-    for lane in 0..50 {
-        let (address, echo) = (server.address, echo.to_owned());
+    for lane in 0..UPGRADE_LANES {
+        let kept = tabs.map(|tabs| browsers[lane / tabs].clone());
+        let echo = echo.to_owned();
         running.spawn(async move {
             let (mut done, mut failed) = (0, 0);
             while Instant::now() < end {
-                let pool = Arc::new(Pool::new(address, source(lane), 2, true));
+                let pool = kept.clone().unwrap_or_else(|| browser(lane));
                 match timeout(SESSION_TIMEOUT, Session::upgraded(pool, &echo)).await {
                     Ok(Ok(())) => done += 1,
                     _ => failed += 1,
