@@ -167,7 +167,8 @@ fn driven(origin: Origin) -> Driven {
         let glance = told.clone();
         let told = pin!(async { drop(told.wait_for(|leaving| *leaving).await) });
         let mut leaving = Leaving::new(&glance, told);
-        let mut quick = Quick::new(Conn::unix(server, origin), Some(PATIENCE));
+        let patience = (origin != Origin::Leg).then_some(PATIENCE);
+        let mut quick = Quick::new(Conn::unix(server, origin), patience);
         let next = quick.serve(&requests, &mut app, &mut leaving).await;
         // An end closes it.
         let conn = matches!(next, Next::Hyper).then(|| quick.into_conn());

@@ -116,3 +116,37 @@ async fn what_an_app_has_promised_to_one_connection_is_not_kept_from_the_others(
     }
     assert!(permits.promised.load(Ordering::Relaxed) >= 5);
 }
+
+/// An app that takes no requests any more.
+#[derive(Clone)]
+struct Broken;
+
+impl Service<Request<RequestBody>> for Broken {
+    type Response = Response<AxumBody>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Err("no more".into()))
+    }
+
+    fn call(&mut self, _: Request<RequestBody>) -> Self::Future {
+        panic!("it was not ready");
+    }
+}
+
+/// By hyper as by the loop: there is nobody to answer, so the connection ends.
+#[tokio::test]
+async fn an_app_that_will_never_be_ready_ends_the_connection() {
+    for path in ["/page", "/io/x"] {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let (_leaving, leaving) = watch::channel(false);
+        let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving };
+        let task = tokio::spawn(connection.run(Conn::unix(server, Origin::Accepted), None, Broken));
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::time::timeout(SOON, client.read_to_string(&mut answer)).await.expect("still open").unwrap();
+        assert_eq!(answer, "", "{path}");
+        task.await.unwrap();
+    }
+}

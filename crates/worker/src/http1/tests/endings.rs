@@ -120,6 +120,19 @@ async fn a_client_that_takes_nothing_has_a_limit() {
     drop((client, leaving));
 }
 
+/// The front door reads a leg as its client reads, and has the limit.
+#[tokio::test(start_paused = true)]
+async fn a_leg_may_stand_still() {
+    let mut leg = driven(Origin::Leg);
+    leg.send(get_request("large")).await;
+    tokio::time::sleep(STALL_TIMEOUT * 10).await;
+    assert!(!leg.next.is_finished());
+    assert_eq!(leg.response().await.1.len(), 8 << 20);
+    tokio::time::sleep(PATIENCE * 10).await;
+    leg.send(get_request("hello")).await;
+    assert_eq!(leg.response().await.1, "hello");
+}
+
 #[tokio::test]
 async fn a_body_that_goes_on_for_ever_ends_with_its_client() {
     let mut driven = driven(Origin::Accepted);
