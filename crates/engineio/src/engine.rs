@@ -6,7 +6,7 @@ pub(crate) mod webtransport;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -146,12 +146,14 @@ impl<P: Protocol> Engine<P> {
 
     /// Waits until no session is left or `deadline` has passed; then closes those that are left, in paced batches,
     /// by closing the engine session (never a disconnect packet of the protocol above, after which clients do not
-    /// come back). Returns when no session is left. New sessions are not refused: that is the router's part.
+    /// come back). Returns when no session is left. New sessions are not refused: that is the router's part; but on
+    /// WebTransport, which has no router, they are once the deadline has passed.
     pub async fn drain(&self, deadline: Duration, pace: Pace) {
         if tokio::time::timeout(deadline, self.empty()).await.is_ok() {
             return;
         }
         let close_timeout = self.config().close_timeout;
+        let _draining = Draining::begin(&self.0.registry.draining);
         loop {
             for batch in self.0.registry.all().chunks(pace.batch.max(1)) {
                 for session in batch {
@@ -181,6 +183,22 @@ impl<P: Protocol> Engine<P> {
             }
             changed.await;
         }
+    }
+}
+
+/// Says that sessions are being closed, until it is dropped.
+struct Draining<'a>(&'a AtomicBool);
+
+impl<'a> Draining<'a> {
+    fn begin(draining: &'a AtomicBool) -> Draining<'a> {
+        draining.store(true, Ordering::Relaxed);
+        Draining(draining)
+    }
+}
+
+impl Drop for Draining<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -25,6 +25,9 @@ use crate::{Protocol, Transport};
 /// How long connections may take to end once their sessions have.
 const LAST_DATAGRAMS: Duration = Duration::from_secs(1);
 
+/// The longest reason that the end of a session may have (draft-ietf-webtrans-http3, "Session Termination").
+const MAX_REASON: usize = 1024;
+
 /// Why WebTransport is not served, or no longer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -57,11 +60,18 @@ impl<P: Protocol> Engine<P> {
         endpoint.set_server_config(Some(config));
         let served = Served(&endpoint);
         let places = Arc::new(Semaphore::new(options.max_pending.min(Semaphore::MAX_PERMITS)));
+        // Connections outlast their sessions for the clients to hear of the end.
+        let most = self.config().max_sessions.saturating_add(options.max_pending);
         loop {
             let incoming = tokio::select! {
                 incoming = endpoint.accept() => incoming.ok_or(ServeError::Lost)?,
                 () = self.closed() => break,
             };
+            if endpoint.open_connections() >= most {
+                self.not_met("too many connections");
+                incoming.refuse();
+                continue;
+            }
             let crowded = places.available_permits() <= options.max_pending / 2;
             if crowded && !incoming.remote_address_validated() {
                 // It comes again with a token, unless the address is not its own.
@@ -145,10 +155,14 @@ impl<P: Protocol> Engine<P> {
         // Said before the connection is dropped, which ends the session without a word.
         let refused = |parts: &Parts, code: Option<ErrorCode>, message: &str| {
             self.count_refused(parts, code, message);
-            session.close(0, message.as_bytes());
+            session.close(0, &message.as_bytes()[..message.floor_char_boundary(MAX_REASON)]);
         };
         match opening {
-            Opening::New => self.open_webtransport(parts, connection, refused).await,
+            Opening::New => tokio::select! {
+                task = self.open_webtransport(parts, connection, refused) => task,
+                // `allow_request` may take its time.
+                _ = session.closed() => None,
+            },
             Opening::Upgrade(sid) => {
                 match self.0.registry.find(&sid) {
                     Some(shared) => {
@@ -176,7 +190,8 @@ impl<P: Protocol> Engine<P> {
             refused(&parts, Some(code), message);
             return None;
         }
-        if self.is_closed() {
+        // There is no router that sends clients elsewhere when this engine is drained.
+        if self.is_closed() || self.0.registry.draining.load(Ordering::Relaxed) {
             refused(&parts, None, "the server is shutting down");
             return None;
         }

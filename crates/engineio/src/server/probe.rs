@@ -101,13 +101,8 @@ impl Probe {
         let deadline = tokio::time::sleep_until(until.into());
         tokio::pin!(deadline);
         if !self.unwritten.is_empty() {
-            // A client that takes nothing is no reason to wait for ever.
             let greeting = std::mem::take(&mut self.unwritten);
-            let written = tokio::select! {
-                written = self.write(Frames::raw(greeting.into())) => written.is_ok(),
-                () = &mut deadline => false,
-            };
-            if !written {
+            if !self.write_until(Frames::raw(greeting.into()), until).await {
                 return Outcome::Lost;
             }
         }
@@ -126,8 +121,8 @@ impl Probe {
             let packet = match item {
                 Err(frame) => return Outcome::Failed(frame),
                 Ok(Item::Ping(data)) => {
-                    if self.write(Frames::raw(pong(&data))).await.is_err() {
-                        return Outcome::Failed(CLOSE);
+                    if !self.write_until(Frames::raw(pong(&data)), until).await {
+                        return Outcome::Lost;
                     }
                     continue;
                 }
@@ -142,8 +137,8 @@ impl Probe {
             }
             match shared.act(|state| state.machine.probe_packet(id, &packet, now())) {
                 ProbeStep::Pong => {
-                    if self.write(Frames::control(PROBE_ANSWER)).await.is_err() {
-                        return Outcome::Failed(CLOSE);
+                    if !self.write_until(Frames::control(PROBE_ANSWER), until).await {
+                        return Outcome::Lost;
                     }
                 }
                 ProbeStep::Upgraded | ProbeStep::Failed => return Outcome::Failed(CLOSE),
@@ -165,6 +160,11 @@ impl Probe {
                 Ok(None) | Err(_) => return Err(CLOSE),
             }
         }
+    }
+
+    /// Whether the client took it: one that takes nothing is no reason to wait for ever.
+    async fn write_until(&mut self, frames: Frames, until: Instant) -> bool {
+        matches!(tokio::time::timeout_at(until.into(), self.write(frames)).await, Ok(Ok(())))
     }
 
     async fn write(&mut self, frames: Frames) -> std::io::Result<()> {

@@ -26,6 +26,8 @@ pub(crate) struct Registry {
     pub(crate) changed: Notify,
     /// No new sessions: the engine was closed.
     pub(crate) closed: AtomicBool,
+    /// Sessions are being closed, whoever comes.
+    pub(crate) draining: AtomicBool,
     hasher: RandomState,
     shards: [Mutex<HashSet<Entry>>; SHARDS],
 }
@@ -84,6 +86,7 @@ impl Registry {
             counters: Counters::default(),
             changed: Notify::new(),
             closed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             hasher: RandomState::new(),
             shards: Default::default(),
         }

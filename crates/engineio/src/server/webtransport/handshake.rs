@@ -60,9 +60,13 @@ pub(crate) fn parts(request: &Request) -> Option<Parts> {
 /// Answers that it is not served.
 pub(crate) async fn refuse(request: Request, status: StatusCode) {
     let connection = request.conn().clone();
-    if request.reject(status).await.is_ok() {
-        let _ = tokio::time::timeout(ANSWER, connection.closed()).await;
-    }
+    let answered = async {
+        if request.reject(status).await.is_ok() {
+            connection.closed().await;
+        }
+    };
+    // A client may also leave no room for the answer.
+    let _ = tokio::time::timeout(ANSWER, answered).await;
 }
 
 /// A client's stream, and what it wants of it.

@@ -2,10 +2,11 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
 use web_transport_quinn::{RecvStream, SendStream, Session};
 
 /// How long the client's program has for the last output, once its machine has acknowledged it: a browser throws away what
@@ -72,7 +73,13 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.receive).poll_read(cx, buf)
+        // QUIC's streams know nothing of the task's budget.
+        let budget = ready!(poll_proceed(cx));
+        let read = Pin::new(&mut self.receive).poll_read(cx, buf);
+        if read.is_ready() {
+            budget.made_progress();
+        }
+        read
     }
 }
 

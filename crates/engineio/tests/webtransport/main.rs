@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod hostile;
 
 use std::fmt::Debug;
 use std::net::{Ipv4Addr, SocketAddr};
