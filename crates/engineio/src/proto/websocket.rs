@@ -3,16 +3,18 @@
 //! The decoder owns nothing while no frame is half-read, and what it owns then is plain data, so a session can be
 //! exported between any two bytes.
 
-use std::io::Cursor;
-
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::deflate::Inflater;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// The longest header a client may send.
-const MAX_HEADER: usize = 14;
+/// Bits of a header's first byte, and of its second (RFC 6455, 5.2).
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const RSV2: u8 = 0x20;
+const RSV3: u8 = 0x10;
+const MASKED: u8 = 0x80;
 /// The longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
@@ -341,23 +343,30 @@ impl Frame {
 
 /// The header at the front of `input` and its size; `None` if it is not whole.
 fn parse_header(input: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, Violation> {
-    let mut cursor = Cursor::new(&input[..input.len().min(MAX_HEADER)]);
-    match FrameHeader::parse(&mut cursor) {
-        Ok(None) => Ok(None),
-        Ok(Some((header, length))) => {
-            // Only the first frame of a message says whether it is compressed.
-            let may = deflate && matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
-            if header.rsv1 && !may || header.rsv2 || header.rsv3 {
-                return Err(Violation::Reserved);
-            }
-            let mask = header.mask.ok_or(Violation::Unmasked)?;
-            let remaining = usize::try_from(length).unwrap_or(usize::MAX);
-            let compressed = header.rsv1;
-            let frame = Frame { last: header.is_final, compressed, opcode: header.opcode, mask, remaining };
-            Ok(Some((frame, cursor.position() as usize)))
-        }
-        Err(_) => Err(Violation::Reserved),
+    let &[first, second, ref rest @ ..] = input else { return Ok(None) };
+    let opcode = OpCode::from(first & 0x0f);
+    if matches!(opcode, OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_))) {
+        return Err(Violation::Reserved);
     }
+    // Only the first frame of a message says whether it is compressed.
+    let may = deflate && matches!(opcode, OpCode::Data(Data::Text | Data::Binary));
+    let compressed = first & RSV1 != 0;
+    if compressed && !may || first & (RSV2 | RSV3) != 0 {
+        return Err(Violation::Reserved);
+    }
+    if second & MASKED == 0 {
+        return Err(Violation::Unmasked);
+    }
+    let (length, rest) = match (second & !MASKED, rest) {
+        (126, &[a, b, ref rest @ ..]) => (u64::from(u16::from_be_bytes([a, b])), rest),
+        (127, &[a, b, c, d, e, f, g, h, ref rest @ ..]) => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
+        (126 | 127, _) => return Ok(None),
+        (length, rest) => (u64::from(length), rest),
+    };
+    let &[a, b, c, d, ref payload @ ..] = rest else { return Ok(None) };
+    let remaining = usize::try_from(length).unwrap_or(usize::MAX);
+    let frame = Frame { last: first & FIN != 0, compressed, opcode, mask: [a, b, c, d], remaining };
+    Ok(Some((frame, input.len() - payload.len())))
 }
 
 /// XORs `data` with the mask, eight bytes at a time.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
 /// Packet types of protocol v5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,102 +122,70 @@ pub(crate) fn parse(text: &str, max_attachments: usize) -> Result<Header<'_>, Pa
 
 /// Checks the payload as `isPayloadValid` of Node's parser does, and that it is JSON to its end.
 pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName, usize)>, ParseError> {
-    match kind {
-        Kind::Connect => match payload.as_bytes().first() {
-            None => Ok(None),
-            Some(b'{') => valid(payload).map(|()| None),
-            Some(_) => Err(ParseError::Payload),
-        },
-        Kind::Disconnect => {
-            if payload.is_empty() {
-                Ok(None)
-            } else {
-                Err(ParseError::Payload)
+    match (kind, payload.as_bytes().first()) {
+        (Kind::Connect | Kind::Disconnect, None) => Ok(None),
+        (Kind::Connect, Some(b'{')) => end(payload, value(payload, 0)?).map(|()| None),
+        (Kind::Ack, Some(b'[')) => {
+            let start = skip_space(payload.as_bytes(), 1);
+            match payload.as_bytes().get(start) {
+                Some(b']') => end(payload, start + 1)?,
+                _ => elements(payload, value(payload, start)?)?,
             }
+            Ok(None)
         }
-        Kind::Ack => {
-            if payload.starts_with('[') {
-                valid(payload).map(|()| None)
-            } else {
-                Err(ParseError::Payload)
-            }
-        }
-        Kind::Event => {
-            if !payload.starts_with('[') {
-                return Err(ParseError::Payload);
-            }
+        (Kind::Event, Some(b'[')) => {
             let (name, rest) = name(payload)?;
             if RESERVED.contains(&name.of(payload)) {
                 return Err(ParseError::Reserved);
             }
-            valid(payload)?;
+            elements(payload, rest)?;
             Ok(Some((name, rest)))
         }
-    }
-}
-
-/// The first element of the array: a string, or a number (whose digits then are the name).
-pub(super) fn name(payload: &str) -> Result<(EventName, usize), ParseError> {
-    let bytes = payload.as_bytes();
-    let start = skip_space(bytes, 1);
-    let (name, end) = if bytes.get(start) == Some(&b'"') {
-        let mut at = start + 1;
-        let mut escaped = false;
-        loop {
-            match bytes.get(at) {
-                None => return Err(ParseError::Payload),
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    at += 2;
-                }
-                Some(_) => at += 1,
-            }
-        }
-        let quoted = &payload[start..=at];
-        let name = if escaped {
-            EventName::Unescaped(serde_json::from_str(quoted).map_err(|_| ParseError::Payload)?)
-        } else {
-            EventName::Plain(start + 1..at)
-        };
-        (name, at + 1)
-    } else {
-        let length = bytes[start..]
-            .iter()
-            .position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
-            .ok_or(ParseError::Payload)?;
-        if length == 0 {
-            return Err(ParseError::Payload);
-        }
-        (EventName::Plain(start..start + length), start + length)
-    };
-    let rest = skip_space(bytes, end);
-    match bytes.get(rest) {
-        Some(b',' | b']') => Ok((name, rest)),
         _ => Err(ParseError::Payload),
     }
 }
 
-/// JSON to the end, without building anything and without recursion (types that read it are held to serde_json's
-/// 128 levels).
-fn valid(payload: &str) -> Result<(), ParseError> {
-    struct Whole;
-    impl<'de> Visitor<'de> for Whole {
-        type Value = ();
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an array or an object")
+/// The first element of the array: a string, or a number (whose digits then are the name). And where what follows it
+/// starts.
+pub(super) fn name(payload: &str) -> Result<(EventName, usize), ParseError> {
+    let start = skip_space(payload.as_bytes(), 1);
+    let stop = value(payload, start)?;
+    let name = match payload.as_bytes()[start] {
+        b'"' if payload[start..stop].contains('\\') => {
+            EventName::Unescaped(serde_json::from_str(&payload[start..stop]).map_err(|_| ParseError::Payload)?)
         }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-            while seq.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(())
-        }
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-            Ok(())
+        b'"' => EventName::Plain(start + 1..stop - 1),
+        b'-' | b'0'..=b'9' => EventName::Plain(start..stop),
+        _ => return Err(ParseError::Payload),
+    };
+    Ok((name, skip_space(payload.as_bytes(), stop)))
+}
+
+/// The rest of an array, from behind an element to the end of the payload.
+fn elements(payload: &str, mut at: usize) -> Result<(), ParseError> {
+    loop {
+        at = skip_space(payload.as_bytes(), at);
+        match payload.as_bytes().get(at) {
+            Some(b',') => at = value(payload, at + 1)?,
+            Some(b']') => return end(payload, at + 1),
+            _ => return Err(ParseError::Payload),
         }
     }
-    let mut json = serde_json::Deserializer::from_str(payload);
-    json.deserialize_any(Whole).and_then(|()| json.end()).map_err(|_| ParseError::Payload)
+}
+
+/// Where the JSON value at `at` ends: read without building anything and without recursion (types that read it are held
+/// to serde_json's 128 levels).
+fn value(payload: &str, at: usize) -> Result<usize, ParseError> {
+    let mut values = serde_json::Deserializer::from_str(&payload[at..]).into_iter::<IgnoredAny>();
+    match values.next() {
+        Some(Ok(_)) => Ok(at + values.byte_offset()),
+        _ => Err(ParseError::Payload),
+    }
+}
+
+/// Nothing but space follows.
+fn end(payload: &str, at: usize) -> Result<(), ParseError> {
+    if skip_space(payload.as_bytes(), at) == payload.len() { Ok(()) } else { Err(ParseError::Payload) }
 }
 
 /// A run of digits; `None` if there is none or it does not fit.
