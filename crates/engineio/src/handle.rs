@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::proto::session::Unsendable;
 use crate::server::now;
-use crate::server::shared::{BURST, Shared};
+use crate::server::shared::{BURST, Shared, State};
 use crate::{CloseReason, Frames, ProtocolVersion, Transport};
 
 /// A session, to send to and to close. Cheap to clone; it does not keep the session open.
@@ -90,12 +90,25 @@ impl SessionHandle {
     /// # Errors
     /// The session is over.
     pub async fn ready(&self) -> Result<(), Closed> {
+        self.until(|state| state.machine.has_room()).await
+    }
+
+    /// Waits until messages of so many bytes and packets (see [`Frames::len`] and [`Frames::packets`]) would be taken.
+    /// Others may be quicker: it is no promise.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn room_for(&self, bytes: usize, packets: usize) -> Result<(), Closed> {
+        self.until(|state| state.machine.has_room_for(bytes, packets)).await
+    }
+
+    async fn until(&self, room: impl Fn(&State) -> bool) -> Result<(), Closed> {
         loop {
             let news = self.0.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();
             self.0.waiting.store(true, Ordering::Relaxed);
-            let (open, room) = self.0.look(|state| (state.machine.is_open(), state.machine.has_room()));
+            let (open, room) = self.0.look(|state| (state.machine.is_open(), room(state)));
             match (open, room) {
                 (false, _) => return Err(Closed),
                 (true, true) => return Ok(()),

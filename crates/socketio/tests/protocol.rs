@@ -241,6 +241,22 @@ async fn other_breaches_close_the_connection_too() {
 }
 
 #[tokio::test]
+async fn placeholders_fit_the_attachments() {
+    let far = "451-[\"message\",{\"_placeholder\":true,\"num\":1}]";
+    let twice = "451-[\"message\",[{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":0}]]";
+    for text in [far, twice] {
+        run(move |addr| {
+            let mut c = Client::connect(addr, "/");
+            c.text();
+            c.send(text);
+            c.send_binary(&[1]);
+            c.expect_closed();
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn binary_out_of_place_closes() {
     run(|addr| {
         let mut c = Client::connect(addr, "/");

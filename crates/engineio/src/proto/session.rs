@@ -219,6 +219,20 @@ impl Machine {
             && self.outbox.packets() <= self.settings.max_queued_packets / 2
     }
 
+    /// Whether so much would be taken. One that is larger than the bound still gets through when it is alone.
+    fn fits(&self, bytes: usize, packets: usize) -> bool {
+        self.outbox.is_empty()
+            || (self.outbox.bytes() + bytes <= self.settings.max_queued_bytes
+                && self.outbox.packets() + packets <= self.settings.max_queued_packets)
+    }
+
+    /// Whether these would be taken.
+    pub(crate) fn has_room_for(&self, bytes: usize, packets: usize) -> bool {
+        // Version 3 may want them in base64.
+        let most = if self.dialect.version == ProtocolVersion::V3 { bytes.saturating_mul(2) } else { bytes };
+        self.fits(most, packets)
+    }
+
     /// Whether it could go on elsewhere from here: on a websocket, and everything said.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.is_open()
@@ -240,11 +254,7 @@ impl Machine {
             ProtocolVersion::V3 => frames.for_v3(self.dialect.binary),
         };
         let size = adapted.as_ref().map_or(frames.len(), Frames::len);
-        // One that is larger than the bound still gets through when it is alone.
-        if !self.outbox.is_empty()
-            && (self.outbox.bytes() + size > self.settings.max_queued_bytes
-                || self.outbox.packets() + frames.packets() > self.settings.max_queued_packets)
-        {
+        if !self.fits(size, frames.packets()) {
             return Err((Unsendable::Full, frames));
         }
         let mut frames = adapted.unwrap_or(frames);

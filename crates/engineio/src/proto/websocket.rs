@@ -359,7 +359,9 @@ fn parse_header(input: &[u8], deflate: bool) -> Result<Option<(Frame, usize)>, V
     }
     let (length, rest) = match (second & !MASKED, rest) {
         (126, &[a, b, ref rest @ ..]) => (u64::from(u16::from_be_bytes([a, b])), rest),
-        (127, &[a, b, c, d, e, f, g, h, ref rest @ ..]) => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
+        (127, &[a, b, c, d, e, f, g, h, ref rest @ ..]) => {
+            (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest)
+        }
         (126 | 127, _) => return Ok(None),
         (length, rest) => (u64::from(length), rest),
     };

@@ -73,7 +73,7 @@ impl Table {
         }
         let waits = slow.into_iter().map(|socket| async move {
             loop {
-                socket.ready().await?;
+                socket.inner().room(frames.len(), frames.packets()).await?;
                 match socket.inner().try_deliver(frames.clone()) {
                     Ok(()) => return Ok(socket),
                     Err(SendError::Full(_)) => {}
@@ -103,7 +103,7 @@ impl Table {
             // All or none: what reaches a client later than another event would be out of order.
             if !opts.volatile {
                 for table in tables() {
-                    table.all_ready(opts).await;
+                    table.all_ready(opts, &packet).await;
                 }
             }
             return self.broadcast_to_all(packet, opts, others);
@@ -132,10 +132,10 @@ impl Table {
         sent
     }
 
-    /// Waits until all sockets selected have room in their queues.
-    pub(crate) async fn all_ready(&self, opts: &BroadcastOptions) {
+    /// Waits until all sockets selected have room for a packet in their queues.
+    pub(crate) async fn all_ready(&self, opts: &BroadcastOptions, packet: &Packet) {
         let selection = self.select(opts);
-        let waits: Vec<_> = selection.iter().map(|socket| socket.ready()).collect();
+        let waits: Vec<_> = selection.iter().map(|socket| socket.inner().room_for(packet)).collect();
         drop(futures_util::future::join_all(waits).await);
     }
 

@@ -1,6 +1,7 @@
 //! A namespace inside: the handlers, the settings and the room index. No lock is held while a handler runs.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -21,6 +22,7 @@ use crate::io::{Counters, Shared};
 use crate::parser::Codec;
 use crate::recovery::live::Live;
 use crate::rooms::Rooms;
+use crate::session::running::message;
 use crate::socket::Inner;
 use crate::{Socket, SocketIo};
 
@@ -258,8 +260,11 @@ impl Table {
             tracing::warn!(nsp = namespace, socket = socket_id, event, "{failure}");
         }
         let hook = self.inherited(|handlers| handlers.on_error.clone());
-        if let Some(hook) = hook {
-            hook(error);
+        // It runs in the middle of a connection's work, which is not to end with it.
+        if let Some(hook) = hook
+            && let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(error)))
+        {
+            tracing::error!(nsp = namespace, "on_error panicked: {}", message(&*panic));
         }
     }
 

@@ -61,6 +61,8 @@ pub(crate) enum ParseError {
     AckId,
     #[error("the payload does not fit the packet type")]
     Payload,
+    #[error("a placeholder names no attachment, or one that another placeholder names")]
+    Placeholder,
     #[error("the event name is reserved")]
     Reserved,
 }
@@ -151,9 +153,9 @@ pub(super) fn name(payload: &str) -> Result<(EventName, usize), ParseError> {
     let start = skip_space(payload.as_bytes(), 1);
     let stop = value(payload, start)?;
     let name = match payload.as_bytes()[start] {
-        b'"' if payload[start..stop].contains('\\') => {
-            EventName::Unescaped(serde_json::from_str(&payload[start..stop]).map_err(|_| ParseError::Payload)?)
-        }
+        b'"' if payload[start..stop].contains('\\') => EventName::Unescaped(
+            serde_json::from_str(&payload[start..stop]).map_err(|_| ParseError::Payload)?,
+        ),
         b'"' => EventName::Plain(start + 1..stop - 1),
         b'-' | b'0'..=b'9' => EventName::Plain(start..stop),
         _ => return Err(ParseError::Payload),

@@ -7,6 +7,7 @@ mod decode;
 mod depth;
 mod emit;
 mod encode;
+mod placeholders;
 mod spread;
 
 pub(crate) use args::from_payload;
@@ -17,6 +18,8 @@ pub use emit::EmitArgs;
 pub(crate) use encode::{
     Refusal, ack, connect, connect_error, connect_error_legacy, connect_legacy, disconnect, event, frames,
 };
+
+pub(crate) use placeholders::check_placeholders;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

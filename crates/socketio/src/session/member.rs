@@ -11,7 +11,7 @@ use super::Connection;
 use super::running::{Done, Running, What};
 use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
-use crate::error::{Failure, HandlerError};
+use crate::error::{ConnectError, Failure, HandlerError};
 use crate::namespace::{Found, Known, Pass, Used, Watch};
 use crate::packet::{Args, EventName};
 use crate::{DisconnectReason, Socket};
@@ -108,8 +108,11 @@ impl Connection {
     fn enter(&mut self, index: usize) {
         let socket = self.members[index].socket.clone();
         if !socket.inner().open() {
-            // Disconnected by its own middleware.
-            self.members.swap_remove(index).socket.inner().let_go();
+            // Disconnected by its own middleware, or while that was at work.
+            let member = self.members.swap_remove(index);
+            self.waiting -= member.queue.len();
+            self.refuse(&member.socket.inner().table.name, &ConnectError::new("Disconnected by the server"));
+            member.socket.inner().let_go();
             return;
         }
         self.timer = None;
@@ -219,6 +222,8 @@ impl Connection {
                 member.queue = VecDeque::new();
             }
             match arrived {
+                // As Node: nothing of a client that was thrown out begins any more.
+                Arrived::Event(call) if call.socket.inner().was_kicked() => {}
                 Arrived::Event(call) => {
                     let table = &call.socket.inner().table;
                     match table.find(call.socket.inner(), &call.event) {

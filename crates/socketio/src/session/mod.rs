@@ -25,7 +25,7 @@ use crate::error::ConnectError;
 use crate::io::Shared;
 use crate::link::Link;
 use crate::namespace::{Asking, Claim, Decided, Hold};
-use crate::packet::{Args, EventName, Header, Kind, ParseError, check, parse, too_deep};
+use crate::packet::{Args, EventName, Header, Kind, ParseError, check, check_placeholders, parse, too_deep};
 use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
 pub(crate) use member::new_id;
@@ -162,8 +162,14 @@ impl Session for Connection {
         for member in self.members.extract_if(.., |member| member.phase == Phase::Middleware) {
             member.socket.inner().let_go();
         }
-        for socket in self.members.iter().map(|member| member.socket.clone()).collect::<Vec<_>>() {
-            socket.inner().leave(reason);
+        let leaving = self.members.iter().map(|member| (member.socket.clone(), member.leaving));
+        for (socket, by_itself) in leaving.collect::<Vec<_>>() {
+            // One that has said goodbye, and waits for its handlers, has left for that reason.
+            socket.inner().leave(if by_itself {
+                DisconnectReason::ClientNamespaceDisconnect
+            } else {
+                reason
+            });
         }
         match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
             (true, Ok(runtime)) => drop(runtime.spawn(async move {
@@ -221,6 +227,7 @@ impl Connection {
         let Some(partial) = self.partial.take() else { return Ok(()) };
         let Partial { text, attachments, expected } = *partial;
         let header = parse(&text, expected)?;
+        check_placeholders(header.payload, expected)?;
         if let Some(to) = self.address(header, &text)? {
             self.deliver(to, text, attachments);
         }
@@ -293,20 +300,22 @@ impl Connection {
     }
 
     fn connect(&mut self, nsp: &str, auth: &str) -> Result<(), Violation> {
-        if let Some(index) = self.members.iter().position(|member| &*member.socket.inner().table.name == nsp)
-        {
+        self.forget_gone();
+        let named = |member: &&Member| &*member.socket.inner().table.name == nsp;
+        let joined = |member: &Member| {
+            member.phase == Phase::Middleware || (!member.leaving && !member.socket.inner().is_gone())
+        };
+        if self.members.iter().filter(named).any(joined) {
+            return Err(Violation::ConnectedTwice);
+        }
+        if let Some(index) = self.members.iter().position(|member| named(&member)) {
             let old = &self.members[index];
-            if old.phase == Phase::Middleware || (!old.leaving && !old.socket.inner().is_gone()) {
-                return Err(Violation::ConnectedTwice);
-            }
             // The id of the new socket is the same: the old one cannot stay for what it sent before it left.
             if self.link.legacy && !old.queue.is_empty() {
                 let old = self.members.swap_remove(index);
                 self.waiting -= old.queue.len();
                 old.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
                 old.socket.inner().drop_handlers();
-            } else if old.queue.is_empty() {
-                self.members.swap_remove(index).socket.inner().drop_handlers();
             }
         }
         let asking = self.asking.as_ref().map_or(0, |asking| asking.len());
@@ -323,6 +332,16 @@ impl Connection {
             Claim::Asked(asking) => self.asking.get_or_insert_default().push(asking),
         }
         Ok(())
+    }
+
+    /// Sockets that have left, and of which nothing waits, count no more.
+    fn forget_gone(&mut self) {
+        let gone = |member: &mut Member| {
+            member.phase != Phase::Middleware && member.queue.is_empty() && member.socket.inner().is_gone()
+        };
+        for member in self.members.extract_if(.., gone) {
+            member.socket.inner().drop_handlers();
+        }
     }
 
     fn asked(&mut self, nsp: &str) -> Option<&mut Asking> {

@@ -15,7 +15,7 @@ use crate::error::EmitError;
 use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
-use crate::packet::Args;
+use crate::packet::{Args, Packet};
 use crate::recovery::live::{Live, Resume};
 use crate::session::new_id;
 use crate::session::running::{Running, What};
@@ -25,9 +25,14 @@ use crate::{DisconnectReason, Socket};
 const NEW: u8 = 0;
 const OPEN: u8 = 1;
 const GONE: u8 = 2;
+/// The same, and this side wanted it: what the client sent and what has not begun does not begin any more.
+const KICKED: u8 = 3;
 
 /// How many packets may be held for a socket whose CONNECT is not answered yet.
 const MOST_HELD: usize = 1024;
+
+/// More than the head of a packet takes, its namespace apart: numbers, offset, and the frame's own.
+const MOST_HEAD: usize = 128;
 
 pub(crate) struct Inner {
     pub(crate) id: Arc<str>,
@@ -169,7 +174,12 @@ impl Inner {
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        self.state.load(Ordering::Acquire) == GONE
+        self.state.load(Ordering::Acquire) >= GONE
+    }
+
+    /// Whether this side disconnected it.
+    pub(crate) fn was_kicked(&self) -> bool {
+        self.state.load(Ordering::Acquire) == KICKED
     }
 
     /// Enters the namespace. False if it was disconnected meanwhile.
@@ -249,13 +259,10 @@ impl Inner {
             false => self.table.codec.connect(&self.table.name, &self.id, pid),
         };
         let missed = self.resume.as_ref().map(|resume| resume.take_missed()).unwrap_or_default();
-        let replays = !missed.is_empty();
         for frames in missed.into_iter().chain([answer]).chain(std::mem::take(&mut *held).frames) {
             if self.link.handle.send(frames).is_err() {
-                if replays {
-                    // Rather nothing than with a gap: it comes back, and what is kept is still there.
-                    self.link.handle.close(CloseReason::ForcedClose);
-                }
+                // Rather nothing than with a gap, or unanswered: it comes back, and what is kept is still there.
+                self.link.handle.close(CloseReason::ForcedClose);
                 break;
             }
         }
@@ -316,6 +323,27 @@ impl Inner {
         self.link.handle.send_within(frames, burst)
     }
 
+    /// Waits until what was not taken may be tried again.
+    pub(crate) async fn room(&self, bytes: usize, packets: usize) -> Result<(), EmitError> {
+        while self.holding.load(Ordering::Acquire) {
+            match self.state.load(Ordering::Acquire) {
+                // The middleware itself may be what waits here.
+                NEW => return Err(EmitError::Full { policy: self.table.on_full() }),
+                // CONNECT is answered when `on_connect` first waits.
+                OPEN => tokio::task::yield_now().await,
+                _ => return Err(EmitError::Closed),
+            }
+        }
+        self.link.handle.room_for(bytes, packets).await.map_err(|_| EmitError::Closed)
+    }
+
+    /// The same for a packet, whatever its head.
+    pub(crate) async fn room_for(&self, packet: &Packet) -> Result<(), EmitError> {
+        let parts = packet.attachments().iter().map(|data| data.len() + MOST_HEAD);
+        let bytes = packet.json().len() + self.table.name.len() + MOST_HEAD + parts.sum::<usize>();
+        self.room(bytes, 1 + packet.attachments().len()).await
+    }
+
     fn full(&self) -> EmitError {
         let policy = self.table.on_full();
         self.table.counters.queue_full.fetch_add(1, Ordering::Relaxed);
@@ -368,7 +396,9 @@ impl Inner {
     /// handlers. False if it had left before, or never entered.
     pub(crate) fn leave(self: &Arc<Self>, reason: DisconnectReason) -> bool {
         let _leaving = self.table.recovery.as_ref().and_then(|recovery| recovery.leaving(self));
-        if self.state.swap(GONE, Ordering::AcqRel) != OPEN {
+        let gone = if reason == DisconnectReason::ServerNamespaceDisconnect { KICKED } else { GONE };
+        if self.state.compare_exchange(OPEN, gone, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            let _ = self.state.compare_exchange(NEW, gone, Ordering::AcqRel, Ordering::Acquire);
             return false;
         }
         let socket = Socket::from(self.clone());
@@ -409,11 +439,14 @@ impl Inner {
     pub(crate) fn disconnect(self: &Arc<Self>, close: bool) {
         if self.is_open() {
             self.release();
-            // A full queue or a closed connection: the socket leaves all the same.
-            let _ = self.link.handle.send(self.table.codec.disconnect(&self.table.name));
+            let told = self.link.handle.send(self.table.codec.disconnect(&self.table.name));
+            if matches!(told, Err(SendError::Full(_))) {
+                // It would never learn of it.
+                self.link.handle.close(CloseReason::ForcedClose);
+            }
             self.leave(DisconnectReason::ServerNamespaceDisconnect);
         } else {
-            self.state.store(GONE, Ordering::Release);
+            let _ = self.state.compare_exchange(NEW, KICKED, Ordering::AcqRel, Ordering::Acquire);
         }
         if close {
             for other in self.link.sockets() {

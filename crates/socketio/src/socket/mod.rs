@@ -185,14 +185,14 @@ impl Socket {
     /// Sends an event, waiting while the client's queue is full.
     ///
     /// # Errors
-    /// [`EmitError`], but never `Full`.
+    /// [`EmitError`]; `Full` only from its middleware: what is emitted there is held until the middleware is done.
     pub async fn emit_async(&self, name: &str, args: impl EmitArgs) -> Result<(), EmitError> {
         check(name)?;
         if let Some(recovery) = &self.0.table.recovery {
             let packet = Packet::event(name, args)?.into();
             loop {
                 match recovery.emit(self, &packet, How::IfRoom, Flags::default()) {
-                    Err(EmitError::Full { .. }) => self.ready().await?,
+                    Err(EmitError::Full { .. }) => self.0.room_for(&packet).await?,
                     result => return result,
                 }
             }
@@ -209,7 +209,7 @@ impl Socket {
                 Err(SendError::Closed(_)) => return Err(EmitError::Closed),
                 Err(SendError::Full(back)) => {
                     frames = back;
-                    self.ready().await?;
+                    self.0.room(frames.len(), frames.packets()).await?;
                 }
             }
         }

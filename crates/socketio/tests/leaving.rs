@@ -1,0 +1,233 @@
+//! Clients that go or are thrown out while something of theirs still waits, and emits that wait for room.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sundew_socketio::{DisconnectReason, Namespace, Order, Socket, SocketIo};
+use support::{Client, PATIENCE, client, quick, serve, with};
+use tokio::sync::{Notify, mpsc};
+
+async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
+    tokio::time::timeout(PATIENCE, receiver.recv()).await.expect("nothing happened").expect("sender gone")
+}
+
+/// Counts the events `do` that are handled, after `on_connect` has thrown the client out.
+async fn thrown_out(close: bool) -> usize {
+    let io = quick().build();
+    let (handled, proceed) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    io.on_connect(with!([proceed] (socket: Socket) => {
+        proceed.notified().await;
+        socket.disconnect(close);
+    }));
+    io.on("do", with!([handled] () => { handled.fetch_add(1, Ordering::SeqCst); }));
+    let addr = serve(&io).await;
+    let go = proceed.clone();
+    client(move || {
+        let mut c = Client::open(addr);
+        c.send("40");
+        assert!(c.text().starts_with("40{"));
+        c.send("42[\"do\"]");
+        c.send("42[\"do\"]");
+        std::thread::sleep(Duration::from_millis(100));
+        go.notify_one();
+        let _ = c.next();
+        std::thread::sleep(Duration::from_millis(100));
+    })
+    .await;
+    handled.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn nothing_begins_for_a_client_that_was_thrown_out() {
+    assert_eq!(thrown_out(false).await, 0);
+    assert_eq!(thrown_out(true).await, 0);
+}
+
+#[tokio::test]
+async fn in_the_serial_order_nothing_follows_a_handler_that_throws_its_client_out() {
+    let io = quick().build();
+    io.order(Order::Serial);
+    let (handled, mut events) = mpsc::unbounded_channel();
+    io.on("kick", async |socket: Socket| {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        socket.disconnect(false);
+    });
+    io.on("do", with!([handled] () => { handled.send("do").unwrap(); }));
+    io.on_disconnect(with!([handled] () => { handled.send("gone").unwrap(); }));
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("42[\"kick\"]");
+        c.send("42[\"do\"]");
+        c.expect("41");
+        // The connection goes on, and so does a new socket on it.
+        c.join("/");
+        c.send("42[\"do\"]");
+        c.send("41");
+    })
+    .await;
+    assert_eq!(next(&mut events).await, "gone");
+    assert_eq!(next(&mut events).await, "do");
+    assert_eq!(next(&mut events).await, "gone");
+}
+
+#[tokio::test]
+async fn who_said_goodbye_has_left_for_that_reason() {
+    let io = quick().build();
+    io.order(Order::Serial);
+    let (left, mut reasons) = mpsc::unbounded_channel();
+    io.on("slow", async || tokio::time::sleep(Duration::from_secs(2)).await);
+    io.on_disconnect(with!([left] (reason: DisconnectReason) => { left.send(reason).unwrap(); }));
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("42[\"slow\"]");
+        c.send("41");
+        c.send("1");
+        c.expect_closed();
+    })
+    .await;
+    assert_eq!(next(&mut reasons).await, DisconnectReason::ClientNamespaceDisconnect);
+}
+
+#[tokio::test]
+async fn disconnected_by_its_middleware_a_client_is_told_and_what_it_sent_is_forgotten() {
+    let io = quick().build();
+    let waits = io.of("/waits");
+    waits.with(async |socket: Socket| {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        socket.disconnect(false);
+        Ok::<(), String>(())
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        // More than `max_waiting` in all: had they been kept, nothing would be read any more.
+        for _ in 0..3 {
+            c.send("40/waits");
+            for _ in 0..600 {
+                c.send("42/waits,[\"x\"]");
+            }
+            c.expect("44/waits,{\"message\":\"Disconnected by the server\"}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sockets_that_were_taken_off_count_no_more() {
+    let io = quick().max_namespaces(5).build();
+    let rooms = io.of_pattern("/room-{id}").unwrap();
+    rooms.on("kick", async |socket: Socket| socket.disconnect(false));
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        for number in 0..20 {
+            let nsp = format!("/room-{number}");
+            c.join(&nsp);
+            c.send(&format!("42{nsp},[\"kick\"]"));
+            c.expect(&format!("41{nsp},"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_third_socket_of_one_name_is_a_breach_while_the_first_still_leaves() {
+    let io = quick().build();
+    io.order(Order::Serial);
+    io.on("slow", async || tokio::time::sleep(Duration::from_secs(2)).await);
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("42[\"slow\"]");
+        c.send("41");
+        c.join("/");
+        c.send("40");
+        c.expect_closed();
+    })
+    .await;
+}
+
+/// A handler of the client itself sends more than its queue holds, in messages of more than half of it.
+#[tokio::test]
+async fn an_emit_that_waits_lets_others_work_and_ends() {
+    for recovery in [false, true] {
+        let mut builder = SocketIo::builder().max_queued(2_000_000, 4096);
+        if recovery {
+            builder = builder.connection_state_recovery(sundew_socketio::recovery::Recovery::new());
+        }
+        let io = builder.build();
+        io.on("more", async |socket: Socket, namespace: Namespace| {
+            for _ in 0..5 {
+                socket.emit_async("one", "x".repeat(1_000_000)).await.unwrap();
+                socket.emit_async("two", "x".repeat(1_200_000)).await.unwrap();
+                let sent = namespace.compress(true).emit_async("three", "x".repeat(1_200_000)).await;
+                assert!(sent.error.is_none(), "{:?}", sent.error);
+            }
+        });
+        let addr = serve(&io).await;
+        client(move || {
+            let mut c = Client::open(addr);
+            c.send("40");
+            assert!(c.text().starts_with("40{"));
+            c.send("42[\"more\"]");
+            for _ in 0..5 {
+                for event in ["one", "two", "three"] {
+                    let start = format!("42[\"{event}\",");
+                    assert!(c.text().starts_with(&start));
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn before_connect_is_answered_an_emit_waits_for_the_answer() {
+    let io = SocketIo::new();
+    io.on_connect(async |socket: Socket| {
+        for number in 0..3000 {
+            socket.emit_async("row", number).await.unwrap();
+        }
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        for number in 0..3000 {
+            c.expect(&format!("42[\"row\",{number}]"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_fit_beside_a_wall_waits_without_a_turn_of_the_processor() {
+    let io = SocketIo::builder().max_queued(20_000_000, 4096).build();
+    let (sockets, mut joined) = mpsc::unbounded_channel();
+    io.on_connect(with!([sockets] (socket: Socket) => { sockets.send(socket).unwrap(); }));
+    let addr = serve(&io).await;
+    let wall = client(move || Client::connect(addr, "/")).await;
+    let socket = next(&mut joined).await;
+    // What the kernel takes, and then less than half of the queue.
+    socket.emit_async("wall", "x".repeat(9_000_000)).await.unwrap();
+    let emit = socket.emit_async("late", "x".repeat(19_000_000));
+    tokio::pin!(emit);
+    let mut polls = 0;
+    let waited = tokio::time::timeout(
+        Duration::from_millis(300),
+        std::future::poll_fn(|cx| {
+            polls += 1;
+            emit.as_mut().poll(cx)
+        }),
+    );
+    waited.await.expect_err("there is no room");
+    assert!(polls < 20, "polled {polls} times");
+    drop(wall);
+    assert!(emit.await.is_err());
+}
