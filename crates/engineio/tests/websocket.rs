@@ -182,6 +182,22 @@ async fn fragments_and_control_frames_mix() {
     assert_eq!(ws.next().await, text("4fragments"));
 }
 
+/// As clients with `forceBase64` send it.
+#[tokio::test]
+async fn binary_may_come_as_base64() {
+    let server = serve(calm()).await;
+    let (mut ws, _) = Ws::open(server.addr).await;
+    ws.text("bAQIDBA==").await;
+    assert_eq!(ws.next().await, Frame::Binary(vec![1, 2, 3, 4]));
+    ws.text("4x").await;
+    ws.text("bAQ").await;
+    assert_eq!(ws.next().await, text("4x"));
+    assert_eq!(ws.next().await, Frame::Binary(vec![1]));
+    ws.text("b!!").await;
+    assert_eq!(ws.next().await, Frame::Close(None));
+    server.until_closed(&[CloseReason::ParseError]).await;
+}
+
 #[tokio::test]
 async fn large_messages_pass_and_too_large_ones_close() {
     let server = serve(calm()).await;

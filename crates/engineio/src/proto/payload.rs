@@ -104,7 +104,7 @@ impl Iterator for Packets {
             }
             None => body,
         };
-        let packet = decode_packet(packet);
+        let packet = parse_packet(packet);
         if packet.is_err() {
             self.rest = None;
         }
@@ -116,7 +116,8 @@ fn separator(body: &[u8]) -> Option<usize> {
     body.iter().position(|&byte| byte == SEPARATOR)
 }
 
-fn decode_packet(bytes: Bytes) -> Result<Packet, PacketError> {
+/// Reads a packet sent as text, which may be binary: on any transport, as Node reads it.
+pub(crate) fn parse_packet(bytes: Bytes) -> Result<Packet, PacketError> {
     match bytes.first() {
         Some(b'b') => {
             let data = BASE64.decode(&bytes[1..]).map_err(|_| PacketError::Base64)?;
@@ -164,6 +165,17 @@ mod tests {
             [text("a"), Ok(Packet::Pong), binary.clone(), text("b")]
         );
         assert_eq!(all("bAQIDBA"), [binary]);
+    }
+
+    #[test]
+    fn a_packet_may_be_binary_as_base64() {
+        let parse = |packet: &'static str| parse_packet(Bytes::from_static(packet.as_bytes()));
+        let binary = |data: &'static [u8]| Ok(Packet::Message(Message::Binary(Bytes::from_static(data))));
+        assert_eq!(parse("bAQIDBA=="), binary(&[1, 2, 3, 4]));
+        assert_eq!(parse("b"), binary(&[]));
+        assert_eq!(parse("b!!"), Err(PacketError::Base64));
+        assert_eq!(parse("4b"), text("b"));
+        assert_eq!(parse(""), Err(PacketError::Empty));
     }
 
     #[test]

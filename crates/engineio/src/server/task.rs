@@ -11,9 +11,9 @@ use super::now;
 use super::shared::{Arrival, AtRest, Brought, Posted, Shared, Taker, Uncorked};
 use super::socket::{Reader, unite};
 use crate::proto::framing::{Broken, Framing};
-use crate::proto::packet::{Packet, PacketError, parse_text};
-use crate::proto::payload_v3;
+use crate::proto::packet::{Packet, PacketError};
 use crate::proto::websocket::{CLOSE, Item, Violation, close, pong};
+use crate::proto::{payload, payload_v3};
 use crate::{CloseReason, Message, ProtocolVersion, Session};
 
 /// Runs a session from its handshake to its end.
@@ -172,7 +172,7 @@ impl<S: Session> SessionTask<S> {
                     ProtocolVersion::V3 => payload_v3::parse_frame_binary(data),
                 },
                 Ok(Some(Item::Text(text))) => match self.version {
-                    ProtocolVersion::V4 => parse_text(text),
+                    ProtocolVersion::V4 => payload::parse_packet(text),
                     ProtocolVersion::V3 => payload_v3::parse_frame_text(text),
                 },
                 Ok(Some(Item::Ping(data))) => {
