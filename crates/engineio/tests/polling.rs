@@ -12,7 +12,7 @@ use common::{Ws, calm, get, open, post, read_answer, request, send_request, serv
 use http::request::Parts;
 use sundew_engineio::{CloseReason, Frames};
 use tokio::io::AsyncWriteExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 fn query(sid: &str) -> String {
     format!("EIO=4&transport=polling&sid={sid}")
@@ -121,6 +121,23 @@ async fn overlapping_bodies_end_the_session() {
     sleep(Duration::from_millis(20)).await;
     assert_eq!(post(server.addr, &sid, "4x").await.status, 400);
     server.until_closed(&[CloseReason::TransportError]).await;
+}
+
+#[tokio::test]
+async fn a_body_whose_session_ended_meanwhile_is_answered() {
+    let server = serve(calm()).await;
+    for rest in ["67890", "\x1e4abc"] {
+        let sid = open(server.addr).await;
+        let mut first = send_request(server.addr, "POST", &query(&sid), "content-length: 10\r\n", b"").await;
+        first.write_all(b"42345").await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(post(server.addr, &sid, "4x").await.status, 400);
+        until(|| !server.engine.has(&sid)).await;
+        first.write_all(rest.as_bytes()).await.unwrap();
+        let answer = timeout(Duration::from_secs(5), read_answer(&mut first)).await.unwrap();
+        assert_eq!((answer.status, &*answer.body), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
+    }
+    assert_eq!(server.received(), 0);
 }
 
 #[tokio::test]

@@ -12,10 +12,12 @@ use tokio::sync::oneshot;
 
 use super::now;
 use super::reply;
-use super::shared::{Posted, Shared};
+use super::shared::{Posted, Shared, State};
 use crate::Body;
 use crate::proto::dialect::Answer;
 use crate::proto::encoding::Encoding;
+use crate::proto::packet::PacketError;
+use crate::proto::payload::Packets;
 use crate::proto::request::ErrorCode;
 use crate::proto::session::Refused;
 
@@ -141,25 +143,47 @@ where
         }
         Err(Incomplete) => return reply::status(StatusCode::BAD_REQUEST),
     };
-    match dialect.read(body, facts.octets) {
-        Err(error) => {
-            tracing::debug!(%error, "a body that cannot be read");
-            shared.act(|state| state.machine.unreadable(now()));
-        }
-        Ok(packets) => match packets.single_control() {
-            Some(packet) => drop(shared.act(|state| state.machine.packet(packet, now()))),
-            None => {
-                let (sender, taken) = oneshot::channel();
-                shared.act(|state| state.inbox = Some(Posted { packets, taken: sender }));
-                shared.task.wake();
-                // The answer waits until the messages have been given on: this is how a client that sends too much is
-                // held back. If the session ends meanwhile, there is nothing to wait for.
-                let _ = taken.await;
-            }
-        },
+    let packets = dialect.read(body, facts.octets);
+    if let Err(error) = &packets {
+        tracing::debug!(%error, "a body that cannot be read");
     }
+    let brought = shared.act(|state| bring(state, packets));
+    let answer = match brought {
+        Ok(None) => reply::ok(),
+        Ok(Some(taken)) => {
+            shared.task.wake();
+            // The answer waits until the messages have been given on: this is how a client that sends too much is
+            // held back. If the session ends meanwhile, there is nothing to wait for.
+            let _ = taken.await;
+            reply::ok()
+        }
+        Err(refused) => refusal(refused),
+    };
     guard.done();
-    reply::ok()
+    answer
+}
+
+/// Gives the session what a body holds. What is returned completes when its task has worked it off, where that is its task's
+/// part.
+fn bring(
+    state: &mut State,
+    packets: Result<Packets, PacketError>,
+) -> Result<Option<oneshot::Receiver<()>>, Refused> {
+    // It ended while the body came in: its task may be gone, and nobody would take it.
+    if state.machine.is_gone() {
+        return Err(Refused::Unknown);
+    }
+    let Ok(packets) = packets else {
+        state.machine.unreadable(now());
+        return Ok(None);
+    };
+    if let Some(packet) = packets.single_control() {
+        drop(state.machine.packet(packet, now()));
+        return Ok(None);
+    }
+    let (sender, taken) = oneshot::channel();
+    state.inbox = Some(Posted { packets, taken: sender });
+    Ok(Some(taken))
 }
 
 /// The client went away before the end of its body.
