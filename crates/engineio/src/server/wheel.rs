@@ -119,8 +119,8 @@ impl<T> Wheel<T> {
     /// When the next occupied slot comes round.
     pub(crate) fn next(&self) -> Option<Instant> {
         let ahead = (1..=SLOTS as Tick).find(|ahead| self.slots[slot_of(self.done + ahead)] != NONE)?;
-        let ticks = u32::try_from(self.done + ahead).unwrap_or(u32::MAX);
-        Some(self.start + self.tick * ticks)
+        let after = self.tick.as_nanos().saturating_mul(u128::from(self.done + ahead));
+        Some(self.start + Duration::from_nanos(u64::try_from(after).unwrap_or(u64::MAX)))
     }
 }
 
@@ -180,6 +180,18 @@ mod tests {
         let _ = wheel.insert(wheel.tick_of(start), 1);
         assert_eq!(wheel.next(), Some(start + TICK * 51));
         assert_eq!(due(&mut wheel, start + TICK * 51), [1]);
+    }
+
+    #[test]
+    fn a_wheel_turns_for_longer_than_32_bits_of_ticks() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start, TICK);
+        let now = start + TICK * u32::MAX + TICK * 10;
+        assert!(due(&mut wheel, now).is_empty());
+        let _ = wheel.insert(wheel.tick_of(now + TICK * 3), 1);
+        assert_eq!(wheel.next(), Some(now + TICK * 3));
+        assert!(due(&mut wheel, now + TICK * 2).is_empty());
+        assert_eq!(due(&mut wheel, now + TICK * 3), [1]);
     }
 
     #[test]
