@@ -157,6 +157,15 @@ async fn compression_is_agreed_on_as_over_http_1() {
 }
 
 #[tokio::test]
+async fn a_subprotocol_is_taken_as_over_http_1() {
+    let (.., addr) = serve(calm()).await;
+    let mut client = client(addr).await;
+    let headers = [VERSION, ("sec-websocket-protocol", "chat, other")];
+    let response = connect(&mut client, addr, &ws_query(None), "websocket", &headers).await;
+    assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_refused_and_ends_no_other_stream() {
     let (engine, _, addr) = serve(calm()).await;
     let mut client = client(addr).await;

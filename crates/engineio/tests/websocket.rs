@@ -158,6 +158,24 @@ async fn bytes_sent_together_with_the_handshake_are_read() {
     assert_eq!(ws.next().await, text("4early"));
 }
 
+/// Clients fail a handshake that takes none of what they offer.
+#[tokio::test]
+async fn the_first_subprotocol_offered_is_taken() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    for sid in [None, Some(&*sid)] {
+        for (offer, taken) in [("chat.v2, other", Some("chat.v2")), ("no token, other", None)] {
+            let headers = format!(
+                "upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\n\
+                 sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: {offer}\r\n"
+            );
+            let mut stream = send_request(server.addr, "GET", &ws_query(sid), &headers, b"").await;
+            let answer = common::read_answer(&mut stream).await;
+            assert_eq!((answer.status, answer.header("sec-websocket-protocol")), (101, taken), "{offer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn one_byte_at_a_time_is_enough() {
     let server = serve(calm()).await;

@@ -63,12 +63,13 @@ impl<P: Protocol> Engine<P> {
             Ok(Wanted::Existing(session, Transport::Websocket)) => match accept(parts) {
                 Ok(Accepted { parts, accept, upgrade }) => {
                     let agreed = upgrade::agreed(&parts.headers, self.config());
+                    let subprotocol = upgrade::subprotocol(&parts.headers);
                     // The client does.
                     let speaks_first = false;
                     upgrade.then(speaks_first, move |connection| {
                         Some(Box::pin(probe::websocket(session, connection, agreed)))
                     });
-                    reply::switching(accept, agreed)
+                    reply::switching(accept, agreed, subprotocol)
                 }
                 Err(parts) => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
             },
@@ -201,6 +202,7 @@ impl<P: Protocol> Engine<P> {
         let Accepted { parts, accept, upgrade } = accept(parts)?;
         let engine = self.0.clone();
         let agreed = upgrade::agreed(&parts.headers, self.config());
+        let subprotocol = upgrade::subprotocol(&parts.headers);
         let speaks_first = true;
         upgrade.then(speaks_first, move |connection| {
             let config = &engine.registry.config;
@@ -212,7 +214,7 @@ impl<P: Protocol> Engine<P> {
             }
             Some(Box::pin(engine.session(&shared, parts, Transport::Websocket, Some(arrival))))
         });
-        Ok(reply::switching(accept, agreed))
+        Ok(reply::switching(accept, agreed, subprotocol))
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_EXTENSIONS, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 
@@ -100,7 +100,11 @@ pub(crate) fn method_not_served() -> Response<Body> {
 }
 
 /// The connection, or the stream, becomes a websocket.
-pub(crate) fn switching(accept: Accept, agreed: Option<Agreed>) -> Response<Body> {
+pub(crate) fn switching(
+    accept: Accept,
+    agreed: Option<Agreed>,
+    subprotocol: Option<HeaderValue>,
+) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     if let Accept::Switching(key) = accept {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -114,6 +118,9 @@ pub(crate) fn switching(accept: Accept, agreed: Option<Agreed>) -> Response<Body
         && let Ok(agreed) = HeaderValue::try_from(agreed.header())
     {
         headers.insert(SEC_WEBSOCKET_EXTENSIONS, agreed);
+    }
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     response
 }

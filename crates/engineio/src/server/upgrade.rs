@@ -3,7 +3,8 @@
 
 use bytes::BytesMut;
 use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Method, Version, request::Parts};
 use hyper::upgrade::OnUpgrade;
@@ -64,6 +65,20 @@ pub(crate) fn agreed(headers: &HeaderMap, config: &Config) -> Option<Agreed> {
     let options = config.per_message_deflate.as_ref()?;
     let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     agree(offers, options)
+}
+
+/// The first subprotocol a request offers, which is answered as Node's ws does: browsers fail a websocket whose server takes
+/// none of those offered.
+pub(crate) fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let offered = headers.get(SEC_WEBSOCKET_PROTOCOL)?.as_bytes();
+    let first = offered.split(|&byte| byte == b',').next()?.trim_ascii();
+    let is_token = !first.is_empty() && first.iter().all(|&byte| is_token_char(byte));
+    HeaderValue::from_bytes(first).ok().filter(|_| is_token)
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// How the connection of an accepted request is had.
@@ -145,4 +160,24 @@ fn has_token(headers: &HeaderMap, name: http::HeaderName, token: &str) -> bool {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_subprotocol_is_taken_if_it_is_a_token() {
+        let taken = |offered: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(offered));
+            subprotocol(&headers)
+        };
+        assert_eq!(subprotocol(&HeaderMap::new()), None);
+        assert_eq!(taken("chat.v2"), Some(HeaderValue::from_static("chat.v2")));
+        assert_eq!(taken(" chat\t, other"), Some(HeaderValue::from_static("chat")));
+        for refused in ["", ",chat", "a b", "a\"b\"", "(chat), other"] {
+            assert_eq!(taken(refused), None, "{refused}");
+        }
+    }
 }
