@@ -4,11 +4,15 @@
 
 mod common;
 
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use common::{Echo, Frame, Ws, calm, get, open, request, serve, serve_stream, text, ws_query};
+use common::{Echo, Frame, Ws, calm, get, open, request, serve, serve_stream, text, until, ws_query};
 use sundew_engineio::{CloseReason, Config, Engine, EngineLayer, Frames, Pace, SendError};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
@@ -134,6 +138,104 @@ async fn other_streams_work_too() {
     ws.text("4x").await;
     assert_eq!(ws.next().await, text("4x"));
     handle.close(CloseReason::ForcedClose);
+    assert_eq!(ws.next().await, Frame::Close(None));
+    assert_eq!(ws.next().await, Frame::End);
+}
+
+/// A stream with a buffer of its own, as TLS has: what is written leaves when it is flushed.
+struct Buffering {
+    inner: DuplexStream,
+    buffer: Vec<u8>,
+    jam: Jam,
+}
+
+/// While it holds, nothing can be flushed.
+#[derive(Clone, Default)]
+struct Jam(Arc<Mutex<(bool, Option<Waker>)>>);
+
+impl Jam {
+    fn begin(&self) {
+        self.0.lock().unwrap().0 = true;
+    }
+
+    fn end(&self) {
+        let mut jam = self.0.lock().unwrap();
+        jam.0 = false;
+        jam.1.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+impl AsyncRead for Buffering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Buffering {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.buffer.extend_from_slice(data);
+        Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        {
+            let mut jam = this.jam.0.lock().unwrap();
+            if jam.0 {
+                jam.1 = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        while !this.buffer.is_empty() {
+            let count = ready!(Pin::new(&mut this.inner).poll_write(cx, &this.buffer))?;
+            this.buffer.drain(..count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Nothing else is written to them that would take it along.
+#[tokio::test]
+async fn what_a_stream_holds_back_leaves_when_it_can() {
+    let echo = Echo::default();
+    let engine = Engine::new(calm(), echo.clone());
+    let (client, inner) = tokio::io::duplex(64 * 1024);
+    let jam = Jam::default();
+    let stream = Buffering { inner, buffer: Vec::new(), jam: jam.clone() };
+    serve_stream(engine.clone(), stream, "192.0.2.1:1".parse().unwrap());
+    let mut ws = Ws::over(client, &ws_query(None), b"").await.ok().unwrap();
+    assert!(matches!(ws.next().await, Frame::Text(open) if open.starts_with("0{")));
+    let handle = echo.log.lock().unwrap().handles[0].clone();
+    // Sent from elsewhere.
+    jam.begin();
+    handle.send(Frames::text("told")).unwrap();
+    until(|| !handle.is_writable()).await;
+    handle.send(Frames::text("next")).unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    jam.end();
+    assert_eq!(ws.next().await, text("4told"));
+    assert_eq!(ws.next().await, text("4next"));
+    // By the session's task.
+    jam.begin();
+    ws.text("4echo").await;
+    until(|| !handle.is_writable()).await;
+    jam.end();
+    assert_eq!(ws.next().await, text("4echo"));
+    until(|| handle.is_writable()).await;
+    // At its end.
+    jam.begin();
+    handle.close(CloseReason::ForcedClose);
+    until(|| echo.log.lock().unwrap().closed == [CloseReason::ForcedClose]).await;
+    jam.end();
     assert_eq!(ws.next().await, Frame::Close(None));
     assert_eq!(ws.next().await, Frame::End);
 }

@@ -4,7 +4,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -180,18 +179,14 @@ impl Probe {
             let count = poll_fn(|cx| self.writer.poll_write(Some(cx), &outbox)).await?;
             outbox.advance(count);
         }
-        Ok(())
+        poll_fn(|cx| self.writer.poll_flush(Some(cx))).await
     }
 
     /// Ends the connection, on a websocket with `frame`.
     async fn close(mut self, frame: Bytes, until: Instant) {
         let closing = async {
             if !self.arrival.decoder.is_websocket() || self.write(Frames::raw(frame)).await.is_ok() {
-                poll_fn(|cx| {
-                    self.writer.shutdown(cx);
-                    Poll::Ready(())
-                })
-                .await;
+                poll_fn(|cx| self.writer.poll_shutdown(cx)).await;
                 poll_fn(|cx| self.arrival.reader.poll_drain(cx)).await;
             }
         };

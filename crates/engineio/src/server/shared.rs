@@ -50,7 +50,7 @@ pub(crate) struct State {
     pub(crate) machine: Machine,
     /// While the task works off a batch, what is sent is queued and leaves in one write at its end.
     corked: bool,
-    /// The socket did not take everything: the task waits until it can be written to.
+    /// The socket did not take everything, or has not sent it: the task waits until it can be written to.
     blocked: bool,
     /// On the way from one process to another: nothing is read or written until it has arrived, or stays.
     pub(crate) frozen: bool,
@@ -412,6 +412,11 @@ impl State {
                     return;
                 }
             }
+        }
+        match writer.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => self.machine.disconnected(),
+            Poll::Pending => self.blocked = true,
         }
     }
 }

@@ -38,7 +38,14 @@ pub(crate) enum Reader {
 pub(crate) enum Writer {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
-    Other(WriteHalf<Boxed>),
+    Other(Buffered),
+}
+
+/// A stream that may have a buffer of its own (TLS): what it took leaves at the latest when it is flushed.
+pub(crate) struct Buffered {
+    half: WriteHalf<Boxed>,
+    /// Something was written since the last flush that came to its end.
+    flush_due: bool,
 }
 
 pub(crate) fn split(raw: Raw) -> (Reader, Writer) {
@@ -53,7 +60,7 @@ pub(crate) fn split(raw: Raw) -> (Reader, Writer) {
         }
         Raw::Other(stream) => {
             let (reader, writer) = tokio::io::split(stream);
-            (Reader::Other(reader), Writer::Other(writer))
+            (Reader::Other(reader), Writer::Other(Buffered { half: writer, flush_due: false }))
         }
     }
 }
@@ -126,8 +133,8 @@ impl Reader {
 }
 
 impl Writer {
-    /// Writes from the front of `outbox`. Without a context nothing is registered: `Pending` then means that the
-    /// session's task has to come back with one.
+    /// Writes from the front of `outbox`; [`poll_flush`](Writer::poll_flush) has to follow. Without a context nothing is
+    /// registered: `Pending` then means that the session's task has to come back with one.
     pub(crate) fn poll_write(
         &mut self,
         cx: Option<&mut Context<'_>>,
@@ -152,7 +159,7 @@ impl Writer {
                 (Writer::Tcp(half), _) => half.try_write_vectored(slices),
                 (Writer::Unix(half), [slice]) => half.try_write(slice),
                 (Writer::Unix(half), _) => half.try_write_vectored(slices),
-                (Writer::Other(half), _) => return poll_other(half, cx, slices),
+                (Writer::Other(stream), _) => return stream.poll_write(cx, slices),
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -169,13 +176,23 @@ impl Writer {
         }
     }
 
+    /// Sees to it that what was written leaves. The context is as in [`poll_write`](Writer::poll_write).
+    pub(crate) fn poll_flush(&mut self, cx: Option<&mut Context<'_>>) -> Poll<io::Result<()>> {
+        match self {
+            Writer::Other(stream) => stream.poll_flush(cx),
+            // The system has it.
+            Writer::Tcp(_) | Writer::Unix(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Says that nothing more will come. Best effort: the deadline of the close covers the rest.
-    pub(crate) fn shutdown(&mut self, cx: &mut Context<'_>) {
-        let _ = match self {
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let done = match self {
             Writer::Tcp(half) => Pin::new(half).poll_shutdown(cx),
             Writer::Unix(half) => Pin::new(half).poll_shutdown(cx),
-            Writer::Other(half) => Pin::new(half).poll_shutdown(cx),
+            Writer::Other(stream) => Pin::new(&mut stream.half).poll_shutdown(cx),
         };
+        done.map(drop)
     }
 
     /// Gives it up together with its other half, which ends the connection. Dropped alone, it would first tell the peer that
@@ -196,20 +213,28 @@ impl Writer {
     }
 }
 
-fn poll_other(
-    half: &mut WriteHalf<Boxed>,
-    cx: Option<&mut Context<'_>>,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    let mut idle = Context::from_waker(Waker::noop());
-    let cx = cx.unwrap_or(&mut idle);
-    let written = ready!(Pin::new(&mut *half).poll_write_vectored(cx, slices))?;
-    if written == 0 {
-        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+impl Buffered {
+    fn poll_write(
+        &mut self,
+        cx: Option<&mut Context<'_>>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut idle = Context::from_waker(Waker::noop());
+        let cx = cx.unwrap_or(&mut idle);
+        let written = ready!(Pin::new(&mut self.half).poll_write_vectored(cx, slices))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.flush_due = true;
+        Poll::Ready(Ok(written))
     }
-    // A stream with a buffer of its own (TLS) sends at the flush; one that cannot yet does so at a later write.
-    if let Poll::Ready(Err(error)) = Pin::new(half).poll_flush(cx) {
-        return Poll::Ready(Err(error));
+
+    fn poll_flush(&mut self, cx: Option<&mut Context<'_>>) -> Poll<io::Result<()>> {
+        if self.flush_due {
+            let mut idle = Context::from_waker(Waker::noop());
+            ready!(Pin::new(&mut self.half).poll_flush(cx.unwrap_or(&mut idle)))?;
+            self.flush_due = false;
+        }
+        Poll::Ready(Ok(()))
     }
-    Poll::Ready(Ok(written))
 }

@@ -30,7 +30,8 @@ pub(crate) struct SessionTask<S: Session> {
     frozen: bool,
     /// It comes from another process, and its connection does later.
     expected: bool,
-    lingering: bool,
+    /// The other side has been told that nothing more comes.
+    shut_down: bool,
 }
 
 /// The reading side of a websocket, or of a stream of WebTransport.
@@ -70,7 +71,7 @@ impl<S: Session> SessionTask<S> {
             paused: false,
             frozen: false,
             expected: false,
-            lingering: false,
+            shut_down: false,
         }
     }
 
@@ -262,13 +263,10 @@ impl<S: Session> SessionTask<S> {
         if closed {
             return Poll::Ready(());
         }
-        if !self.lingering && self.shared.look(|state| state.machine.is_lingering()) {
-            self.lingering = true;
-            self.shared.act(|state| {
-                if let Some(writer) = &mut state.writer {
-                    writer.shutdown(cx);
-                }
-            });
+        if !self.shut_down && self.shared.look(|state| state.machine.is_lingering()) {
+            self.shut_down = self
+                .shared
+                .act(|state| state.writer.as_mut().is_none_or(|writer| writer.poll_shutdown(cx).is_ready()));
         }
         // A peer that ends the connection first needs no last output any more.
         match &mut self.link {
