@@ -13,11 +13,11 @@ use http::request::Parts;
 use sundew_io::PeerAddr;
 
 use crate::proto::dialect::Dialect;
-use crate::proto::request::is_valid_sid;
+use crate::proto::request::{ErrorCode, is_valid_sid};
 use crate::proto::session::Machine;
 use crate::server::moving::{self, Arriving, Exported, ImportError};
 use crate::server::now;
-use crate::server::registry::Registry;
+use crate::server::registry::{NoPlace, Registry};
 use crate::server::shared::{Arrival, Shared};
 use crate::server::socket::Writer;
 use crate::server::task::SessionTask;
@@ -35,6 +35,23 @@ pub struct Engine<P: Protocol>(Arc<Inner<P>>);
 struct Inner<P> {
     registry: Arc<Registry>,
     protocol: P,
+}
+
+/// Why a request opens no session.
+enum NotOpened {
+    /// It cannot be one that does, or there is no id for it.
+    BadRequest,
+    Unavailable(NoPlace),
+}
+
+impl NotOpened {
+    /// The protocol's word for it, if it has one, and what is said.
+    fn told(&self) -> (Option<ErrorCode>, &'static str) {
+        match self {
+            NotOpened::BadRequest => (Some(ErrorCode::BadRequest), ErrorCode::BadRequest.message()),
+            NotOpened::Unavailable(no_place) => (None, no_place.message()),
+        }
+    }
 }
 
 /// How many sessions there are, and were.
@@ -124,18 +141,11 @@ impl<P: Protocol> Engine<P> {
             return Err(ImportError::Unreadable);
         }
         let registry = &self.0.registry;
-        if registry.closed.load(Ordering::Relaxed) {
-            return Err(ImportError::NoPlace("the server is shutting down"));
-        }
-        if registry.len() >= self.config().max_sessions {
-            return Err(ImportError::NoPlace("too many sessions"));
-        }
+        registry.place()?;
         let machine = Machine::resumed(registry.settings.clone(), now());
         let shared = Arc::new(Shared::new(sid.to_owned(), registry.clone(), machine, None));
         shared.act(|state| state.set_frozen(true));
-        if !shared.enlist(false) {
-            return Err(ImportError::NoPlace("its id is here already"));
-        }
+        shared.enlist(false)?;
         let unopened = Unopened(&shared);
         let resumed = self.0.protocol.resume(SessionHandle(shared.clone()), session);
         let session = resumed.map_err(ImportError::Refused)?;
@@ -170,8 +180,7 @@ impl<P: Protocol> Engine<P> {
 
     /// Closes every session now, and refuses new ones with 503. Returns when none is left.
     pub async fn close(&self) {
-        self.0.registry.closed.store(true, Ordering::Relaxed);
-        self.0.registry.changed.notify_waiters();
+        self.0.registry.close();
         self.drain(Duration::ZERO, Pace { batch: usize::MAX, pause: Duration::ZERO }).await;
     }
 
@@ -203,20 +212,20 @@ impl Drop for Draining<'_> {
 }
 
 impl<P: Protocol> Inner<P> {
-    /// Makes a session and enters it in the table. `None` if there is no id for it.
+    /// Makes a session and enters it in the table.
     fn new_session(
         &self,
         parts: &Parts,
         transport: Transport,
         dialect: Dialect,
         socket: Option<(Writer, Vec<u8>)>,
-    ) -> Option<Arc<Shared>> {
+    ) -> Result<Arc<Shared>, NotOpened> {
         let (mut writer, unwritten) = socket.unzip();
         for _ in 0..ID_ATTEMPTS {
             let sid = (self.registry.config.generate_id)(parts);
             if !is_valid_sid(&sid) {
                 tracing::error!(length = sid.len(), "generate_id made an id that cannot be used");
-                return None;
+                return Err(NotOpened::BadRequest);
             }
             let mut open = self.open_packet(&sid, transport, dialect);
             if let Some(head) = unwritten.as_ref().filter(|head| !head.is_empty()) {
@@ -224,13 +233,14 @@ impl<P: Protocol> Inner<P> {
             }
             let machine = Machine::new(self.registry.settings.clone(), transport, dialect, open, now());
             let shared = Arc::new(Shared::new(sid, self.registry.clone(), machine, writer.take()));
-            if shared.enlist(true) {
-                return Some(shared);
+            match shared.enlist(true) {
+                Ok(()) => return Ok(shared),
+                Err(NoPlace::Taken) => writer = shared.take_writer(),
+                Err(no_place) => return Err(NotOpened::Unavailable(no_place)),
             }
-            writer = shared.take_writer();
         }
         tracing::error!("generate_id keeps making ids that are in use");
-        None
+        Err(NotOpened::BadRequest)
     }
 
     fn open_packet(&self, sid: &str, transport: Transport, dialect: Dialect) -> Frames {

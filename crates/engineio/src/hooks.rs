@@ -20,7 +20,7 @@ pub struct ConnectionError<'a> {
     /// forbidden, 5 unsupported protocol version. None where the protocol has no word for it: too many sessions, shutting
     /// down.
     pub code: Option<u8>,
-    /// What the client was told.
+    /// What the client was told; or what is wrong, if that was found when its websocket had been accepted.
     pub message: &'a str,
     /// The request, without its body.
     pub request: &'a Parts,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Echo, Frame, Ws, calm, get, open, request, serve, serve_stream, text, until, ws_query};
 use sundew_engineio::{CloseReason, Config, Engine, EngineLayer, Frames, Pace, SendError};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
@@ -61,6 +61,47 @@ async fn a_closed_engine_takes_no_new_sessions() {
     assert_eq!(ws.next().await, Frame::Close(None));
     let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
     assert_eq!((answer.status, &*answer.body), (503, r#"{"message":"the server is shutting down"}"#));
+}
+
+/// A websocket client that has the first byte of its 101, and takes no more of it until it goes on.
+async fn half_accepted(engine: &Engine<Echo>) -> DuplexStream {
+    let (mut client, stream) = tokio::io::duplex(16);
+    serve_stream(engine.clone(), stream, "192.0.2.1:1".parse().unwrap());
+    let head = "GET /engine.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: test\r\nupgrade: websocket\r\n\
+                connection: Upgrade\r\nsec-websocket-version: 13\r\n\
+                sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(client.read_u8().await.unwrap(), b'H');
+    client
+}
+
+/// The rest of a connection that no session comes of: a head, and no frame.
+async fn assert_ends_without_a_session(mut client: DuplexStream) {
+    let mut rest = String::new();
+    timeout(Duration::from_secs(5), client.read_to_string(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.starts_with("TTP/1.1 101") && rest.ends_with("\r\n\r\n"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_closing_overtakes_opens_no_session() {
+    let engine = Engine::new(calm(), Echo::default());
+    let client = half_accepted(&engine).await;
+    timeout(Duration::from_secs(5), engine.close()).await.unwrap();
+    assert_ends_without_a_session(client).await;
+    let stats = engine.stats();
+    assert_eq!((stats.sessions, stats.handshakes, stats.refused), (0, 0, 1));
+}
+
+#[tokio::test]
+async fn handshakes_at_the_same_time_are_bounded_too() {
+    let mut config = calm();
+    config.max_sessions = 1;
+    let server = serve(config).await;
+    let client = half_accepted(&server.engine).await;
+    let _sid = open(server.addr).await;
+    assert_ends_without_a_session(client).await;
+    let stats = server.engine.stats();
+    assert_eq!((stats.sessions, stats.handshakes, stats.refused), (1, 1, 1));
 }
 
 #[tokio::test]

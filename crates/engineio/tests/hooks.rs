@@ -108,11 +108,17 @@ async fn refused_requests_are_told_of() {
     }
     assert!(Ws::try_connect(server.addr, "EIO=4&transport=websocket&refuse").await.is_err());
     assert_eq!(heard.lock().unwrap().pop().unwrap().0, Some(4));
+    // Ids are made once the connection is a websocket.
+    let query = "EIO=4&transport=websocket&noid";
+    let mut ws = Ws::try_connect(server.addr, query).await.ok().unwrap();
+    assert_eq!(ws.next().await, common::Frame::End);
+    let told = heard.lock().unwrap().pop().unwrap();
+    assert_eq!(told, (Some(3), "Bad request".to_owned(), query.to_owned()));
     let sid = open(server.addr).await;
     assert_eq!(common::post(server.addr, &sid, "4x").await.status, 200);
     assert!(heard.lock().unwrap().is_empty(), "nobody hears of what went well");
     assert_eq!(request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await.status, 503);
     let told = heard.lock().unwrap().pop().unwrap();
     assert_eq!((told.0, &*told.1), (None, "too many sessions"));
-    assert_eq!(server.engine.stats().refused, 9);
+    assert_eq!(server.engine.stats().refused, 10);
 }

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
-use super::Engine;
+use super::{Engine, NotOpened};
 use crate::proto::deflate::Deflater;
 use crate::proto::dialect::Dialect;
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, verify};
@@ -98,10 +98,6 @@ impl<P: Protocol> Engine<P> {
 
     /// A new session.
     async fn open(&self, parts: Parts, transport: Transport, upgrade: bool) -> Response<Body> {
-        let unavailable = |parts: &Parts, message: &'static str| {
-            self.count_refused(parts, None, message);
-            reply::unavailable(message)
-        };
         if let Some(allow) = &self.config().allow_request
             && let Err(message) = allow(&parts).await
         {
@@ -112,18 +108,19 @@ impl<P: Protocol> Engine<P> {
             Ok(dialect) => dialect,
             Err(code) => return self.refused(&parts, upgrade, code, None),
         };
-        if self.0.registry.closed.load(Ordering::Relaxed) {
-            return unavailable(&parts, "the server is shutting down");
-        }
-        if self.0.registry.len() >= self.config().max_sessions {
-            return unavailable(&parts, "too many sessions");
-        }
-        let opened = match transport {
-            Transport::Websocket => self.open_websocket(parts, dialect),
+        let opened = match (self.0.registry.place(), transport) {
+            (Err(no_place), _) => Err((Box::new(parts), NotOpened::Unavailable(no_place))),
+            (Ok(()), Transport::Websocket) => self.open_websocket(parts, dialect),
             // A request of HTTP asks for no third one.
-            Transport::Polling | Transport::WebTransport => self.open_polling(parts, dialect).await,
+            (Ok(()), Transport::Polling | Transport::WebTransport) => self.open_polling(parts, dialect).await,
         };
-        opened.unwrap_or_else(|parts| self.refused(&parts, upgrade, ErrorCode::BadRequest, None))
+        opened.unwrap_or_else(|(parts, why)| match why {
+            NotOpened::BadRequest => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
+            NotOpened::Unavailable(no_place) => {
+                self.count_refused(&parts, None, no_place.message());
+                reply::unavailable(no_place.message())
+            }
+        })
     }
 
     fn refused(
@@ -160,6 +157,12 @@ impl<P: Protocol> Engine<P> {
         }
     }
 
+    /// It was answered already: that its connection ends is all the client sees of it.
+    fn count_not_opened(&self, parts: &Parts, why: &NotOpened) {
+        let (code, message) = why.told();
+        self.count_refused(parts, code, message);
+    }
+
     fn verify(&self, parts: &Parts, upgrade: bool) -> Result<Wanted<Arc<Shared>>, ErrorCode> {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let facts = Facts {
@@ -182,9 +185,14 @@ impl<P: Protocol> Engine<P> {
         Dialect::of(&query, version, transport, self.config().allow_jsonp)
     }
 
-    async fn open_polling(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
-        let Some(shared) = self.0.new_session(&parts, Transport::Polling, dialect, None) else {
-            return Err(Box::new(parts));
+    async fn open_polling(
+        &self,
+        parts: Parts,
+        dialect: Dialect,
+    ) -> Result<Response<Body>, (Box<Parts>, NotOpened)> {
+        let shared = match self.0.new_session(&parts, Transport::Polling, dialect, None) {
+            Ok(shared) => shared,
+            Err(why) => return Err((Box::new(parts), why)),
         };
         let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
         let taken = polling::taken(&parts.headers);
@@ -198,21 +206,27 @@ impl<P: Protocol> Engine<P> {
         Ok(response)
     }
 
-    fn open_websocket(&self, parts: Parts, dialect: Dialect) -> Result<Response<Body>, Box<Parts>> {
-        let Accepted { parts, accept, upgrade } = accept(parts)?;
-        let engine = self.0.clone();
+    fn open_websocket(
+        &self,
+        parts: Parts,
+        dialect: Dialect,
+    ) -> Result<Response<Body>, (Box<Parts>, NotOpened)> {
+        let accepted = accept(parts).map_err(|parts| (parts, NotOpened::BadRequest))?;
+        let Accepted { parts, accept, upgrade } = accepted;
+        let engine = self.clone();
         let agreed = upgrade::agreed(&parts.headers, self.config());
         let subprotocol = upgrade::subprotocol(&parts.headers);
         let speaks_first = true;
         upgrade.then(speaks_first, move |connection| {
-            let config = &engine.registry.config;
+            let config = engine.config();
             let Taken { writer, arrival, unwritten } = upgrade::take(connection, config, agreed);
             let socket = Some((writer, unwritten));
-            let shared = engine.new_session(&parts, Transport::Websocket, dialect, socket)?;
+            let opened = engine.0.new_session(&parts, Transport::Websocket, dialect, socket);
+            let shared = opened.map_err(|why| engine.count_not_opened(&parts, &why)).ok()?;
             if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
                 shared.act(|state| state.machine.compress_with(Box::new(Deflater::new(agreed, options))));
             }
-            Some(Box::pin(engine.session(&shared, parts, Transport::Websocket, Some(arrival))))
+            Some(Box::pin(engine.0.session(&shared, parts, Transport::Websocket, Some(arrival))))
         });
         Ok(reply::switching(accept, agreed, subprotocol))
     }

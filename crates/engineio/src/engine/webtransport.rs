@@ -105,7 +105,7 @@ impl<P: Protocol> Engine<P> {
     }
 
     fn is_closed(&self) -> bool {
-        self.0.registry.closed.load(Ordering::Relaxed)
+        self.0.registry.is_closed()
     }
 
     /// A client that came to nothing before there was a request.
@@ -202,9 +202,13 @@ impl<P: Protocol> Engine<P> {
         let Probe { writer, arrival, .. } = connection;
         let socket = Some((writer, Vec::new()));
         let transport = Transport::WebTransport;
-        let Some(shared) = self.0.new_session(&parts, transport, Dialect::V4, socket) else {
-            refused(&parts, Some(ErrorCode::BadRequest), ErrorCode::BadRequest.message());
-            return None;
+        let shared = match self.0.new_session(&parts, transport, Dialect::V4, socket) {
+            Ok(shared) => shared,
+            Err(why) => {
+                let (code, message) = why.told();
+                refused(&parts, code, message);
+                return None;
+            }
         };
         Some(self.0.session(&shared, parts, transport, Some(arrival)))
     }

@@ -117,7 +117,7 @@ mod tests {
             let machine =
                 Machine::new(settings, Transport::Websocket, Dialect::V4, Frames::text("open"), now());
             let session = Arc::new(Shared::new("sid".to_owned(), registry.clone(), machine, None));
-            assert!(session.enlist(true));
+            session.enlist(true).unwrap();
             session.act(|_| {});
             assert_eq!(Arc::weak_count(&session), 1, "its first ping is planned");
             session.act(|state| state.machine.abort());

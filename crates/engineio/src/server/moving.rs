@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use tokio::sync::oneshot;
 
 use super::now;
+use super::registry::NoPlace;
 use super::shared::{Arrival, AtRest, Shared, Taker};
 use super::socket::split;
 use crate::CloseReason;
@@ -159,6 +160,12 @@ pub enum ImportError {
     /// The protocol above cannot take it.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<NoPlace> for ImportError {
+    fn from(no_place: NoPlace) -> ImportError {
+        ImportError::NoPlace(no_place.message())
+    }
 }
 
 /// A session of another process whose connection has not come yet: it is in the table and can be sent to, and everything

@@ -25,7 +25,7 @@ pub(crate) struct Registry {
     /// Told whenever the number of sessions changes.
     pub(crate) changed: Notify,
     /// No new sessions: the engine was closed.
-    pub(crate) closed: AtomicBool,
+    closed: AtomicBool,
     /// Sessions are being closed, whoever comes.
     pub(crate) draining: AtomicBool,
     hasher: RandomState,
@@ -40,6 +40,24 @@ pub(crate) struct Counters {
     handshakes: AtomicU64,
     upgrades: AtomicU64,
     pub(crate) refused: AtomicU64,
+}
+
+/// Why there is no place for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    Closed,
+    Full,
+    Taken,
+}
+
+impl NoPlace {
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            NoPlace::Closed => "the server is shutting down",
+            NoPlace::Full => "too many sessions",
+            NoPlace::Taken => "its id is here already",
+        }
+    }
 }
 
 /// A session in the table, found by its id.
@@ -100,15 +118,49 @@ impl Registry {
         self.shard(sid).lock().get(sid).map(|entry| entry.0.clone())
     }
 
-    /// Enters a session; false if the id is taken. `opened`: it begins here.
-    pub(crate) fn insert(&self, session: &Arc<Shared>, transport: Transport, opened: bool) -> bool {
-        if !self.shard(session.sid()).lock().insert(Entry(session.clone())) {
-            return false;
+    /// No session is entered any more once this returns.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        // Whoever has not seen it yet is entering a session under one of these.
+        for shard in &self.shards {
+            drop(shard.lock());
         }
-        self.counters.of(transport).fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a place for another session now.
+    pub(crate) fn place(&self) -> Result<(), NoPlace> {
+        if self.is_closed() {
+            return Err(NoPlace::Closed);
+        }
+        if self.len() >= self.config.max_sessions {
+            return Err(NoPlace::Full);
+        }
+        Ok(())
+    }
+
+    /// Enters a session. `opened`: it begins here.
+    pub(crate) fn insert(
+        &self,
+        session: &Arc<Shared>,
+        transport: Transport,
+        opened: bool,
+    ) -> Result<(), NoPlace> {
+        {
+            let mut shard = self.shard(session.sid()).lock();
+            self.place()?;
+            if !shard.insert(Entry(session.clone())) {
+                return Err(NoPlace::Taken);
+            }
+            self.counters.of(transport).fetch_add(1, Ordering::Relaxed);
+        }
         self.counters.handshakes.fetch_add(u64::from(opened), Ordering::Relaxed);
         self.changed.notify_waiters();
-        true
+        Ok(())
     }
 
     pub(crate) fn upgraded(&self, to: Transport) {

@@ -15,7 +15,7 @@ use sundew_io::Raw;
 use tokio::sync::{Notify, oneshot};
 
 use super::now;
-use super::registry::Registry;
+use super::registry::{NoPlace, Registry};
 use super::socket::{Reader, Writer};
 use super::wheel::{Plan, Tick};
 use crate::proto::dialect::Answer;
@@ -174,12 +174,13 @@ impl Shared {
         f(&self.state.lock())
     }
 
-    /// Enters the session in the engine's table; false if its id is taken. `opened`: it begins here.
-    pub(crate) fn enlist(self: &Arc<Self>, opened: bool) -> bool {
+    /// Enters the session in the engine's table. `opened`: it begins here.
+    pub(crate) fn enlist(self: &Arc<Self>, opened: bool) -> Result<(), NoPlace> {
         let mut state = self.state.lock();
         let transport = state.machine.transport();
-        state.listed = self.registry.insert(self, transport, opened).then_some(transport);
-        state.listed.is_some()
+        self.registry.insert(self, transport, opened)?;
+        state.listed = Some(transport);
+        Ok(())
     }
 
     /// Gives the socket back: the id was taken.
