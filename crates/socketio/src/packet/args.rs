@@ -50,6 +50,7 @@ impl Args {
     /// They are not what `T` expects.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DataError> {
         T::deserialize(Decoder(self)).map_err(|error| DataError {
+            what: What::Arguments,
             expected: std::any::type_name::<T>(),
             got: excerpt(self.elements()),
             error,
@@ -92,13 +93,66 @@ fn excerpt(text: &str) -> String {
     }
 }
 
-/// Arguments were not what the handler expects.
-#[derive(Debug, thiserror::Error)]
-#[error("the arguments [{got}] cannot be read as {expected}: {error}")]
+/// What a client sent is not what the handler expects.
+///
+/// Its text, which goes to the log, quotes nothing of what was sent: that may be a password. See
+/// [`excerpt`](DataError::excerpt).
 pub struct DataError {
+    what: What,
     expected: &'static str,
     got: String,
     error: serde_json::Error,
+}
+
+#[derive(Clone, Copy)]
+enum What {
+    Arguments,
+    Auth,
+}
+
+impl DataError {
+    /// The name of the type that was expected.
+    pub fn expected(&self) -> &'static str {
+        self.expected
+    }
+
+    /// What was sent, or its first 120 characters.
+    pub fn excerpt(&self) -> &str {
+        &self.got
+    }
+
+    /// What serde says, which may quote what was sent.
+    pub fn details(&self) -> &serde_json::Error {
+        &self.error
+    }
+}
+
+impl fmt::Display for DataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.what {
+            What::Arguments => "the arguments",
+            What::Auth => "auth (the CONNECT payload)",
+        };
+        write!(f, "{what} cannot be read as {}: {}", self.expected, without_values(&self.error.to_string()))
+    }
+}
+
+impl fmt::Debug for DataError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataError({self})")
+    }
+}
+
+impl std::error::Error for DataError {}
+
+/// A message of serde without the value it is about: "invalid type: string "secret", expected u32" and the like end in
+/// what was expected.
+fn without_values(message: &str) -> String {
+    const KINDS: [&str; 4] = ["invalid type", "invalid value", "unknown variant", "unknown field"];
+    match KINDS.into_iter().find(|kind| message.starts_with(kind)) {
+        Some(kind) => format!("{kind}{}", message.rfind(", expected ").map_or("", |at| &message[at..])),
+        None => message.into(),
+    }
 }
 
 /// Decides between one argument and all of them: a tuple asks for a tuple, everything else for one value.
@@ -251,6 +305,7 @@ impl<'de, T: de::DeserializeSeed<'de>> de::DeserializeSeed<'de> for Once<'_, T> 
 pub(crate) fn from_payload<T: DeserializeOwned>(payload: &str) -> Result<T, DataError> {
     let text = if payload.is_empty() { "null" } else { payload };
     serde_json::from_str(text).map_err(|error| DataError {
+        what: What::Auth,
         expected: std::any::type_name::<T>(),
         got: excerpt(payload),
         error,
@@ -264,6 +319,44 @@ mod tests {
     use crate::packet::emit::write_array;
     use serde::{Deserialize, Serialize};
     use serde_json::{Value, json};
+
+    #[test]
+    fn an_error_quotes_nothing_of_what_was_sent() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[allow(dead_code)]
+        struct Login {
+            name: String,
+            level: u8,
+            kind: Option<Kind>,
+        }
+        #[derive(Debug, Deserialize)]
+        enum Kind {
+            A,
+            B,
+        }
+        for (sent, says) in [
+            (r#"{"name":"hunter2"}"#, "missing field `level` at line 1 column 18"),
+            (r#"{"name":"","level":"hunter2, expected x"}"#, "invalid type, expected u8 at line 1 column 40"),
+            (
+                r#"{"name":"","level":1,"kind":"hunter2"}"#,
+                "unknown variant, expected `A` or `B` at line 1 column 37",
+            ),
+            (
+                r#"{"hunter2":1}"#,
+                "unknown field, expected one of `name`, `level`, `kind` at line 1 column 10",
+            ),
+            (r#""hunter2""#, "invalid type, expected struct Login at line 1 column 9"),
+        ] {
+            let error = from_payload::<Login>(sent).unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with("auth (the CONNECT payload) cannot be read as "), "{text}");
+            assert!(text.ends_with(says) && !format!("{error:?}").contains("hunter2"), "{text}");
+            assert_eq!(error.excerpt(), sent);
+            let error = args(&format!("[{sent}]")).decode::<Login>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
 
     fn args(array: &str) -> Args {
         Args::new(Text::from(array), 0, None, Vec::new())
@@ -294,8 +387,8 @@ mod tests {
         assert_eq!(args("[]").decode::<Option<u8>>().unwrap(), None);
         assert_eq!(args("[ ]").decode::<Value>().unwrap(), Value::Null);
         assert!(args("[]").is_empty() && args("[ ]").is_empty() && !three.is_empty());
-        let error = args("[\"x\"]").decode::<u8>().unwrap_err().to_string();
-        assert!(error.contains("[\"x\"]") && error.contains("u8"), "{error}");
+        let error = args("[\"x\"]").decode::<u8>().unwrap_err();
+        assert_eq!((error.excerpt(), error.expected()), ("\"x\"", "u8"));
     }
 
     #[test]
