@@ -22,6 +22,7 @@ use crate::recovery::Recovery;
 /// Options of Socket.IO itself.
 pub(crate) struct Options {
     pub(crate) connect_timeout: Duration,
+    pub(crate) handler_timeout: Duration,
     pub(crate) ack_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) max_attachments: usize,
@@ -61,6 +62,7 @@ impl Default for Builder {
             engine,
             options: Options {
                 connect_timeout: Duration::from_secs(45),
+                handler_timeout: Duration::from_secs(5),
                 ack_timeout: Duration::from_secs(5),
                 request_timeout: Duration::from_secs(5),
                 max_attachments: 10,
@@ -297,6 +299,14 @@ impl Builder {
         self
     }
 
+    /// How long [`SocketIo::close`](crate::SocketIo::close), and with it the end of the process, waits for handlers that
+    /// still run when all clients are gone (5 s). A supervisor may be less patient: `kill_timeout`, 1.6 s unless set.
+    #[must_use]
+    pub fn handler_timeout(mut self, timeout: Duration) -> Builder {
+        self.options.handler_timeout = timeout;
+        self
+    }
+
     /// How long `emit_with_ack` waits unless told otherwise. Default 5 s.
     #[must_use]
     pub fn ack_timeout(mut self, timeout: Duration) -> Builder {
@@ -384,7 +394,7 @@ impl Builder {
     }
 
     /// The most acknowledgements one socket may owe. Default 10,000; beyond, emits answer
-    /// `EmitError::Full`.
+    /// `EmitError::TooManyAcks`.
     #[must_use]
     pub fn max_pending_acks(mut self, count: usize) -> Builder {
         self.options.max_pending_acks = count;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sundew_engineio::{Engine, Pace, Stats};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tower_layer::Layer;
 
 use crate::adapter::{Adapter, Local};
@@ -83,6 +83,8 @@ pub(crate) struct Counters {
     pub(crate) namespaces_refused: AtomicU64,
     pub(crate) server_events_dropped: AtomicU64,
     pub(crate) rate_limited: AtomicU64,
+    /// Each handler that goes on without its connection holds a receiver.
+    pub(crate) left_behind: watch::Sender<()>,
 }
 
 impl Shared {
@@ -276,7 +278,7 @@ impl SocketIo {
     }
 
     /// A tower service of its own: requests off the server's path are answered with 404.
-    pub fn into_service(self) -> SocketIoService<NotFound> {
+    pub fn into_service(&self) -> SocketIoService<NotFound> {
         self.layer().layer(NotFound)
     }
 
@@ -320,9 +322,21 @@ impl SocketIo {
     }
 
     /// Closes every session now, refuses new ones, and leaves the cluster. Sockets disconnect with
-    /// [`DisconnectReason::ServerShuttingDown`](crate::DisconnectReason::ServerShuttingDown).
+    /// [`DisconnectReason::ServerShuttingDown`](crate::DisconnectReason::ServerShuttingDown). Then waits for handlers that
+    /// still run, `on_disconnect` among them, for at most [`Builder::handler_timeout`].
     pub async fn close(&self) {
         self.engine().close().await;
+        self.finish().await;
+    }
+
+    /// The second half of [`close`](SocketIo::close), for who bounds the first by another time.
+    #[doc(hidden)]
+    pub async fn finish(&self) {
+        let (work, most) = (&self.shared.counters.left_behind, self.shared.options.handler_timeout);
+        if tokio::time::timeout(most, work.closed()).await.is_err() {
+            let left = work.receiver_count();
+            tracing::warn!(left, after = ?most, "handlers still run (handler_timeout): they are not waited for");
+        }
         self.shared.adapter.close();
     }
 }

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sundew_socketio::{DisconnectReason, Namespace, Order, Socket, SocketIo};
 use support::{Client, PATIENCE, client, quick, serve, with};
@@ -206,7 +206,7 @@ async fn before_connect_is_answered_an_emit_waits_for_the_answer() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_cannot_fit_beside_a_wall_waits_without_a_turn_of_the_processor() {
     let io = SocketIo::builder().max_queued(20_000_000, 4096).build();
     let (sockets, mut joined) = mpsc::unbounded_channel();
@@ -216,18 +216,62 @@ async fn a_message_that_cannot_fit_beside_a_wall_waits_without_a_turn_of_the_pro
     let socket = next(&mut joined).await;
     // What the kernel takes, and then less than half of the queue.
     socket.emit_async("wall", "x".repeat(9_000_000)).await.unwrap();
-    let emit = socket.emit_async("late", "x".repeat(19_000_000));
-    tokio::pin!(emit);
-    let mut polls = 0;
-    let waited = tokio::time::timeout(
-        Duration::from_millis(300),
-        std::future::poll_fn(|cx| {
+    let late = tokio::spawn(async move {
+        let emit = socket.emit_async("late", "x".repeat(19_000_000));
+        tokio::pin!(emit);
+        let (mut polls, mut longest) = (0, Duration::ZERO);
+        let outcome = std::future::poll_fn(|cx| {
             polls += 1;
-            emit.as_mut().poll(cx)
+            let began = Instant::now();
+            let outcome = emit.as_mut().poll(cx);
+            longest = longest.max(began.elapsed());
+            outcome
+        });
+        (outcome.await, polls, longest)
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!late.is_finished(), "there is no room");
+    drop(wall);
+    let (outcome, polls, longest) = late.await.unwrap();
+    assert!(outcome.is_err());
+    assert!(polls < 20 && longest < Duration::from_secs(1), "polled {polls} times, {longest:?}");
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_waits_for_handlers() {
+    let io = quick().handler_timeout(Duration::from_secs(5)).build();
+    let done = Arc::new(AtomicUsize::new(0));
+    io.on_disconnect(with!([done] () => {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        done.fetch_add(1, Ordering::SeqCst);
+    }));
+    io.on(
+        "slow",
+        with!([done] () => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            done.fetch_add(1, Ordering::SeqCst);
         }),
     );
-    waited.await.expect_err("there is no room");
-    assert!(polls < 20, "polled {polls} times");
-    drop(wall);
-    assert!(emit.await.is_err());
+    let addr = serve(&io).await;
+    let clients = client(move || {
+        let join = |_| Client::connect(addr, "/");
+        let mut clients = (0..20).map(join).collect::<Vec<_>>();
+        clients.iter_mut().for_each(|c| c.send("42[\"slow\"]"));
+        clients
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    io.close().await;
+    assert_eq!(done.load(Ordering::SeqCst), 40);
+    drop(clients);
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_waits_for_no_handler_longer_than_it_is_told() {
+    let io = quick().handler_timeout(Duration::from_millis(200)).build();
+    io.on_disconnect(async || std::future::pending::<()>().await);
+    let addr = serve(&io).await;
+    let one = client(move || Client::connect(addr, "/")).await;
+    tokio::time::timeout(PATIENCE, io.close()).await.expect("it ends");
+    drop(one);
 }

@@ -108,6 +108,7 @@ impl Builder {
         parser(parser: impl Parser);
         connection_state_recovery(recovery: Recovery);
         connect_timeout(timeout: Duration);
+        handler_timeout(timeout: Duration);
         ack_timeout(timeout: Duration);
         request_timeout(timeout: Duration);
         max_attachments(count: usize);

@@ -36,7 +36,11 @@ impl Sessions for Hooks {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        self.0.close().boxed()
+        self.0.engine().close().boxed()
+    }
+
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        self.0.finish().boxed()
     }
 
     fn export<'a>(&'a self, sid: &'a str, limit: usize) -> BoxFuture<'a, Option<Box<dyn Export>>> {

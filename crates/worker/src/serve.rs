@@ -77,6 +77,7 @@ where
         if timeout(CLOSE_TIMEOUT, sessions::close()).await.is_err() {
             tracing::debug!(after = ?CLOSE_TIMEOUT, "some clients did not hear that their session is closed");
         }
+        sessions::finish().await;
     };
     let finished = async {
         if timeout(LEAVE_TIMEOUT, leaving.closed()).await.is_err() {

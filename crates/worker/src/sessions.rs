@@ -45,6 +45,10 @@ pub trait Sessions: Send + Sync + 'static {
     fn drain(&self, deadline: Duration, pace: Pace) -> BoxFuture<'_, ()>;
     /// Closes all sessions now. Returns when none is left.
     fn close(&self) -> BoxFuture<'_, ()>;
+    /// Once they are closed: waits for what the app still does for them, no longer than it is worth. The default: nothing.
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        future::ready(()).boxed()
+    }
     /// Freezes a session, to let it go on in another worker; none if there is no such session, or it has to stay for the
     /// moment. `limit`: the most bytes of state. The default: every session stays.
     fn export<'a>(&'a self, sid: &'a str, limit: usize) -> BoxFuture<'a, Option<Box<dyn Export>>> {
@@ -128,6 +132,12 @@ pub(crate) async fn drain(deadline: Duration, pace: Pace) {
 pub(crate) async fn close() {
     let servers = servers();
     future::join_all(servers.iter().map(|server| server.close())).await;
+}
+
+/// Waits for what the apps still do for closed sessions.
+pub(crate) async fn finish() {
+    let servers = servers();
+    future::join_all(servers.iter().map(|server| server.finish())).await;
 }
 
 /// Freezes a session of any of the servers. Which one's it is goes before its state.

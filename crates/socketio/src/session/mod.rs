@@ -172,10 +172,14 @@ impl Session for Connection {
             });
         }
         match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
-            (true, Ok(runtime)) => drop(runtime.spawn(async move {
-                std::future::poll_fn(|cx| self.drive(cx)).await;
-                self.drop_members();
-            })),
+            (true, Ok(runtime)) => {
+                let held = self.shared.counters.left_behind.subscribe();
+                runtime.spawn(async move {
+                    std::future::poll_fn(|cx| self.drive(cx)).await;
+                    self.drop_members();
+                    drop(held);
+                });
+            }
             // Nothing to go on with, or the runtime is being torn down.
             _ => self.drop_members(),
         }
@@ -276,7 +280,8 @@ impl Connection {
         {
             asking.withdrawn = true;
         }
-        // Not joined, left, or being left: what comes late is ignored, as Node does.
+        // Not joined, left, or being left: what comes late is ignored. Node closes the connection; here a packet that
+        // crossed a DISCONNECT on its way costs its client nothing.
         let Some(index) = self.member(nsp) else { return Ok(None) };
         if kind == Kind::Disconnect {
             self.arrive(index, Arrived::Leave);

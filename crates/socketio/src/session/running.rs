@@ -99,7 +99,13 @@ impl Running {
     pub(crate) fn detach(self) {
         if let Err(rest) = self.first() {
             match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(rest)),
+                Ok(runtime) => {
+                    let held = rest.socket.inner().table.counters.left_behind.subscribe();
+                    runtime.spawn(async move {
+                        rest.await;
+                        drop(held);
+                    });
+                }
                 Err(_) => tracing::error!(
                     event = rest.what.name(),
                     "a handler that waits was dropped: it was started outside of a tokio runtime"
