@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Ws, calm, get, open, post, read_answer, request, send_request, serve, until, ws_query};
+use common::{Frame, Ws, calm, get, open, post, read_answer, request, send_request, serve, until, ws_query};
 use http::request::Parts;
 use sundew_engineio::{CloseReason, Frames};
 use tokio::io::AsyncWriteExt;
@@ -40,6 +40,20 @@ async fn a_body_over_the_limit_is_refused_and_the_session_lives() {
     assert_eq!(post(server.addr, &sid, &just_fits).await.status, 200);
     assert_eq!(get(server.addr, &sid).await.body, just_fits);
     assert_eq!(server.closed(), []);
+}
+
+#[tokio::test]
+async fn where_upgrades_are_not_allowed_none_is_offered_and_none_happens() {
+    let mut config = calm();
+    config.allow_upgrades = false;
+    let server = serve(config).await;
+    let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
+    assert!(answer.body.contains(r#""upgrades":[],"#), "{}", answer.body);
+    let sid = open(server.addr).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    assert_eq!(ws.next().await, Frame::Close(None));
+    assert_eq!(post(server.addr, &sid, "4echo").await.status, 200);
+    assert_eq!(get(server.addr, &sid).await.body, "4echo");
 }
 
 #[tokio::test]

@@ -6,20 +6,20 @@ use std::ops::{Deref, DerefMut};
 
 use serde::de::DeserializeOwned;
 
-use crate::call::{Call, ConnectCall, DisconnectCall, EventCall, ServerCall, SocketCall};
+use crate::call::{Call, DisconnectCall, EventCall, ServerCall, SocketCall};
 use crate::namespace::{Params, ParamsError, read_params};
 use crate::packet::{Args, DataError, from_payload};
 use crate::{Ack, DisconnectReason, Namespace, Socket, SocketIo};
 
-/// An argument of a handler, made from the call `C`: [`ConnectCall`] (`on_connect`, middleware), [`EventCall`] (`on`),
+/// An argument of a handler, made from the call `C`: [`ConnectCall`](crate::call::ConnectCall) (`on_connect`, middleware), [`EventCall`] (`on`),
 /// [`DisconnectCall`] (`on_disconnecting`, `on_disconnect`), or [`ServerCall`] (`on_server_event`).
 ///
 /// Implement it for your own types; use other extractors inside.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of this handler",
     label = "not an extractor here",
-    note = "everywhere: `Socket` (but in `on_server_event`), `SocketIo`, `Namespace`, `State<T>`, `Params<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
-    note = "in `on` and `on_server_event`: `Data<T>`, `Args`, `Ack`, `Event`; in `on_connect` and middleware: `Auth<T>`; in `on_disconnect`: `DisconnectReason`"
+    note = "everywhere: `Socket` and `Auth<T>` (but in `on_server_event`), `SocketIo`, `Namespace`, `State<T>`, `Params<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
+    note = "in `on` and `on_server_event`: `Data<T>`, `Args`, `Ack`, `Event`; in `on_disconnect`: `DisconnectReason`"
 )]
 pub trait Extract<C>: Sized {
     /// Makes the argument.
@@ -169,9 +169,9 @@ impl Extract<ServerCall> for Ack {
     }
 }
 
-impl<T: DeserializeOwned> Extract<ConnectCall> for Auth<T> {
-    fn extract(call: &mut ConnectCall) -> Result<Auth<T>, ExtractError> {
-        Ok(Auth(from_payload(call.socket.auth_json())?))
+impl<C: SocketCall, T: DeserializeOwned> Extract<C> for Auth<T> {
+    fn extract(call: &mut C) -> Result<Auth<T>, ExtractError> {
+        Ok(Auth(from_payload(call.socket().auth_json())?))
     }
 }
 

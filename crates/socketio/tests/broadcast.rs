@@ -6,7 +6,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -130,7 +130,9 @@ async fn acks_of_one_client() {
     .await;
     assert_eq!(answer.await.unwrap(), (1, Bytes::from_static(b"!")));
     let start = Instant::now();
-    assert!(matches!(socket.emit_with_ack::<()>("q", ()).await, Err(AckError::Timeout)));
+    let error = socket.emit_with_ack::<()>("q", ()).await.unwrap_err();
+    assert!(matches!(error, AckError::Timeout));
+    assert_eq!(error.to_string(), "operation has timed out");
     assert!(start.elapsed() >= Duration::from_millis(200));
     let answer = socket.emit_with_ack::<u8>("q", ()).timeout(PATIENCE);
     let mistyped = socket.timeout(PATIENCE).emit_with_ack::<u8>("q", ());
@@ -240,11 +242,13 @@ async fn flags_and_shorthands() {
 
 #[tokio::test]
 async fn the_query_of_the_handshake_can_be_read() {
+    const URL: &str = "/socket.io/?EIO=4&transport=polling&a%5B%5D=x%20y&empty&b=1&b=2&plus=1+%2B";
+    let now = || u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     let io = SocketIo::new();
     let addr = serve(&io).await;
+    let before = now();
     client(move || {
-        let path = "/socket.io/?EIO=4&transport=polling&a%5B%5D=x%20y&empty&b=1&b=2&plus=1+%2B";
-        let (_, _, body) = http(addr, "GET", path, "", "");
+        let (_, _, body) = http(addr, "GET", URL, "", "");
         let open: Value = serde_json::from_str(&body[1..]).unwrap();
         let path = format!("/socket.io/?EIO=4&transport=polling&sid={}", open["sid"].as_str().unwrap());
         assert_eq!(http(addr, "POST", &path, "", "40").2, "ok");
@@ -255,6 +259,9 @@ async fn the_query_of_the_handshake_can_be_read() {
     assert_eq!(query("a[]").as_deref(), Some("x y"));
     assert_eq!((query("empty").as_deref(), query("b").as_deref()), (Some(""), Some("1")));
     assert_eq!((query("plus").as_deref(), query("none")), (Some("1 +"), None));
+    let handshake = socket.handshake();
+    assert_eq!((&*handshake.url, socket.url()), (URL, URL));
+    assert!((before..=now()).contains(&handshake.issued), "{} after {before}", handshake.issued);
 }
 
 /// Two servers in one process: everything goes through a JSON codec, as a bus would do it.

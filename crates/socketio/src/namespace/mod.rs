@@ -24,7 +24,7 @@ use crate::call::{ConnectCall, DisconnectCall, EventCall};
 use crate::error::{BroadcastAckError, HandlerError};
 use crate::handler::{EventMiddleware, Handler, Middleware, erase, erase_event_middleware, erase_middleware};
 use crate::operators::{Broadcast, RemoteSocket, RoomNames, Sent};
-use crate::packet::{Args, EmitArgs};
+use crate::packet::{Args, EmitArgs, RESERVED};
 use crate::{Socket, SocketIo};
 
 pub(crate) use known::Known;
@@ -130,6 +130,13 @@ impl Namespace {
     /// });
     /// ```
     pub fn on<M>(&self, event: &str, handler: impl Handler<EventCall, M>) -> &Namespace {
+        if RESERVED.contains(&event) {
+            tracing::error!(
+                nsp = self.name(),
+                event,
+                "this handler is never called: no client can send an event of that name (see on_connect, on_disconnect and on_disconnecting)"
+            );
+        }
         self.0.set_handler(event, Some(erase(handler)));
         self
     }

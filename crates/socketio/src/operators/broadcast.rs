@@ -39,7 +39,8 @@ impl Broadcast {
         Broadcast { table, opts: BroadcastOptions::default(), local: false, timeout: None }
     }
 
-    /// Those in any of these rooms. A socket in several gets the event once.
+    /// Those in any of these rooms. A socket in several gets the event once. With an empty list, and no other `to`, it is
+    /// everybody, as in Node.
     pub fn to(mut self, rooms: impl RoomNames) -> Broadcast {
         self.opts.rooms.extend(names(rooms));
         self
