@@ -191,7 +191,7 @@ fn event_array(packet: &str) -> &str {
 type Sockets = Arc<Mutex<HashMap<usize, Socket>>>;
 
 fn app() -> (SocketIo, Sockets) {
-    let store = Memory::new().max_packets(1_000_000).max_bytes(1 << 30);
+    let store = Memory::new().max_packets(1_000_000).max_bytes(1 << 30).max_total_bytes(1 << 30);
     let recovery = Recovery::new().max_disconnection_duration(WINDOW).store(store);
     let io = SocketIo::builder()
         .ping_interval(PING.0)

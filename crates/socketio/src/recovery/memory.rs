@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::{Logged, Mark, Offset, Recipients, SavedSession, Seen, Store};
 
@@ -14,11 +15,17 @@ const OVERHEAD: usize = 128;
 /// So many origins are known before those that have long been silent are forgotten.
 const FEW_ORIGINS: usize = 64;
 
+/// What has expired is dropped so often where nothing happens.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// Keeps everything in this process. Servers that are joined by an adapter ask each other for the sessions of clients that
-/// come back elsewhere; what a process kept is gone with it. The limits are per
-/// namespace; when one is reached, the oldest goes, and clients that may have missed it start anew.
+/// come back elsewhere; what a process kept is gone with it.
+///
+/// There are limits for each namespace, and one for all together. When one is reached, the oldest goes, of all namespaces
+/// that of the fullest, and clients that may have missed it start anew.
 #[derive(Debug)]
 pub struct Memory {
+    max_total_bytes: usize,
     max_bytes: usize,
     max_packets: usize,
     max_sessions: usize,
@@ -32,9 +39,40 @@ struct Logs {
     floor: Offset,
     /// How many logs there were when those without anything in them were last dropped.
     swept: usize,
+    /// Of all logs.
+    bytes: usize,
+    /// When what has expired was last dropped everywhere.
+    expired: Option<Instant>,
 }
 
 impl Logs {
+    /// Drops what has expired where nobody looks, now and then.
+    fn expire(&mut self, now: Instant) {
+        if *self.expired.get_or_insert(now) + SWEEP > now {
+            return;
+        }
+        self.expired = Some(now);
+        for log in self.logs.values_mut() {
+            log.expire(now);
+            log.forget(now, usize::MAX);
+        }
+        self.bytes = self.logs.values().map(Log::size).sum();
+    }
+
+    /// Makes room: a little more than there has to be, to look for the fullest less often.
+    fn shrink(&mut self, most: usize) {
+        while self.bytes > most {
+            let Some(fullest) = self.logs.values_mut().max_by_key(|log| log.size()) else { return };
+            let before = fullest.size();
+            let enough = before.saturating_sub(self.bytes - most + most / 64);
+            while fullest.size() > enough && fullest.shed() {}
+            self.bytes -= before - fullest.size();
+            if fullest.size() == before {
+                return;
+            }
+        }
+    }
+
     /// Names of namespaces made on demand are many: what has nothing in it any more goes.
     fn sweep(&mut self, now: Instant) {
         if self.logs.len() < 16 + 2 * self.swept {
@@ -48,6 +86,7 @@ impl Logs {
             }
         }
         self.logs.retain(|_, log| !log.is_empty());
+        self.bytes = self.logs.values().map(Log::size).sum();
         self.swept = self.logs.len();
     }
 }
@@ -55,7 +94,20 @@ impl Logs {
 impl Memory {
     /// With the default limits.
     pub fn new() -> Memory {
-        Memory { max_bytes: 16 << 20, max_packets: 20_000, max_sessions: 100_000, logs: Mutex::default() }
+        Memory {
+            max_total_bytes: 128 << 20,
+            max_bytes: 16 << 20,
+            max_packets: 20_000,
+            max_sessions: 100_000,
+            logs: Mutex::default(),
+        }
+    }
+
+    /// How many bytes of events and sessions are kept, of all namespaces together. Default 128 MiB.
+    #[must_use]
+    pub fn max_total_bytes(mut self, bytes: usize) -> Memory {
+        self.max_total_bytes = bytes;
+        self
     }
 
     /// How many bytes of events are kept for a namespace. Default 16 MiB.
@@ -84,19 +136,32 @@ impl Memory {
         self.logs.lock().logs.get(nsp).map_or((0, 0), |log| (log.entries.len(), log.bytes))
     }
 
+    /// What events and sessions of all namespaces take now, in bytes.
+    pub fn total_bytes(&self) -> usize {
+        self.logs.lock().bytes
+    }
+
     #[cfg(test)]
     pub(super) fn namespaces(&self) -> usize {
         self.logs.lock().logs.len()
     }
 
-    fn with<R>(&self, nsp: &str, now: Instant, run: impl FnOnce(&mut Log) -> R) -> R {
+    fn change(&self, nsp: &str, now: Instant, change: impl FnOnce(&mut Log)) {
         let mut logs = self.logs.lock();
-        if let Some(log) = logs.logs.get_mut(nsp) {
-            return run(log);
+        let logs = &mut *logs;
+        logs.expire(now);
+        if !logs.logs.contains_key(nsp) {
+            logs.sweep(now);
+            logs.logs.insert(nsp.to_owned(), Log { last: logs.floor, ..Log::default() });
         }
-        logs.sweep(now);
-        let floor = logs.floor;
-        run(logs.logs.entry(nsp.to_owned()).or_insert_with(|| Log { last: floor, ..Log::default() }))
+        let Some(log) = logs.logs.get_mut(nsp) else { return };
+        let before = log.size();
+        change(log);
+        log.expire(now);
+        log.forget(now, self.max_sessions);
+        while (log.bytes > self.max_bytes || log.entries.len() > self.max_packets) && log.drop_oldest() {}
+        logs.bytes = logs.bytes - before + log.size();
+        logs.shrink(self.max_total_bytes);
     }
 }
 
@@ -110,7 +175,10 @@ impl Default for Memory {
 struct Log {
     last: Offset,
     entries: VecDeque<Entry>,
+    /// Of events.
     bytes: usize,
+    /// Of sessions.
+    kept: usize,
     /// The last event that was dropped although it had not expired, or before which one is missing.
     dropped: Offset,
     origins: HashMap<u64, Origin>,
@@ -144,6 +212,7 @@ struct Kept {
     session: SavedSession,
     /// Which save this is: a session may be saved, taken and saved again.
     save: u64,
+    size: usize,
     expires: Instant,
 }
 
@@ -152,6 +221,57 @@ impl Log {
         let entry = self.entries.pop_front()?;
         self.bytes -= entry.size;
         Some(entry)
+    }
+
+    fn size(&self) -> usize {
+        self.bytes + self.kept
+    }
+
+    /// Drops the oldest of what takes the most. False if there is nothing.
+    fn shed(&mut self) -> bool {
+        match self.kept > self.bytes {
+            true => self.forget_oldest(),
+            false => self.drop_oldest(),
+        }
+    }
+
+    /// Drops an event before its time.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(entry) = self.pop() else { return false };
+        self.dropped = entry.event.offset;
+        if let Some(mark) = entry.event.mark
+            && let Some(origin) = self.origins.get_mut(&mark.origin)
+        {
+            origin.missing = origin.missing.max(mark.number);
+        }
+        true
+    }
+
+    fn keep(&mut self, session: SavedSession, expires: Instant) {
+        self.saves += 1;
+        let (save, pid) = (self.saves, session.pid.clone());
+        let rooms = session.rooms.iter().map(|room| room.len() + 24).sum::<usize>();
+        let size = OVERHEAD + session.id.len() + 2 * pid.len() + rooms + weight(&session.data);
+        self.remove(&pid);
+        self.kept += size;
+        self.order.push_back((save, pid.clone()));
+        self.sessions.insert(pid, Kept { session, save, size, expires });
+    }
+
+    fn remove(&mut self, pid: &str) -> Option<Kept> {
+        let kept = self.sessions.remove(pid)?;
+        self.kept -= kept.size;
+        Some(kept)
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        while let Some((save, pid)) = self.order.pop_front() {
+            if self.sessions.get(&pid).is_some_and(|kept| kept.save == save) {
+                self.remove(&pid);
+                return true;
+            }
+        }
+        false
     }
 
     /// Hears of an event that is appended next.
@@ -182,17 +302,27 @@ impl Log {
         }
     }
 
-    /// Drops sessions from the oldest on, while `drop` says so of the oldest or there are more than `most`.
+    /// Drops sessions that have expired, and from the oldest on while there are more than `most`.
     fn forget(&mut self, now: Instant, most: usize) {
         while let Some((save, pid)) = self.order.front() {
             match self.sessions.get(pid).filter(|kept| kept.save == *save) {
                 Some(kept) if kept.expires > now && self.sessions.len() <= most => return,
-                Some(_) => drop(self.sessions.remove(pid)),
+                Some(_) => drop(self.forget_oldest()),
                 // Taken since.
-                None => {}
+                None => drop(self.order.pop_front()),
             }
-            self.order.pop_front();
         }
+    }
+}
+
+/// About what a value takes in memory.
+fn weight(value: &Value) -> usize {
+    const NODE: usize = size_of::<Value>();
+    NODE + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| NODE + name.len() + weight(value)).sum(),
+        _ => 0,
     }
 }
 
@@ -206,34 +336,18 @@ impl Store for Memory {
         let names = to.rooms.iter().chain(&to.except).map(|name| name.len() + 24).sum::<usize>();
         let attachments = event.packet.attachments().iter().map(Bytes::len).sum::<usize>();
         let size = event.packet.json().len() + attachments + names + OVERHEAD;
-        self.with(nsp, now, |log| {
+        self.change(nsp, now, |log| {
             if let Some(mark) = event.mark {
                 log.hear(mark, event.offset, now, expires);
             }
             log.last = event.offset;
             log.bytes += size;
             log.entries.push_back(Entry { event, to, size, expires });
-            log.expire(now);
-            while log.bytes > self.max_bytes || log.entries.len() > self.max_packets {
-                let Some(entry) = log.pop() else { break };
-                log.dropped = entry.event.offset;
-                if let Some(mark) = entry.event.mark
-                    && let Some(origin) = log.origins.get_mut(&mark.origin)
-                {
-                    origin.missing = origin.missing.max(mark.number);
-                }
-            }
         });
     }
 
     fn save(&self, nsp: &str, session: SavedSession, now: Instant, expires: Instant) {
-        self.with(nsp, now, |log| {
-            log.saves += 1;
-            let save = log.saves;
-            log.order.push_back((save, session.pid.clone()));
-            log.sessions.insert(session.pid.clone(), Kept { session, save, expires });
-            log.forget(now, self.max_sessions);
-        });
+        self.change(nsp, now, |log| log.keep(session, expires));
     }
 
     fn holds(&self, nsp: &str, pid: &str, now: Instant) -> bool {
@@ -243,10 +357,13 @@ impl Store for Memory {
 
     fn take(&self, nsp: &str, pid: &str, now: Instant) -> Option<SavedSession> {
         let mut logs = self.logs.lock();
+        let logs = &mut *logs;
         let log = logs.logs.get_mut(nsp)?;
+        let before = log.size();
         log.forget(now, self.max_sessions);
-        let kept = log.sessions.remove(pid)?;
-        (kept.expires > now).then_some(kept.session)
+        let kept = log.remove(pid);
+        logs.bytes = logs.bytes - before + log.size();
+        kept.filter(|kept| kept.expires > now).map(|kept| kept.session)
     }
 
     fn since(&self, nsp: &str, after: Offset, session: &SavedSession) -> Option<Vec<Logged>> {

@@ -264,3 +264,46 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(std::future::ready(None))
     }
 }
+
+/// A store of which the app keeps a handle.
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn last(&self, nsp: &str) -> Offset {
+        (**self).last(nsp)
+    }
+
+    fn append(&self, nsp: &str, event: Logged, to: Recipients, now: Instant, expires: Instant) {
+        (**self).append(nsp, event, to, now, expires);
+    }
+
+    fn save(&self, nsp: &str, session: SavedSession, now: Instant, expires: Instant) {
+        (**self).save(nsp, session, now, expires);
+    }
+
+    fn holds(&self, nsp: &str, pid: &str, now: Instant) -> bool {
+        (**self).holds(nsp, pid, now)
+    }
+
+    fn take(&self, nsp: &str, pid: &str, now: Instant) -> Option<SavedSession> {
+        (**self).take(nsp, pid, now)
+    }
+
+    fn since(&self, nsp: &str, after: Offset, session: &SavedSession) -> Option<Vec<Logged>> {
+        (**self).since(nsp, after, session)
+    }
+
+    fn seen(&self, nsp: &str) -> Seen {
+        (**self).seen(nsp)
+    }
+
+    fn unseen(&self, nsp: &str, seen: &Seen, from: Offset, session: &SavedSession) -> Option<Vec<Logged>> {
+        (**self).unseen(nsp, seen, from, session)
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+
+    fn fetch<'a>(&'a self, nsp: &'a str, pid: &'a str, offset: Option<&'a str>) -> Fetching<'a> {
+        (**self).fetch(nsp, pid, offset)
+    }
+}

@@ -180,6 +180,47 @@ fn bounded_in_sessions() {
     assert_eq!(there, [7, 8, 9]);
 }
 
+#[test]
+fn bounded_in_all_namespaces_together() {
+    let mut bench = Bench::new(Memory::new().max_total_bytes(100_000));
+    let packet = Arc::new(Packet::event("e", "x".repeat(1000)).unwrap());
+    let event = |bench: &Bench, nsp: &str| {
+        let event = Logged { offset: bench.store.last(nsp).next(), packet: packet.clone(), mark: None };
+        bench.store.append(nsp, event, Recipients::default(), bench.now, bench.now + WINDOW);
+        assert!(bench.store.total_bytes() <= 100_000);
+    };
+    let save = |bench: &Bench, nsp: &str, pid: &str| {
+        let data = serde_json::json!({"a": "y".repeat(1000)});
+        let session = SavedSession { data, left: bench.store.last(nsp), ..bench.session(pid, Offset(0)) };
+        bench.store.save(nsp, session, bench.now, bench.now + WINDOW);
+        assert!(bench.store.total_bytes() <= 100_000);
+    };
+    // One that has a little loses nothing to one that has much.
+    save(&bench, "/small", "p");
+    (0..5).for_each(|_| event(&bench, "/small"));
+    let missed = bench.session("p", Offset(0));
+    for _ in 0..1000 {
+        event(&bench, "/large");
+        save(&bench, "/away", &format!("p{}", bench.store.last("/large").0));
+    }
+    assert_eq!(bench.store.since("/small", Offset(0), &missed).unwrap().len(), 5);
+    assert_eq!(bench.store.since("/large", Offset(0), &missed).map(|events| events.len()), None);
+    assert!(bench.store.total_bytes() > 90_000);
+    let away = (1..=1000).filter(|number| bench.store.holds("/away", &format!("p{number}"), bench.now));
+    let away = away.collect::<Vec<_>>();
+    assert!(away.len() > 20 && away.is_sorted() && away.last() == Some(&1000), "{away:?}");
+    // What has expired goes, wherever it is.
+    bench.pass(WINDOW.as_secs() + 1);
+    event(&bench, "/other");
+    assert_eq!(bench.store.total_bytes(), bench.store.usage("/other").1);
+    // And nothing is left of what is taken.
+    let before = bench.store.total_bytes();
+    save(&bench, "/small", "again");
+    save(&bench, "/small", "again");
+    assert!(bench.store.take("/small", "again", bench.now).is_some());
+    assert_eq!(bench.store.total_bytes(), before);
+}
+
 fn mark(origin: u64, number: u64) -> Option<Mark> {
     Some(Mark { origin, number })
 }
