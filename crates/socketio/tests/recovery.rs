@@ -305,6 +305,52 @@ async fn middleware_is_asked_if_it_is_to_be() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_dies_in_the_middleware_costs_no_session() {
+    let (io, mut gone) = app(quick().connection_state_recovery(Recovery::new().skip_middlewares(false)));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    io.with(move |_: Socket| {
+        let turn = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if turn == 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok::<(), sundew_socketio::ConnectError>(())
+        }
+    });
+    let addr = serve(&io).await;
+    let ids = client(move || {
+        let (c, ids) = join(addr);
+        c.vanish();
+        ids
+    })
+    .await;
+    gone.recv().await.unwrap();
+    io.emit("one", ());
+    let again = ids.clone();
+    client(move || {
+        let mut c = Client::open(addr);
+        c.send(&format!("40{}", json!({"pid": again.pid, "offset": null})));
+        while asked.load(Ordering::SeqCst) < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        c.vanish();
+    })
+    .await;
+    tokio::time::timeout(support::PATIENCE, async {
+        while io.stats().sessions > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it is gone");
+    io.emit("two", ());
+    let pid = ids.pid.clone();
+    let (_, found, before) = client(move || back(addr, &pid, None)).await;
+    assert_eq!((found, before.len()), (ids, 2), "{before:?}");
+}
+
 /// The client's network changed: it is back before this side has noticed that it was gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_only_seems_alive() {

@@ -473,6 +473,19 @@ impl Live {
         true
     }
 
+    /// Its connection was lost before the middleware had decided: it may come back as what it still is.
+    pub(crate) fn put_back(&self, table: &Table, inner: &Inner) {
+        let restored = inner.resume.as_ref().and_then(|resume| resume.restored.lock().take());
+        let Some(restored) = restored else { return };
+        let _order = self.order.lock();
+        let Restored { session, gone, .. } = *restored;
+        if let Some(gone) = gone {
+            self.away.lock().insert(session.pid.clone(), gone);
+        }
+        let now = Live::now();
+        self.store().save(&table.name, session, now, now + self.settings.recovery.window);
+    }
+
     /// A socket leaves its rooms, to come back if the reason allows it.
     pub(crate) fn leave(&self, table: &Table, inner: &Arc<Inner>, reason: Option<DisconnectReason>) {
         let _order = self.order.lock();

@@ -110,9 +110,12 @@ impl Connection {
         if !socket.inner().open() {
             // Disconnected by its own middleware, or while that was at work.
             let member = self.members.swap_remove(index);
+            let inner = member.socket.inner();
             self.waiting -= member.queue.len();
-            self.refuse(&member.socket.inner().table.name, &ConnectError::new("Disconnected by the server"));
-            member.socket.inner().let_go();
+            if inner.is_unanswered() {
+                self.refuse(&inner.table.name, &ConnectError::new("Disconnected by the server"));
+            }
+            inner.let_go();
             return;
         }
         self.timer = None;

@@ -158,9 +158,8 @@ impl Session for Connection {
         self.timer = None;
         self.asking = None;
         self.over = true;
-        // A client in middleware never was in the namespace: nobody hears of it.
         for member in self.members.extract_if(.., |member| member.phase == Phase::Middleware) {
-            member.socket.inner().let_go();
+            member.socket.inner().abandon(reason);
         }
         let leaving = self.members.iter().map(|member| (member.socket.clone(), member.leaving));
         for (socket, by_itself) in leaving.collect::<Vec<_>>() {

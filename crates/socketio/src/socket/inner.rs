@@ -201,7 +201,17 @@ impl Inner {
                 }
             }
         }
+        if self.is_gone() {
+            // Another thread disconnected it while it entered, and may have taken it out before it was in.
+            self.withdraw(None);
+            return false;
+        }
         true
+    }
+
+    /// Whether the client waits for an answer to CONNECT.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.holding.load(Ordering::Acquire)
     }
 
     /// Whether nothing about it is of this process alone.
@@ -421,6 +431,18 @@ impl Inner {
         run(disconnect, What::Disconnect);
         self.let_go();
         true
+    }
+
+    /// Its connection was lost before it entered: nobody hears of it, and what it was before it may be again.
+    pub(crate) fn abandon(&self, reason: DisconnectReason) {
+        let waited = self.state.compare_exchange(NEW, GONE, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if waited
+            && reason.is_recoverable()
+            && let Some(recovery) = &self.table.recovery
+        {
+            recovery.put_back(&self.table, self);
+        }
+        self.let_go();
     }
 
     /// It is not in its namespace, or no longer, which may go if it is empty.
