@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use sundew_engineio::{
     Config as EngineConfig, ConnectionError, Cookie, Cors, HttpCompression, PerMessageDeflate, Transports,
 };
@@ -18,6 +18,9 @@ use crate::SocketIo;
 use crate::adapter::{Adapter, Alone};
 use crate::parser::{Codec, Parser};
 use crate::recovery::Recovery;
+
+/// Moves what is to be kept from the extensions of a request to others.
+pub(crate) type KeepExtension = fn(&mut Extensions, &mut Extensions);
 
 /// Options of Socket.IO itself.
 pub(crate) struct Options {
@@ -39,6 +42,7 @@ pub(crate) struct Options {
     pub(crate) max_pending_acks: usize,
     pub(crate) max_server_events: usize,
     pub(crate) keep_headers: bool,
+    pub(crate) keep_extensions: Vec<KeepExtension>,
     /// Websockets may have agreed to compression.
     pub(crate) deflates: bool,
     pub(crate) client_dir: Option<PathBuf>,
@@ -78,6 +82,7 @@ impl Default for Builder {
                 max_pending_acks: 10_000,
                 max_server_events: 1024,
                 keep_headers: false,
+                keep_extensions: Vec::new(),
                 deflates: false,
                 client_dir: None,
             },
@@ -414,6 +419,20 @@ impl Builder {
     #[must_use]
     pub fn keep_headers(mut self, keep: bool) -> Builder {
         self.options.keep_headers = keep;
+        self
+    }
+
+    /// Keeps a value that a layer around the server has put into the extensions of the handshake request (who the user is,
+    /// say) for as long as the connection lives: [`Socket::extension`](crate::Socket::extension) and
+    /// [`HttpExtension`](crate::HttpExtension) give it to handlers. For several types, call it for each. A connection with
+    /// such a value stays in its process: it cannot be handed to another at a reload, and its client reconnects.
+    #[must_use]
+    pub fn keep_extension<T: Clone + Send + Sync + 'static>(mut self) -> Builder {
+        self.options.keep_extensions.push(|from, to| {
+            if let Some(value) = from.remove::<T>() {
+                to.insert(value);
+            }
+        });
         self
     }
 

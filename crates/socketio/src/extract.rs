@@ -18,7 +18,7 @@ use crate::{Ack, DisconnectReason, Namespace, Socket, SocketIo};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of this handler",
     label = "not an extractor here",
-    note = "everywhere: `Socket` and `Auth<T>` (but in `on_server_event`), `SocketIo`, `Namespace`, `State<T>`, `Params<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
+    note = "everywhere: `Socket`, `Auth<T>` and `HttpExtension<T>` (but in `on_server_event`), `SocketIo`, `Namespace`, `State<T>`, `Params<T>`, `Option<_>` or `Result<_, ExtractError>` of an extractor",
     note = "in `on` and `on_server_event`: `Data<T>`, `Args`, `Ack`, `Event`; in `on_disconnect`: `DisconnectReason`"
 )]
 pub trait Extract<C>: Sized {
@@ -42,6 +42,11 @@ pub enum ExtractError {
     /// The server has no such state.
     #[error("there is no State<{0}>: give it to the builder with .state(value)")]
     State(&'static str),
+    /// The request had no such extension, or it was not kept.
+    #[error(
+        "there is no HttpExtension<{0}>: keep it with Builder::keep_extension, and put it into the request in a layer around the server"
+    )]
+    HttpExtension(&'static str),
     /// The server is gone.
     #[error("the server is gone")]
     Gone,
@@ -63,6 +68,11 @@ pub struct Auth<T>(pub T);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct State<T>(pub T);
 
+/// A value of the handshake request's extensions, kept by
+/// [`Builder::keep_extension`](crate::Builder::keep_extension).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HttpExtension<T>(pub T);
+
 /// The event's name: for handlers of several events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event(pub std::sync::Arc<str>);
@@ -82,7 +92,7 @@ macro_rules! deref {
         }
     )*};
 }
-deref!(Data, Auth, State);
+deref!(Data, Auth, State, HttpExtension);
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,6 +182,13 @@ impl Extract<ServerCall> for Ack {
 impl<C: SocketCall, T: DeserializeOwned> Extract<C> for Auth<T> {
     fn extract(call: &mut C) -> Result<Auth<T>, ExtractError> {
         Ok(Auth(from_payload(call.socket().auth_json())?))
+    }
+}
+
+impl<C: SocketCall, T: Clone + Send + Sync + 'static> Extract<C> for HttpExtension<T> {
+    fn extract(call: &mut C) -> Result<HttpExtension<T>, ExtractError> {
+        let missing = || ExtractError::HttpExtension(std::any::type_name::<T>());
+        call.socket().extension().map(HttpExtension).ok_or_else(missing)
     }
 }
 

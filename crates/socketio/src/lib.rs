@@ -46,7 +46,7 @@ mod socket;
 pub use ack::{Ack, AckFuture};
 pub use builder::Builder;
 pub use error::{AckError, BroadcastAckError, ConnectError, EmitError, EventError, Failure, HandlerError};
-pub use extract::{Auth, Data, Event, Extract, ExtractError, State};
+pub use extract::{Auth, Data, Event, Extract, ExtractError, HttpExtension, State};
 pub use handler::{EventMiddleware, Handler, Middleware, Outcome};
 pub use io::{SocketIo, Troubles};
 pub use namespace::{Namespace, OnFull, Order, Params, ParamsError, PatternError, ServerAcks};

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use parking_lot::Mutex;
 use sundew_engineio::{Handshake, ProtocolVersion, SessionHandle};
 
+use crate::builder::Options;
 use crate::socket::Inner;
 
 pub(crate) struct Link {
@@ -20,6 +21,7 @@ pub(crate) struct Link {
     pub(crate) issued: u64,
     pub(crate) url: Box<str>,
     pub(crate) headers: Option<Box<HeaderMap>>,
+    pub(crate) extensions: Option<Box<Extensions>>,
     /// Acknowledgements the client owes, over all its sockets.
     pub(crate) pending_acks: AtomicUsize,
     /// Whether the connection is being closed because its queue was full.
@@ -28,12 +30,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(handle: SessionHandle, request: Handshake, keep_headers: bool) -> Link {
+    pub(crate) fn new(handle: SessionHandle, mut request: Handshake, options: &Options) -> Link {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let url = request.parts.uri.path_and_query().map_or("/", |url| url.as_str()).into();
         let issued = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        let headers = keep_headers.then(|| Box::new(request.parts.headers));
-        Link::resumed(handle, url, request.peer_addr, issued, headers)
+        let headers = options.keep_headers.then(|| Box::new(request.parts.headers));
+        let mut kept = Extensions::new();
+        for keep in &options.keep_extensions {
+            keep(&mut request.parts.extensions, &mut kept);
+        }
+        let extensions = (!kept.is_empty()).then(|| Box::new(kept));
+        Link { extensions, ..Link::resumed(handle, url, request.peer_addr, issued, headers) }
     }
 
     /// As it was in another process.
@@ -51,6 +58,7 @@ impl Link {
             issued,
             url,
             headers,
+            extensions: None,
             pending_acks: AtomicUsize::new(0),
             overflowed: AtomicBool::new(false),
             sockets: Mutex::default(),

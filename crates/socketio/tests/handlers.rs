@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use serde_json::{Value, json};
 use sundew_socketio::{
-    Ack, Auth, ConnectError, Data, DisconnectReason, Event, Failure, Order, Socket, SocketIo, State,
+    Ack, Auth, ConnectError, Data, DisconnectReason, Event, Failure, HttpExtension, Order, Socket, SocketIo,
+    State,
 };
 use support::{Client, PATIENCE, client, quick, serve, with};
 use tokio::sync::{Notify, mpsc};
@@ -44,6 +47,51 @@ async fn extractors_give_what_they_say() {
         assert!(answer.ends_with(",true]"));
     })
     .await;
+}
+
+/// A layer around the server knows who asks.
+#[tokio::test]
+async fn what_a_layer_has_put_into_the_request_reaches_handlers() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct User(String);
+    #[derive(Clone)]
+    struct Secret;
+
+    let io = SocketIo::builder().keep_extension::<User>().build();
+    let (errors, mut reported) = mpsc::unbounded_channel();
+    io.on("who", async |HttpExtension(user): HttpExtension<User>, ack: Ack| ack.send(user.0))
+        .on("secret", async |_: HttpExtension<Secret>| {})
+        .on_error(move |failure| errors.send(failure.to_string()).unwrap());
+    let identify = async |mut request: Request, next: Next| {
+        let user = User(request.uri().query().unwrap().rsplit('=').next().unwrap().to_owned());
+        request.extensions_mut().insert(user);
+        request.extensions_mut().insert(Secret);
+        next.run(request).await
+    };
+    let app = axum::Router::new().layer(io.layer()).layer(axum::middleware::from_fn(identify));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    client(move || {
+        let mut clients = ["ann", "bob"].map(|name| {
+            let mut c = Client::open_at(addr, &format!("EIO=4&transport=websocket&user={name}"));
+            c.join("/");
+            (name, c)
+        });
+        for (name, c) in &mut clients {
+            c.send("421[\"who\"]");
+            c.expect(&format!("431[\"{name}\"]"));
+            c.send("42[\"secret\"]");
+        }
+        // Only who is asked for: the rest of the extensions is not kept.
+        clients.map(|(_, c)| c)
+    })
+    .await;
+    assert!(next(&mut reported).await.contains("there is no HttpExtension<"));
+    let users = io.sockets().into_iter().map(|socket| socket.extension::<User>().unwrap().0);
+    let mut users = users.collect::<Vec<_>>();
+    users.sort();
+    assert_eq!(users, ["ann", "bob"]);
 }
 
 #[tokio::test]

@@ -237,6 +237,15 @@ async fn what_is_not_at_rest_stays() {
     for what in ["/fixed", "partial", "hold", "own", "value", "ask", "sleep", "data"] {
         assert!(stays(what).await.0, "{what}");
     }
+    // What a layer knew of its request is known here alone.
+    let known = SocketIo::builder().keep_extension::<u8>().build();
+    known.movable();
+    let app = axum::Router::new().layer(known.layer()).layer(axum::Extension(7u8));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let peer = client(move || Client::connect(at, "/")).await;
+    assert!(known.engine().export(&peer.sid, LIMIT).await.is_none());
     // Once let go of, it may.
     let (stayed, peer) = stays("hold").await;
     assert!(stayed);

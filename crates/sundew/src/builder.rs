@@ -127,6 +127,13 @@ impl Builder {
         state(value: impl Clone + Send + Sync + 'static);
     }
 
+    /// See [`sundew_socketio::Builder::keep_extension`].
+    #[must_use]
+    pub fn keep_extension<T: Clone + Send + Sync + 'static>(mut self) -> Builder {
+        self.inner = self.inner.keep_extension::<T>();
+        self
+    }
+
     /// See [`sundew_socketio::Builder::allow_request`].
     #[must_use]
     pub fn allow_request<F, Fut>(mut self, allow: F) -> Builder

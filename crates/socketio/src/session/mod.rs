@@ -54,7 +54,7 @@ impl Protocol for Server {
         let options = &self.0.options;
         let mut connection = Connection {
             timer: Some(Box::pin(tokio::time::sleep(options.connect_timeout))),
-            ..Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options.keep_headers)))
+            ..Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options)))
         };
         if connection.link.legacy
             && let Err(error) = connection.connect("/", "")

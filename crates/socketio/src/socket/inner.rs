@@ -217,6 +217,7 @@ impl Inner {
     /// Whether nothing about it is of this process alone.
     pub(crate) fn can_move(&self) -> bool {
         self.is_open()
+            && self.link.extensions.is_none()
             && !self.holding.load(Ordering::Acquire)
             && self.acks.lock().is_empty()
             && self.own.read().is_none()

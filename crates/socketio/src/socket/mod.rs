@@ -112,6 +112,12 @@ impl Socket {
         self.0.link.headers.as_deref()
     }
 
+    /// A value of the handshake request's extensions, if
+    /// [`Builder::keep_extension`](crate::Builder::keep_extension) keeps it and there was one.
+    pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.0.link.extensions.as_ref()?.get::<T>().cloned()
+    }
+
     /// What the client sent as `auth`; nothing sent is null.
     ///
     /// # Errors

@@ -51,10 +51,15 @@ impl Client {
     }
 
     fn open_as(addr: SocketAddr, version: u8) -> Client {
+        Client::open_at(addr, &format!("EIO={version}&transport=websocket"))
+    }
+
+    /// Opens it with that query.
+    pub fn open_at(addr: SocketAddr, query: &str) -> Client {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let url = format!("ws://{addr}/socket.io/?EIO={version}&transport=websocket");
+        let url = format!("ws://{addr}/socket.io/?{query}");
         let (ws, _) = tungstenite::client(url, stream).unwrap();
         let mut client = Client { ws, keep_pings: false, sid: String::new() };
         let open = client.text();
