@@ -101,7 +101,7 @@ async fn answers_of_the_other_servers_are_collected() {
         next(&mut errors).await,
         ("fails".to_owned(), String::new(), "the handler failed: no".to_owned())
     );
-    assert_eq!((servers[1].io.troubles().handler_errors, servers[2].io.troubles().handler_errors), (1, 1));
+    assert_eq!((servers[1].io.troubles().handler_errors, servers[2].io.troubles().panics), (1, 1));
     assert!(matches!(
         io.server_side_emit_with_ack::<()>("connection", ()).await,
         Err(BroadcastAckError::Emit(EmitError::Reserved(_)))

@@ -1,5 +1,6 @@
 //! What can fail when something is sent, and how handlers' failures are told.
 
+use std::any::Any;
 use std::fmt;
 
 use serde_json::Value;
@@ -213,6 +214,9 @@ pub enum Failure {
     /// It returned an error.
     #[error("the handler failed: {0}")]
     Returned(String),
+    /// It returned [`EmitError::Closed`], [`AckError::Disconnected`] or the like, boxed or not: its client had left.
+    #[error("the client has left: {0}")]
+    ClientLeft(String),
     /// It panicked. Nobody else is affected.
     #[error("the handler panicked: {0}")]
     Panicked(String),
@@ -229,9 +233,34 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Whether it is of the client's making and not the app's.
-    pub(crate) fn is_the_clients(&self) -> bool {
-        matches!(self, Failure::Rejected(_) | Failure::RateLimited)
+    /// What a handler's error says of it.
+    pub(crate) fn of<E: fmt::Display + 'static>(error: &E) -> Failure {
+        type Boxed = Box<dyn std::error::Error + Send + Sync>;
+        let found = match (error as &dyn Any).downcast_ref::<Boxed>() {
+            Some(boxed) => Failure::known(boxed.downcast_ref(), boxed.downcast_ref(), boxed.downcast_ref()),
+            None => {
+                let error = error as &dyn Any;
+                Failure::known(error.downcast_ref(), error.downcast_ref(), error.downcast_ref())
+            }
+        };
+        // With its causes, where it tells them like that.
+        found.unwrap_or_else(|| Failure::Returned(format!("{error:#}")))
+    }
+
+    fn known(
+        rejected: Option<&EventError>,
+        emit: Option<&EmitError>,
+        ack: Option<&AckError>,
+    ) -> Option<Failure> {
+        let left = match (rejected, emit, ack) {
+            (Some(error), ..) => return Some(Failure::Rejected(error.clone())),
+            (_, Some(error @ EmitError::Closed), _) => error.to_string(),
+            (.., Some(error @ (AckError::Disconnected | AckError::Emit(EmitError::Closed)))) => {
+                error.to_string()
+            }
+            _ => return None,
+        };
+        Some(Failure::ClientLeft(left))
     }
 
     /// What the client is told. What failed inside is not its to know.

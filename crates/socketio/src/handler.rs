@@ -87,10 +87,7 @@ impl Outcome for () {
 
 impl<E: std::fmt::Display + 'static> Outcome for Result<(), E> {
     fn outcome(self) -> Result<(), Failure> {
-        self.map_err(|error| match (&error as &dyn std::any::Any).downcast_ref::<EventError>() {
-            Some(error) => Failure::Rejected(error.clone()),
-            None => Failure::Returned(error.to_string()),
-        })
+        self.map_err(|error| Failure::of(&error))
     }
 }
 

@@ -4,12 +4,11 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sundew_engineio::{Engine, Pace, Stats};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tower_layer::Layer;
 
 use crate::adapter::{Adapter, Local};
@@ -19,6 +18,7 @@ use crate::parser::Codec;
 use crate::recovery::live::Settings;
 use crate::service::{NotFound, SocketIoLayer, SocketIoService};
 use crate::session::Server;
+use crate::troubles::{Counters, Troubles};
 
 /// A Socket.IO server. Cheap to clone: hold one wherever something is to be emitted.
 ///
@@ -43,48 +43,6 @@ pub(crate) struct Shared {
     /// Set right after construction: the engine holds this, and this the engine. The circle lasts as long as the server,
     /// which is as long as the process.
     engine: OnceLock<Engine<Server>>,
-}
-
-/// What went wrong so far, counted up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Troubles {
-    /// Handlers that failed, panicked, or could not be called because the client's arguments did not fit.
-    pub handler_errors: u64,
-    /// Events that met a full queue, each recipient counted.
-    pub queue_full: u64,
-    /// How often a client became too slow: its queue was full, and had not been since it last took something.
-    pub slow_clients: u64,
-    /// Volatile events left out because a client was not ready, each recipient counted.
-    pub volatile_dropped: u64,
-    /// Connections closed because the client broke the protocol.
-    pub protocol_errors: u64,
-    /// Events without a handler.
-    pub unhandled: u64,
-    /// Events that a middleware refused, or a handler with an [`EventError`](crate::EventError).
-    pub rejected: u64,
-    /// Events dropped because their socket sent more than [`Namespace::rate_limit`] allows.
-    pub rate_limited: u64,
-    /// Events of other servers that were not handled because too many were at that moment (`max_server_events`).
-    pub server_events_dropped: u64,
-    /// Clients refused a namespace because there are too many (`max_dynamic_namespaces`).
-    pub namespaces_refused: u64,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) handler_errors: AtomicU64,
-    pub(crate) queue_full: AtomicU64,
-    pub(crate) slow_clients: AtomicU64,
-    pub(crate) volatile_dropped: AtomicU64,
-    pub(crate) protocol_errors: AtomicU64,
-    pub(crate) unhandled: AtomicU64,
-    pub(crate) rejected: AtomicU64,
-    pub(crate) namespaces_refused: AtomicU64,
-    pub(crate) server_events_dropped: AtomicU64,
-    pub(crate) rate_limited: AtomicU64,
-    /// Each handler that goes on without its connection holds a receiver.
-    pub(crate) left_behind: watch::Sender<()>,
 }
 
 impl Shared {
@@ -237,19 +195,7 @@ impl SocketIo {
 
     /// What went wrong so far.
     pub fn troubles(&self) -> Troubles {
-        let counters = &self.shared.counters;
-        Troubles {
-            handler_errors: counters.handler_errors.load(Ordering::Relaxed),
-            queue_full: counters.queue_full.load(Ordering::Relaxed),
-            slow_clients: counters.slow_clients.load(Ordering::Relaxed),
-            volatile_dropped: counters.volatile_dropped.load(Ordering::Relaxed),
-            protocol_errors: counters.protocol_errors.load(Ordering::Relaxed),
-            unhandled: counters.unhandled.load(Ordering::Relaxed),
-            rejected: counters.rejected.load(Ordering::Relaxed),
-            rate_limited: counters.rate_limited.load(Ordering::Relaxed),
-            server_events_dropped: counters.server_events_dropped.load(Ordering::Relaxed),
-            namespaces_refused: counters.namespaces_refused.load(Ordering::Relaxed),
-        }
+        self.shared.counters.troubles(self.shared.adapter.dropped())
     }
 
     /// A service around `app`, which is an `axum::Router` or any other tower service: requests on the server's path are its

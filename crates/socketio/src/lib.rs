@@ -42,13 +42,14 @@ mod rooms;
 mod service;
 mod session;
 mod socket;
+mod troubles;
 
 pub use ack::{Ack, AckFuture};
 pub use builder::Builder;
 pub use error::{AckError, BroadcastAckError, ConnectError, EmitError, EventError, Failure, HandlerError};
 pub use extract::{Auth, Data, Event, Extract, ExtractError, HttpExtension, State};
 pub use handler::{EventMiddleware, Handler, Middleware, Outcome};
-pub use io::{SocketIo, Troubles};
+pub use io::SocketIo;
 pub use namespace::{Namespace, OnFull, Order, Params, ParamsError, PatternError, ServerAcks};
 pub use operators::{Broadcast, RemoteSocket, RoomNames, Sent, SocketEmitter};
 pub use packet::{Args, DataError, EmitArgs, Packet};
@@ -56,6 +57,7 @@ pub use reason::DisconnectReason;
 pub use service::{NotFound, SocketIoLayer, SocketIoService};
 pub use session::{Connection, Server};
 pub use socket::Socket;
+pub use troubles::Troubles;
 
 pub use sundew_engineio as engineio;
 #[cfg(feature = "webtransport")]

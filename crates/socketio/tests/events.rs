@@ -381,5 +381,6 @@ async fn a_failure_answers_the_acknowledgement_once_and_reaches_on_error() {
     assert_eq!(log[0], "secret: the handler failed: password 1234");
     assert_eq!(log[5], "answered: the handler failed: after the answer");
     let troubles = io.troubles();
-    assert_eq!((troubles.handler_errors, troubles.rejected), (6, 3));
+    assert_eq!((troubles.handler_errors, troubles.bad_arguments, troubles.panics), (4, 1, 1));
+    assert_eq!(troubles.rejected, 3);
 }

@@ -136,7 +136,8 @@ async fn a_mismatch_is_reported_and_costs_nothing_else() {
     );
     assert_eq!(all[4], "panics: the handler panicked: boom");
     let troubles = io.troubles();
-    assert_eq!((troubles.handler_errors, troubles.unhandled), (5, 1));
+    assert_eq!((troubles.handler_errors, troubles.bad_arguments, troubles.panics), (2, 1, 2));
+    assert_eq!(troubles.unhandled, 1);
 }
 
 #[tokio::test]
@@ -176,7 +177,8 @@ async fn middleware_refuses_with_message_and_data() {
     })
     .await;
     assert_eq!(seen.load(Ordering::SeqCst), 1);
-    assert_eq!((io.of("/mw").socket_count(), io.troubles().handler_errors), (1, 1));
+    let troubles = io.troubles();
+    assert_eq!((io.of("/mw").socket_count(), troubles.panics, troubles.connects_refused), (1, 1, 3));
 }
 
 #[tokio::test]
@@ -432,6 +434,50 @@ async fn reasons_and_rooms_of_those_who_leave() {
     assert_eq!(next(&mut events).await, "server shutting down 2");
     drop(waiting);
     assert_eq!(io.socket_count(), 0);
+}
+
+/// Not what an app has to look into.
+#[tokio::test]
+async fn a_handler_whose_client_has_left_has_not_failed() {
+    type Boxed = Box<dyn std::error::Error + Send + Sync>;
+    let io = SocketIo::new();
+    let (sender, mut errors) = mpsc::unbounded_channel();
+    async fn left(socket: Socket) -> Result<(), sundew_socketio::EmitError> {
+        while socket.is_connected() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        socket.emit("late", ())
+    }
+    io.on("plain", left)
+        .on("boxed", async |socket: Socket| Ok::<(), Boxed>(left(socket).await?))
+        .on("ack", async |socket: Socket| socket.emit_with_ack::<Value>("ask", ()).await.map(drop))
+        .on("refuses", async || Err::<(), Boxed>(sundew_socketio::EventError::new("no").into()))
+        .on("fails", async || Err::<(), Boxed>("no".into()))
+        .on_error(move |error| sender.send(format!("{} {}", error.event, error.failure)).unwrap());
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        for event in ["plain", "boxed", "ack", "refuses", "fails"] {
+            c.send(&format!("42[\"{event}\"]"));
+        }
+        c.expect("420[\"ask\"]");
+    })
+    .await;
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        all.push(next(&mut errors).await);
+    }
+    all.sort();
+    let expected = [
+        "ack the client has left: socket has been disconnected",
+        "boxed the client has left: the socket is disconnected",
+        "fails the handler failed: no",
+        "plain the client has left: the socket is disconnected",
+        "refuses refused: no",
+    ];
+    assert_eq!(all, expected);
+    let troubles = io.troubles();
+    assert_eq!((troubles.clients_left, troubles.rejected, troubles.handler_errors), (3, 1, 1));
 }
 
 #[tokio::test]

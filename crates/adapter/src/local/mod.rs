@@ -116,6 +116,10 @@ impl Adapter for LocalBus {
         1 + self.0.links.read().len()
     }
 
+    fn dropped(&self) -> u64 {
+        LocalBus::dropped(self)
+    }
+
     fn close(&self) {
         for link in self.0.links.read().iter() {
             link.close();

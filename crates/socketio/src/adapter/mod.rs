@@ -39,6 +39,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// How many servers the app has, this one included. With 1 nothing is published.
     fn server_count(&self) -> usize;
 
+    /// How many messages were dropped so far because other servers did not read them:
+    /// [`Troubles::bus_dropped`](crate::Troubles::bus_dropped).
+    fn dropped(&self) -> u64 {
+        0
+    }
+
     /// Leaves the cluster. Nothing is published afterwards.
     fn close(&self);
 }
@@ -105,6 +111,10 @@ impl<A: Adapter + ?Sized> Adapter for std::sync::Arc<A> {
 
     fn server_count(&self) -> usize {
         (**self).server_count()
+    }
+
+    fn dropped(&self) -> u64 {
+        (**self).dropped()
     }
 
     fn close(&self) {

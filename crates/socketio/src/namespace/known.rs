@@ -54,6 +54,7 @@ impl Table {
     pub(super) fn set_handler(&self, event: &str, handler: Option<Erased<EventCall>>) {
         let mut handlers = self.handlers.write();
         let events = Arc::make_mut(&mut handlers.events.0);
+        let set = handler.is_some();
         let before = match handler {
             Some(handler) => events.insert(event.into(), handler),
             None => events.remove(event),
@@ -61,6 +62,9 @@ impl Table {
         self.changes.fetch_add(1, Ordering::Release);
         drop(handlers);
         // What it holds may come back here.
-        drop(before);
+        match set {
+            true => self.replaced(before, event),
+            false => drop(before),
+        }
     }
 }

@@ -116,7 +116,8 @@ impl Namespace {
     /// });
     /// ```
     pub fn on_connect<M>(&self, handler: impl Handler<ConnectCall, M>) -> &Namespace {
-        self.0.handlers.write().connect = Some(erase(handler));
+        let before = self.0.handlers.write().connect.replace(erase(handler));
+        self.0.replaced(before, "connect");
         self
     }
 
@@ -223,13 +224,15 @@ impl Namespace {
 
     /// Runs when a socket is about to leave: it is still in its rooms until the handler first waits.
     pub fn on_disconnecting<M>(&self, handler: impl Handler<DisconnectCall, M>) -> &Namespace {
-        self.0.handlers.write().disconnecting = Some(erase(handler));
+        let before = self.0.handlers.write().disconnecting.replace(erase(handler));
+        self.0.replaced(before, "disconnecting");
         self
     }
 
     /// Runs when a socket has left.
     pub fn on_disconnect<M>(&self, handler: impl Handler<DisconnectCall, M>) -> &Namespace {
-        self.0.handlers.write().disconnect = Some(erase(handler));
+        let before = self.0.handlers.write().disconnect.replace(erase(handler));
+        self.0.replaced(before, "disconnect");
         self
     }
 

@@ -18,13 +18,14 @@ use crate::builder::Options;
 use crate::call::{ConnectCall, DisconnectCall, EventCall, ServerCall};
 use crate::error::{Failure, HandlerError};
 use crate::handler::Erased;
-use crate::io::{Counters, Shared};
+use crate::io::Shared;
 use crate::parser::Codec;
 use crate::recovery::live::Live;
 use crate::rooms::Rooms;
 use crate::session::running::message;
 use crate::socket::Inner;
-use crate::{Socket, SocketIo};
+use crate::troubles::Counters;
+use crate::{ExtractError, Socket, SocketIo};
 
 pub(crate) struct Table {
     pub(crate) name: Arc<str>,
@@ -246,18 +247,35 @@ impl Table {
         (disconnecting, self.inherited(|handlers| handlers.disconnect.clone()))
     }
 
+    /// A handler was registered where there may have been one, which many do not expect: an emitter of Node's would call
+    /// both.
+    pub(crate) fn replaced<H>(&self, before: Option<H>, event: &str) {
+        if before.is_some() {
+            tracing::warn!(
+                nsp = &*self.name,
+                event,
+                "a handler was replaced: there is one for each event, and it is the last one registered"
+            );
+        }
+    }
+
     pub(crate) fn report(&self, error: &HandlerError) {
         let HandlerError { namespace, socket_id, event, failure } = error;
-        if failure.is_the_clients() {
-            let counter = match failure {
-                Failure::RateLimited => &self.counters.rate_limited,
-                _ => &self.counters.rejected,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(nsp = namespace, socket = socket_id, event, "{failure}");
-        } else {
-            self.counters.handler_errors.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(nsp = namespace, socket = socket_id, event, "{failure}");
+        let counters = &self.counters;
+        let (counter, is_the_apps) = match failure {
+            Failure::RateLimited => (&counters.rate_limited, false),
+            Failure::Rejected(_) => (&counters.rejected, false),
+            Failure::ClientLeft(_) => (&counters.clients_left, false),
+            Failure::Extract(ExtractError::Data(_) | ExtractError::Params(_)) => {
+                (&counters.bad_arguments, true)
+            }
+            Failure::Panicked(_) => (&counters.panics, true),
+            _ => (&counters.handler_errors, true),
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        match is_the_apps {
+            true => tracing::warn!(nsp = namespace, socket = socket_id, event, "{failure}"),
+            false => tracing::debug!(nsp = namespace, socket = socket_id, event, "{failure}"),
         }
         let hook = self.inherited(|handlers| handlers.on_error.clone());
         // It runs in the middle of a connection's work, which is not to end with it.

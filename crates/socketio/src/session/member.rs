@@ -113,7 +113,7 @@ impl Connection {
             let inner = member.socket.inner();
             self.waiting -= member.queue.len();
             if inner.is_unanswered() {
-                self.refuse(&inner.table.name, &ConnectError::new("Disconnected by the server"));
+                self.turn_away(&inner.table.name, &ConnectError::new("Disconnected by the server"));
             }
             inner.let_go();
             return;
@@ -142,11 +142,7 @@ impl Connection {
                 Some(error) => {
                     let member = self.members.swap_remove(index);
                     self.waiting -= member.queue.len();
-                    let nsp = &member.socket.inner().table.name;
-                    match self.link.legacy {
-                        true => self.send(self.shared.codec.connect_error_legacy(nsp, &error)),
-                        false => self.refuse(nsp, &error),
-                    }
+                    self.turn_away(&member.socket.inner().table.name, &error);
                     member.socket.inner().let_go();
                 }
             },

@@ -390,8 +390,19 @@ impl Connection {
         self.admit(self.members.len() - 1);
     }
 
+    /// It does not come to a socket. What a client of Socket.IO 2 is told is the same, as in Node.
     fn refuse(&self, nsp: &str, error: &ConnectError) {
+        self.shared.counters.connects_refused.fetch_add(1, Ordering::Relaxed);
         self.send(self.shared.codec.connect_error(nsp, error));
+    }
+
+    /// Its socket does not enter.
+    fn turn_away(&self, nsp: &str, error: &ConnectError) {
+        if !self.link.legacy {
+            return self.refuse(nsp, error);
+        }
+        self.shared.counters.connects_refused.fetch_add(1, Ordering::Relaxed);
+        self.send(self.shared.codec.connect_error_legacy(nsp, error));
     }
 
     fn send(&self, frames: Frames) {

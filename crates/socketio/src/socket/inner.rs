@@ -365,7 +365,8 @@ impl Inner {
             tracing::warn!(
                 socket = &*self.id,
                 nsp = &*self.table.name,
-                "the client reads too slowly and its outgoing queue is full: disconnecting it"
+                max_bytes = self.table.options.max_held_bytes,
+                "the client reads too slowly and its outgoing queue is full (max_queued): disconnecting it"
             );
             self.link.handle.close(CloseReason::ForcedClose);
         }
