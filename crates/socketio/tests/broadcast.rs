@@ -197,6 +197,52 @@ async fn acks_of_a_broadcast() {
     }
 }
 
+/// One that owes too many acknowledgements already, or reads too slowly, was not even asked: its silence is no consent.
+#[tokio::test]
+async fn who_could_not_be_asked_has_not_acknowledged() {
+    let io = SocketIo::builder().max_pending_acks(1).max_queued(1 << 20, 4096).build();
+    io.when_full(OnFull::Drop);
+    let addr = serve(&io).await;
+    let ask = |event: &'static str| {
+        let io = io.clone();
+        tokio::spawn(async move { io.timeout(PATIENCE).emit_with_ack::<u32>(event, ()).await })
+    };
+    let mut owing = client(move || Client::connect(addr, "/")).await;
+    let slow = io.sockets().remove(0);
+    let owed = slow.emit_with_ack::<()>("first", ());
+    let mut good = client(move || Client::connect(addr, "/")).await;
+    let answer = move |mut c: Client, frame: &'static str, answer: &'static str| {
+        client(move || {
+            c.expect(frame);
+            c.send(answer);
+            c
+        })
+    };
+    let all = ask("q");
+    good = answer(good, "421[\"q\"]", "431[7]").await;
+    let outcome = all.await.unwrap();
+    assert!(
+        matches!(&outcome, Err(BroadcastAckError::Incomplete { answers, expected: 2, missing: 1 }) if answers.len() == 1),
+        "{outcome:?}"
+    );
+    drop(owed);
+    // It reads nothing from now on.
+    owing = client(move || {
+        owing.expect("420[\"first\"]");
+        owing
+    })
+    .await;
+    while slow.emit("much", "x".repeat(100_000)).is_ok() {}
+    let all = ask("again");
+    good = answer(good, "422[\"again\"]", "432[8]").await;
+    let outcome = all.await.unwrap();
+    assert!(
+        matches!(&outcome, Err(BroadcastAckError::Incomplete { answers, expected: 2, missing: 1 }) if answers.len() == 1),
+        "{outcome:?}"
+    );
+    drop((good, owing));
+}
+
 #[tokio::test]
 async fn flags_and_shorthands() {
     let io = SocketIo::builder().ack_timeout(PATIENCE).build();

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use sundew_io::PeerAddr;
 use tokio::sync::oneshot;
 
 use super::{Engine, NotOpened};
@@ -150,8 +151,15 @@ impl<P: Protocol> Engine<P> {
 
     pub(super) fn count_refused(&self, parts: &Parts, code: Option<ErrorCode>, message: &str) {
         self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
+        let hint = match code {
+            Some(ErrorCode::UnknownSid) => {
+                ": it is over, or of another server, to which its requests should go"
+            }
+            _ => "",
+        };
         let code = code.map(ErrorCode::code);
-        tracing::debug!(code, reason = message, "a request is refused");
+        tracing::debug!(?peer, method = %parts.method, code, reason = message, "a request is refused{hint}");
         if let Some(hook) = &self.config().on_connection_error {
             hook(&ConnectionError { code, message, request: parts });
         }

@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 
 use super::table::Table;
 use super::watch::Listening;
-use crate::Socket;
 use crate::adapter::{BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::packet::{Args, Packet};
 use crate::recovery::elsewhere;
 use crate::socket::Inner;
 use crate::socket::acks::Waiter;
+use crate::{EmitError, Socket};
 
 impl Table {
     pub(crate) fn publish(&self, operation: &Operation) {
@@ -103,7 +103,7 @@ impl Table {
             .boxed()
     }
 
-    /// One id for all recipients, so that the packet is encoded once. Returns how many were asked, and their answers.
+    /// One id for all recipients, so that the packet is encoded once. Returns how many were to be asked, and their answers.
     fn ask_all(
         &self,
         packet: &Packet,
@@ -114,13 +114,16 @@ impl Table {
         let listening = Listening::new(self, packet);
         let (sender, answers) = mpsc::unbounded_channel();
         let mut asked = Asked { id, sockets: Vec::new() };
+        // It should have had the event: nobody is to take its silence for consent.
+        let mut unasked = 0;
         for socket in self.select(opts).iter() {
             let Some(frames) = &frames else { break };
             let inner = socket.inner();
             if opts.volatile && !inner.is_writable() {
                 continue;
             }
-            if inner.expect(id, Waiter::Many(sender.clone())).is_err() {
+            if let Err(error) = inner.expect(id, Waiter::Many(sender.clone())) {
+                unasked += u64::from(!matches!(error, EmitError::Closed));
                 continue;
             }
             match inner.deliver(frames.clone(), opts.volatile) {
@@ -130,10 +133,13 @@ impl Table {
                         listening.tell(socket);
                     }
                 }
-                Ok(false) | Err(_) => drop(inner.forget(id)),
+                delivered => {
+                    unasked += u64::from(matches!(delivered, Err(EmitError::Full { .. })));
+                    drop(inner.forget(id));
+                }
             }
         }
-        let count = asked.sockets.len() as u64;
+        let count = asked.sockets.len() as u64 + unasked;
         // When the last socket has answered or left, no sender remains and the stream ends.
         drop(sender);
         let answers = stream::unfold((answers, asked), |(mut answers, asked)| async move {

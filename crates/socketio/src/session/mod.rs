@@ -126,7 +126,11 @@ impl Session for Connection {
             && timer.as_mut().poll(cx).is_ready()
         {
             self.timer = None;
-            tracing::debug!("the client joined no namespace within connect_timeout: closing its connection");
+            let peer = self.link.peer_addr;
+            tracing::debug!(
+                ?peer,
+                "the client joined no namespace within connect_timeout: closing its connection"
+            );
             self.link.handle.close(CloseReason::ForcedClose);
         }
         let _ = self.drive(cx);
@@ -423,7 +427,7 @@ impl Connection {
         self.over = true;
         self.partial = None;
         self.shared.counters.protocol_errors.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%error, "the client broke the protocol: closing its connection");
+        tracing::debug!(peer = ?self.link.peer_addr, %error, "the client broke the protocol: closing its connection");
         self.link.handle.close(CloseReason::ForcedClose);
     }
 

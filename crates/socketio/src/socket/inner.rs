@@ -206,6 +206,14 @@ impl Inner {
             self.withdraw(None);
             return false;
         }
+        tracing::debug!(
+            socket = &*self.id,
+            nsp = &*self.table.name,
+            peer = ?self.link.peer_addr,
+            transport = %self.link.handle.transport(),
+            recovered = self.resume.as_ref().is_some_and(|resume| resume.recovered),
+            "connected"
+        );
         true
     }
 
@@ -413,6 +421,7 @@ impl Inner {
             let _ = self.state.compare_exchange(NEW, gone, Ordering::AcqRel, Ordering::Acquire);
             return false;
         }
+        tracing::debug!(socket = &*self.id, nsp = &*self.table.name, %reason, "disconnected");
         let socket = Socket::from(self.clone());
         // Its event handlers stay: events that wait for `on_connect` still run.
         let (own_disconnecting, own_disconnect) = match &mut *self.own.write() {
