@@ -106,8 +106,9 @@ fn install_tool(name: &str, version: &str) -> anyhow::Result<()> {
     if works(tool(name).arg("--version")) {
         return Ok(());
     }
-    let mut install = shell::cargo(&["install", "--locked", "--version", version, name, "--root"]);
-    run(install.arg(tools()).env_remove("CARGO_TARGET_DIR"))
+    // Not optimized: it runs for seconds, and would be built for minutes.
+    let mut install = shell::cargo(&["install", "--locked", "--debug", "--version", version, name, "--root"]);
+    run(install.arg(tools()).env_remove("CARGO_TARGET_DIR").env("CARGO_PROFILE_DEV_DEBUG", "false"))
 }
 
 /// Where Python packages go. Nothing of the machine's own is touched.
