@@ -31,6 +31,8 @@ pub(super) struct Wanted {
     offset: serde_json::Value,
 }
 
+const MOST_OFFSET: usize = 64;
+
 impl Wanted {
     /// `auth` is the payload of CONNECT.
     pub(super) fn read(auth: &str) -> Option<Wanted> {
@@ -41,7 +43,8 @@ impl Wanted {
     }
 
     pub(super) fn offset(&self) -> Option<&str> {
-        self.offset.as_str()
+        // None of a server's is longer. It is kept for as long as the session.
+        self.offset.as_str().filter(|offset| offset.len() <= MOST_OFFSET)
     }
 }
 
@@ -136,7 +139,10 @@ impl Live {
         let pid: Arc<str> = wanted.pid.as_str().into();
         let epoch = self.settings.epoch.clone();
         let said = Some(wanted.offset().unwrap_or_default().into());
-        let mut session = SavedSession { id, pid, rooms, data, epoch, said, start, sent: start, left: start };
+        let until = Live::now() + self.settings.recovery.window;
+        let (sent, left, replayed) = (start, start, None);
+        let mut session =
+            SavedSession { id, pid, rooms, data, epoch, said, start, sent, left, until, replayed };
         let more = self.store().unseen(&table.name, &seen, from, &session)?;
         missed.extend(more.into_iter().map(|event| event.packet));
         for packet in missed {
@@ -145,8 +151,7 @@ impl Live {
             self.append(table, Logged { offset: session.sent, packet, mark: None }, to);
         }
         session.left = session.sent;
-        let now = Live::now();
-        self.store().save(&table.name, session, now, now + self.settings.recovery.window);
+        self.store().save(&table.name, session, Live::now(), until);
         Some(())
     }
 

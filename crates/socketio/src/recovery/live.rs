@@ -98,12 +98,16 @@ pub(crate) struct Resume {
     restored: Mutex<Option<Box<Restored>>>,
     /// Until CONNECT is answered.
     missed: Mutex<Vec<Frames>>,
+    /// As in [`SavedSession`].
+    replayed: Mutex<Option<(Offset, Instant)>>,
 }
 
 /// A session that was taken up again.
 pub(crate) struct Restored {
     pub(crate) session: SavedSession,
     missed: Vec<Logged>,
+    /// Until when these are kept.
+    until: Instant,
     /// What is missed since is not in there.
     upto: Offset,
     gone: Option<Gone>,
@@ -139,12 +143,19 @@ impl Resume {
             gone: restored.as_ref().and_then(|restored| restored.gone.clone()).unwrap_or_default(),
             restored: Mutex::new(restored.map(Box::new)),
             missed: Mutex::default(),
+            replayed: Mutex::default(),
         })
     }
 
     /// What is sent before the answer to CONNECT.
     pub(crate) fn take_missed(&self) -> Vec<Frames> {
         std::mem::take(&mut *self.missed.lock())
+    }
+
+    /// It does not come to a socket: whoever waits for the session need not.
+    pub(crate) fn forget(&self) {
+        let restored = self.restored.lock().take();
+        drop(restored);
     }
 
     fn addressed(&self, offset: Offset) {
@@ -155,6 +166,34 @@ impl Resume {
 fn addressed(inner: &Inner, offset: Offset) {
     if let Some(resume) = &inner.resume {
         resume.addressed(offset);
+    }
+}
+
+/// Why a socket was not sent an event.
+enum NotSent {
+    Error(EmitError),
+    /// There is no room for so much yet. `back`: the socket itself, where this is an old handle of it.
+    Full {
+        bytes: usize,
+        packets: usize,
+        back: Option<Socket>,
+    },
+}
+
+impl From<EmitError> for NotSent {
+    fn from(error: EmitError) -> NotSent {
+        NotSent::Error(error)
+    }
+}
+
+impl From<SendError> for NotSent {
+    fn from(error: SendError) -> NotSent {
+        match error {
+            SendError::Closed(_) => NotSent::Error(EmitError::Closed),
+            SendError::Full(frames) => {
+                NotSent::Full { bytes: frames.len(), packets: frames.packets(), back: None }
+            }
+        }
     }
 }
 
@@ -247,6 +286,26 @@ impl Live {
         how: How,
         flags: Flags,
     ) -> Result<(), EmitError> {
+        self.try_emit(socket, packet, how, flags).map_err(|error| match error {
+            NotSent::Error(error) => error,
+            NotSent::Full { .. } => EmitError::Full { policy: socket.inner().table.on_full() },
+        })
+    }
+
+    /// Emits to one socket as soon as there is room in its queue.
+    pub(crate) async fn emit_async(&self, socket: &Socket, packet: &Arc<Packet>) -> Result<(), EmitError> {
+        loop {
+            match self.try_emit(socket, packet, How::IfRoom, Flags::default()) {
+                Ok(()) => return Ok(()),
+                Err(NotSent::Error(error)) => return Err(error),
+                Err(NotSent::Full { bytes, packets, back }) => {
+                    back.as_ref().unwrap_or(socket).inner().room(bytes, packets).await?;
+                }
+            }
+        }
+    }
+
+    fn try_emit(&self, socket: &Socket, packet: &Arc<Packet>, how: How, flags: Flags) -> Result<(), NotSent> {
         let table = &socket.inner().table;
         let sent = self.emit_in_order(socket.inner(), packet, how, flags)?;
         if sent && let Some(listening) = Listening::new(table, packet) {
@@ -262,11 +321,15 @@ impl Live {
         packet: &Arc<Packet>,
         how: How,
         flags: Flags,
-    ) -> Result<bool, EmitError> {
+    ) -> Result<bool, NotSent> {
         let table = &inner.table;
         let _order = self.order.lock();
         if how == How::Volatile || inner.is_new() {
-            return inner.deliver(flags.mark(self.passing(table, packet)?), how == How::Volatile);
+            let frames = flags.mark(self.passing(table, packet)?);
+            return match how {
+                How::IfRoom => inner.try_deliver(frames).map(|()| true).map_err(NotSent::from),
+                _ => Ok(inner.deliver(frames, how == How::Volatile)?),
+            };
         }
         let may_return =
             |resume: &Resume| resume.saved.load(Ordering::Relaxed) && !resume.gone.load(Ordering::Relaxed);
@@ -274,7 +337,9 @@ impl Live {
             false => None,
             // It may have come back: then this handle is an old one of the same socket.
             true => match table.rooms.read().get(&inner.id) {
-                None if !inner.resume.as_deref().is_some_and(may_return) => return Err(EmitError::Closed),
+                None if !inner.resume.as_deref().is_some_and(may_return) => {
+                    return Err(EmitError::Closed.into());
+                }
                 back => back,
             },
         };
@@ -283,7 +348,13 @@ impl Live {
         let frames = flags.mark(self.frames(table, packet, offset)?);
         let sent = match how {
             How::IfRoom => match inner.try_deliver(frames) {
-                Err(SendError::Full(_)) => return Err(EmitError::Full { policy: table.on_full() }),
+                Err(SendError::Full(frames)) => {
+                    return Err(NotSent::Full {
+                        bytes: frames.len(),
+                        packets: frames.packets(),
+                        back: back.clone(),
+                    });
+                }
                 Err(SendError::Closed(_)) => Err(EmitError::Closed),
                 Ok(()) => Ok(true),
             },
@@ -295,7 +366,7 @@ impl Live {
         match sent {
             // The client gets it when it comes back.
             Err(EmitError::Closed) => Ok(true),
-            sent => sent,
+            sent => Ok(sent?),
         }
     }
 
@@ -398,8 +469,13 @@ impl Live {
         let session = self.store().take(&table.name, &wanted.pid, Live::now())?;
         let gone = self.away.lock().take(&wanted.pid);
         let missed = self.missed(table, &session, wanted.offset())?;
+        let replayed = session.not_received(wanted.offset());
+        // What came when it was away is kept for longer than what was lost with its connection.
+        let away = missed.first().is_some_and(|event| event.offset > session.left);
+        let until = session.until + if away { self.settings.grace } else { Duration::ZERO };
+        let until = replayed.map_or(until, |(_, before)| before.min(until));
         let upto = self.store().last(&table.name);
-        Some(Restored { session, missed, upto, gone, on_its_way: self.busy.begin(&wanted.pid) })
+        Some(Restored { session, missed, until, upto, gone, on_its_way: self.busy.begin(&wanted.pid) })
     }
 
     /// What a client has missed, if nothing is lost and it is no more than can be sent again.
@@ -409,6 +485,9 @@ impl Live {
         session: &SavedSession,
         offset: Option<&str>,
     ) -> Option<Vec<Logged>> {
+        if session.not_received(offset).is_some_and(|(_, until)| until <= Live::now()) {
+            return None;
+        }
         let missed = self.store().since(&table.name, session.received(offset)?, session)?;
         let bytes = |event: &Logged| event.packet.size();
         let packets = |event: &Logged| 1 + event.packet.attachments().len();
@@ -443,7 +522,7 @@ impl Live {
                 enter();
             }
             Some(restored) => {
-                let Restored { mut session, mut missed, upto, on_its_way, .. } = *restored;
+                let Restored { mut session, mut missed, until, upto, on_its_way, .. } = *restored;
                 _on_its_way = on_its_way;
                 // Up to here nothing is missing; the middleware may have taken its time since.
                 session.left = upto;
@@ -455,6 +534,7 @@ impl Live {
                 let Ok(frames) = frames.collect::<Result<Vec<_>, _>>() else { return false };
                 if let Some(event) = missed.last() {
                     resume.addressed(event.offset);
+                    *resume.replayed.lock() = Some((event.offset, until));
                 }
                 *resume.missed.lock() = frames;
                 enter();
@@ -469,7 +549,9 @@ impl Live {
                 }
             }
         }
-        self.pids.lock().insert(resume.pid.clone(), Arc::downgrade(inner));
+        if !inner.is_gone() {
+            self.pids.lock().insert(resume.pid.clone(), Arc::downgrade(inner));
+        }
         true
     }
 
@@ -478,12 +560,17 @@ impl Live {
         let restored = inner.resume.as_ref().and_then(|resume| resume.restored.lock().take());
         let Some(restored) = restored else { return };
         let _order = self.order.lock();
-        let Restored { session, gone, .. } = *restored;
+        let Restored { mut session, missed, until, gone, .. } = *restored;
+        if let Some(event) = missed.last() {
+            session.replayed = Some((event.offset, until));
+        }
         if let Some(gone) = gone {
             self.away.lock().insert(session.pid.clone(), gone);
         }
         let now = Live::now();
-        self.store().save(&table.name, session, now, now + self.settings.recovery.window);
+        session.until = now + self.settings.recovery.window;
+        let until = session.until;
+        self.store().save(&table.name, session, now, until);
     }
 
     /// A socket leaves its rooms, to come back if the reason allows it.
@@ -509,10 +596,12 @@ impl Live {
             start: Offset(resume.start.load(Ordering::Relaxed)),
             sent: Offset(resume.sent.load(Ordering::Relaxed)),
             left: self.store().last(&table.name),
+            until: Live::now() + self.settings.recovery.window,
+            replayed: *resume.replayed.lock(),
         };
         resume.saved.store(true, Ordering::Relaxed);
         self.away.lock().insert(resume.pid.clone(), resume.gone.clone());
-        let now = Live::now();
-        self.store().save(&table.name, session, now, now + self.settings.recovery.window);
+        let until = session.until;
+        self.store().save(&table.name, session, Live::now(), until);
     }
 }

@@ -1,6 +1,7 @@
 //! Sessions and events in this process' memory, bounded.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use super::{Logged, Mark, Offset, Recipients, SavedSession, Seen, Store};
 
 /// What an entry costs beside its payload.
 const OVERHEAD: usize = 128;
+/// What a namespace's log costs beside what is in it.
+const LOG: usize = 1024;
 /// So many origins are known before those that have long been silent are forgotten.
 const FEW_ORIGINS: usize = 64;
 
@@ -37,6 +40,8 @@ struct Logs {
     logs: HashMap<String, Log>,
     /// No log that is gone had a later event: a new one goes on from here.
     floor: Offset,
+    /// Nor did one drop a later event before its time.
+    dropped: Offset,
     /// How many logs there were when those without anything in them were last dropped.
     swept: usize,
     /// Of all logs.
@@ -56,21 +61,42 @@ impl Logs {
             log.expire(now);
             log.forget(now, usize::MAX);
         }
-        self.bytes = self.logs.values().map(Log::size).sum();
+        self.drop_empty(|log| log.is_over(now));
     }
 
-    /// Makes room: a little more than there has to be, to look for the fullest less often.
-    fn shrink(&mut self, most: usize) {
-        while self.bytes > most {
-            let Some(fullest) = self.logs.values_mut().max_by_key(|log| log.size()) else { return };
-            let before = fullest.size();
-            let enough = before.saturating_sub(self.bytes - most + most / 64);
-            while fullest.size() > enough && fullest.shed() {}
-            self.bytes -= before - fullest.size();
-            if fullest.size() == before {
-                return;
+    /// Makes room, a little more than there has to be: all logs are looked at. The fullest ones lose their oldest.
+    fn shrink(&mut self, most: usize, now: Instant) {
+        if self.bytes <= most {
+            return;
+        }
+        let goal = most - most / 64;
+        let mut logs: BinaryHeap<_> = self.logs.values_mut().map(Fullest::new).collect();
+        while self.bytes > goal
+            && let Some(Fullest { size, log }) = logs.pop()
+        {
+            let next = logs.peek().map_or(0, |fullest| fullest.size);
+            while log.shed() && log.size() >= next && self.bytes - size + log.size() > goal {}
+            let left = if log.is_empty() { 0 } else { log.size() };
+            self.bytes = self.bytes - size + left;
+            if 0 < left && left < size {
+                logs.push(Fullest { size: left, log });
             }
         }
+        for log in self.logs.values_mut().filter(|log| log.is_empty() && !log.is_over(now)) {
+            // What other servers were heard of is forgotten: whoever was here before may have a gap.
+            log.dropped = log.last;
+        }
+        self.drop_empty(Log::is_empty);
+    }
+
+    fn drop_empty(&mut self, which: impl Fn(&Log) -> bool) {
+        for log in self.logs.values().filter(|log| which(log)) {
+            self.floor = self.floor.max(log.last);
+            self.dropped = self.dropped.max(log.dropped);
+        }
+        self.logs.retain(|_, log| !which(log));
+        self.swept = self.logs.len();
+        self.bytes = self.logs.values().map(Log::size).sum();
     }
 
     /// Names of namespaces made on demand are many: what has nothing in it any more goes.
@@ -81,13 +107,40 @@ impl Logs {
         for log in self.logs.values_mut() {
             log.expire(now);
             log.forget(now, usize::MAX);
-            if log.is_empty() {
-                self.floor = self.floor.max(log.last);
-            }
         }
-        self.logs.retain(|_, log| !log.is_empty());
-        self.bytes = self.logs.values().map(Log::size).sum();
-        self.swept = self.logs.len();
+        self.drop_empty(|log| log.is_over(now));
+    }
+}
+
+/// A log by its size.
+struct Fullest<'a> {
+    size: usize,
+    log: &'a mut Log,
+}
+
+impl<'a> Fullest<'a> {
+    fn new(log: &'a mut Log) -> Fullest<'a> {
+        Fullest { size: log.size(), log }
+    }
+}
+
+impl PartialEq for Fullest<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.size == other.size
+    }
+}
+
+impl Eq for Fullest<'_> {}
+
+impl PartialOrd for Fullest<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Fullest<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.size.cmp(&other.size)
     }
 }
 
@@ -152,7 +205,10 @@ impl Memory {
         logs.expire(now);
         if !logs.logs.contains_key(nsp) {
             logs.sweep(now);
-            logs.logs.insert(nsp.to_owned(), Log { last: logs.floor, ..Log::default() });
+            let log =
+                Log { last: logs.floor, dropped: logs.dropped, fixed: LOG + nsp.len(), ..Log::default() };
+            logs.bytes += log.size();
+            logs.logs.insert(nsp.to_owned(), log);
         }
         let Some(log) = logs.logs.get_mut(nsp) else { return };
         let before = log.size();
@@ -161,7 +217,7 @@ impl Memory {
         log.forget(now, self.max_sessions);
         while (log.bytes > self.max_bytes || log.entries.len() > self.max_packets) && log.drop_oldest() {}
         logs.bytes = logs.bytes - before + log.size();
-        logs.shrink(self.max_total_bytes);
+        logs.shrink(self.max_total_bytes, now);
     }
 }
 
@@ -173,6 +229,7 @@ impl Default for Memory {
 
 #[derive(Debug, Default)]
 struct Log {
+    fixed: usize,
     last: Offset,
     entries: VecDeque<Entry>,
     /// Of events.
@@ -224,7 +281,7 @@ impl Log {
     }
 
     fn size(&self) -> usize {
-        self.bytes + self.kept
+        self.fixed + self.bytes + self.kept
     }
 
     /// Drops the oldest of what takes the most. False if there is nothing.
@@ -238,7 +295,7 @@ impl Log {
     /// Drops an event before its time.
     fn drop_oldest(&mut self) -> bool {
         let Some(entry) = self.pop() else { return false };
-        self.dropped = entry.event.offset;
+        self.dropped = self.dropped.max(entry.event.offset);
         if let Some(mark) = entry.event.mark
             && let Some(origin) = self.origins.get_mut(&mark.origin)
         {
@@ -251,7 +308,7 @@ impl Log {
         self.saves += 1;
         let (save, pid) = (self.saves, session.pid.clone());
         let rooms = session.rooms.iter().map(|room| room.len() + 24).sum::<usize>();
-        let size = OVERHEAD + session.id.len() + 2 * pid.len() + rooms + weight(&session.data);
+        let size = 2 * OVERHEAD + session.id.len() + 2 * pid.len() + rooms + weight(&session.data);
         self.remove(&pid);
         self.kept += size;
         self.order.push_back((save, pid.clone()));
@@ -294,6 +351,11 @@ impl Log {
 
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.sessions.is_empty()
+    }
+
+    /// Whether nothing depends on it any more, what was heard of other servers included.
+    fn is_over(&self, now: Instant) -> bool {
+        self.is_empty() && self.origins.values().all(|origin| origin.until <= now)
     }
 
     fn expire(&mut self, now: Instant) {

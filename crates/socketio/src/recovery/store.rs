@@ -97,6 +97,11 @@ pub struct SavedSession {
     pub sent: Offset,
     /// The last event when it left.
     pub left: Offset,
+    /// Until when what it may have missed is kept.
+    pub until: Instant,
+    /// Of a session that had come back and was lost again: the last of the events it was sent again, which may not have
+    /// arrived, and until when these are kept.
+    pub replayed: Option<(Offset, Instant)>,
 }
 
 impl SavedSession {
@@ -108,6 +113,11 @@ impl SavedSession {
         let own = number.map(Offset).filter(|offset| (self.start..=self.left).contains(offset));
         let none = self.said.as_deref().is_none_or(|said| said == offset.unwrap_or_default());
         own.or_else(|| none.then_some(self.start))
+    }
+
+    /// What was sent to it again and has not arrived.
+    pub(super) fn not_received(&self, offset: Option<&str>) -> Option<(Offset, Instant)> {
+        self.replayed.filter(|&(last, _)| self.received(offset).is_none_or(|received| received < last))
     }
 }
 
