@@ -148,10 +148,29 @@ impl std::error::Error for DataError {}
 /// A message of serde without the value it is about: "invalid type: string "secret", expected u32" and the like end in
 /// what was expected.
 fn without_values(message: &str) -> String {
-    const KINDS: [&str; 4] = ["invalid type", "invalid value", "unknown variant", "unknown field"];
-    match KINDS.into_iter().find(|kind| message.starts_with(kind)) {
-        Some(kind) => format!("{kind}{}", message.rfind(", expected ").map_or("", |at| &message[at..])),
-        None => message.into(),
+    const QUOTES: [&str; 4] = ["invalid type: ", "invalid value: ", "unknown variant `", "unknown field `"];
+    // What these name is the type's own.
+    const QUIET: [&str; 6] = [
+        "missing field `",
+        "duplicate field `",
+        "invalid length ",
+        "data did not match",
+        // Of ours.
+        "the packet has no attachment ",
+        "expected binary",
+    ];
+    let at = message.rfind(" at line ").unwrap_or(message.len());
+    if QUIET.iter().any(|start| message.starts_with(start)) {
+        return message.into();
+    }
+    match QUOTES.into_iter().find(|start| message.starts_with(start)) {
+        Some(start) => {
+            let kind = start.trim_end_matches([' ', ':', '`']);
+            let rest = message.rfind(", expected ").max(message.rfind(", there are no "));
+            format!("{kind}{}", rest.map_or(&message[at..], |at| &message[at..]))
+        }
+        // A type's own words, or what is wrong with the JSON.
+        None => format!("it is not accepted{}", &message[at..]),
     }
 }
 
@@ -329,6 +348,17 @@ mod tests {
             name: String,
             level: u8,
             kind: Option<Kind>,
+            #[serde(default)]
+            at: At,
+        }
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(try_from = "String")]
+        struct At;
+        impl TryFrom<String> for At {
+            type Error = String;
+            fn try_from(text: String) -> Result<At, String> {
+                Err(format!("no time of day: {text}"))
+            }
         }
         #[derive(Debug, Deserialize)]
         enum Kind {
@@ -344,9 +374,11 @@ mod tests {
             ),
             (
                 r#"{"hunter2":1}"#,
-                "unknown field, expected one of `name`, `level`, `kind` at line 1 column 10",
+                "unknown field, expected one of `name`, `level`, `kind`, `at` at line 1 column 10",
             ),
             (r#""hunter2""#, "invalid type, expected struct Login at line 1 column 9"),
+            // In the words of a type's own, whatever these are.
+            (r#"{"name":"","level":1,"at":"hunter2"}"#, "it is not accepted at line 1 column 36"),
         ] {
             let error = from_payload::<Login>(sent).unwrap_err();
             let text = error.to_string();
