@@ -335,10 +335,10 @@ impl Builder {
     }
 
     /// How deep a client may nest arrays and objects in what it sends, the array of an event itself included. Default 128,
-    /// about what serde_json reads. A packet that goes deeper closes the connection.
+    /// what serde_json reads: more has no effect. A packet that goes deeper closes the connection.
     #[must_use]
     pub fn max_depth(mut self, levels: usize) -> Builder {
-        self.options.max_depth = levels;
+        self.options.max_depth = levels.min(128);
         self
     }
 

@@ -214,7 +214,8 @@ pub enum Failure {
     /// It returned an error.
     #[error("the handler failed: {0}")]
     Returned(String),
-    /// It returned [`EmitError::Closed`], [`AckError::Disconnected`] or the like, boxed or not: its client had left.
+    /// It returned [`EmitError::Closed`] or [`AckError::Disconnected`], as it is or as a `Box<dyn Error + Send + Sync>`: its client
+    /// had left, or another it had to do with.
     #[error("the client has left: {0}")]
     ClientLeft(String),
     /// It panicked. Nobody else is affected.

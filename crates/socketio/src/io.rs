@@ -278,9 +278,9 @@ impl SocketIo {
     /// The second half of [`close`](SocketIo::close), for who bounds the first by another time.
     #[doc(hidden)]
     pub async fn finish(&self) {
-        let (work, most) = (&self.shared.counters.left_behind, self.shared.options.handler_timeout);
-        if tokio::time::timeout(most, work.closed()).await.is_err() {
-            let left = work.receiver_count();
+        let (counters, most) = (&self.shared.counters, self.shared.options.handler_timeout);
+        if tokio::time::timeout(most, counters.at_rest()).await.is_err() {
+            let left = counters.at_work();
             tracing::warn!(left, after = ?most, "handlers still run (handler_timeout): they are not waited for");
         }
         self.shared.adapter.close();

@@ -1,8 +1,9 @@
-//! What went wrong, counted.
+//! What went wrong, counted; and what is at work.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 macro_rules! troubles {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -18,8 +19,8 @@ macro_rules! troubles {
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: AtomicU64,)*
-            /// Each handler that goes on without its connection holds a receiver.
-            pub(crate) left_behind: watch::Sender<()>,
+            at_work: AtomicUsize,
+            at_rest: Notify,
         }
 
         impl Counters {
@@ -60,4 +61,41 @@ troubles! {
     rate_limited,
     /// Events of other servers that were not handled because too many were at that moment (`max_server_events`).
     server_events_dropped,
+}
+
+/// A connection, or a handler that goes on without one: the end of the server waits for it.
+#[derive(Debug)]
+pub(crate) struct AtWork(Arc<Counters>);
+
+impl AtWork {
+    pub(crate) fn new(counters: &Arc<Counters>) -> AtWork {
+        counters.at_work.fetch_add(1, Ordering::Relaxed);
+        AtWork(counters.clone())
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if self.0.at_work.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.at_rest.notify_waiters();
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn at_work(&self) -> usize {
+        self.at_work.load(Ordering::Acquire)
+    }
+
+    /// Completes when nothing is at work.
+    pub(crate) async fn at_rest(&self) {
+        loop {
+            let mut rest = std::pin::pin!(self.at_rest.notified());
+            rest.as_mut().enable();
+            if self.at_work() == 0 {
+                return;
+            }
+            rest.await;
+        }
+    }
 }

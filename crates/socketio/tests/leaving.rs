@@ -266,6 +266,42 @@ async fn the_end_of_the_server_waits_for_handlers() {
     drop(clients);
 }
 
+/// Handlers of a socket's own often hold the socket.
+#[tokio::test]
+async fn nothing_is_left_of_sockets_that_never_entered() {
+    let io = quick().build();
+    let held = Arc::new(());
+    io.with(with!([held] (socket: Socket) => {
+        socket.on("x", with!([held, socket] () => drop((held, socket))));
+        Err::<(), &str>("no")
+    }));
+    io.of("/late").with(with!([held] (socket: Socket) => {
+        // Its client is gone when this goes on.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        socket.on("x", with!([held, socket] () => drop((held, socket))));
+        Ok::<(), &str>(())
+    }));
+    let addr = serve(&io).await;
+    client(move || {
+        for _ in 0..10 {
+            let mut c = Client::open(addr);
+            c.send("40");
+            c.expect("44{\"message\":\"no\"}");
+            c.send("40/late,");
+            c.vanish();
+        }
+    })
+    .await;
+    // The middleware of each namespace holds one.
+    let gone = async {
+        while Arc::strong_count(&held) > 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, gone).await;
+    assert!(waited.is_ok(), "{} are left", Arc::strong_count(&held));
+}
+
 #[tokio::test]
 async fn the_end_of_the_server_waits_for_no_handler_longer_than_it_is_told() {
     let io = quick().handler_timeout(Duration::from_millis(200)).build();

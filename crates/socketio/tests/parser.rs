@@ -4,10 +4,14 @@
 
 mod support;
 
+use std::future::Future;
+use std::time::{Duration, Instant};
+
 use sundew_socketio::engineio::{Frames, Message};
 use sundew_socketio::parser::{Incoming, Outgoing, PacketType, Parser, ParserError};
+use sundew_socketio::recovery::Recovery;
 use sundew_socketio::{Ack, Args, Packet, Socket, SocketIo};
-use support::{Client, client, quick, serve};
+use support::{Client, PATIENCE, client, quick, serve};
 
 /// `type|nsp|id|json`: no parser of anybody's, and that is the point.
 struct Bars;
@@ -33,6 +37,57 @@ impl Parser for Bars {
         }
         Ok(Frames::text(&format!("{}|{}|{id}|{data}", packet.kind as u8, packet.nsp)))
     }
+}
+
+/// Writes twice as much as there is to say.
+struct Wordy;
+
+impl Parser for Wordy {
+    fn decode(&self, message: Message) -> Result<Incoming, ParserError> {
+        Bars.decode(message)
+    }
+
+    fn encode(&self, packet: Outgoing<'_>) -> Result<Frames, ParserError> {
+        let data = packet.data.map(Packet::json).unwrap_or_default();
+        Ok(Frames::text(&format!("{}|{}||{data}{}", packet.kind as u8, packet.nsp, " ".repeat(data.len()))))
+    }
+}
+
+/// How much room an event takes is the parser's to say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_waits_for_room_waits_for_as_much_as_it_takes() {
+    let recovery = Recovery::new();
+    let io = quick().parser(Wordy).connection_state_recovery(recovery).max_queued(20_000_000, 4096);
+    let io = io.ping_timeout(PATIENCE).build();
+    let addr = serve(&io).await;
+    let wall = client(move || {
+        let mut wall = Client::open(addr);
+        wall.send("40|/||");
+        assert!(wall.text().starts_with("40|/||"));
+        wall
+    })
+    .await;
+    let socket = io.sockets().remove(0);
+    // What the kernel takes, and then less than half of the queue.
+    socket.emit_async("wall", "x".repeat(4_500_000)).await.unwrap();
+    let late = tokio::spawn(async move {
+        let emit = socket.emit_async("late", "x".repeat(9_600_000));
+        tokio::pin!(emit);
+        let mut longest = Duration::ZERO;
+        let outcome = std::future::poll_fn(|cx| {
+            let began = Instant::now();
+            let outcome = emit.as_mut().poll(cx);
+            longest = longest.max(began.elapsed());
+            outcome
+        });
+        (outcome.await, longest)
+    });
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!late.is_finished(), "there is no room");
+    drop(wall);
+    // Kept for when its client comes back, or not: it has left.
+    let (_, longest) = late.await.unwrap();
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
 }
 
 fn app(io: SocketIo) -> SocketIo {

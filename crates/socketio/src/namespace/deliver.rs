@@ -17,6 +17,9 @@ use crate::rooms::Selection;
 /// How many sockets an asynchronous broadcast writes to before it lets others run.
 const TURN: usize = 256;
 
+/// More than the offset takes that an event gets where it can be recovered.
+const MOST_OFFSET: usize = 64;
+
 impl Table {
     pub(crate) fn select(&self, opts: &BroadcastOptions) -> Selection<Socket> {
         self.rooms.read().select(&opts.rooms, &opts.except)
@@ -134,8 +137,11 @@ impl Table {
 
     /// Waits until all sockets selected have room for a packet in their queues.
     pub(crate) async fn all_ready(&self, opts: &BroadcastOptions, packet: &Packet) {
+        let Some(frames) = self.frames(None, packet, opts) else { return };
+        let (bytes, packets) = (frames.len() + MOST_OFFSET, frames.packets());
+        drop(frames);
         let selection = self.select(opts);
-        let waits: Vec<_> = selection.iter().map(|socket| socket.inner().room_for(packet)).collect();
+        let waits: Vec<_> = selection.iter().map(|socket| socket.inner().room(bytes, packets)).collect();
         drop(futures_util::future::join_all(waits).await);
     }
 

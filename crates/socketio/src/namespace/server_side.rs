@@ -21,6 +21,7 @@ use crate::error::{BroadcastAckError, EmitError, Failure, HandlerError};
 use crate::handler::{Handler, erase};
 use crate::packet::{EmitArgs, Packet};
 use crate::session::running::message;
+use crate::troubles::AtWork;
 
 /// Names that servers in Node cannot hear, because their namespaces emit these themselves.
 const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
@@ -194,7 +195,13 @@ impl Table {
         let mut work = Box::pin(work);
         if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             match tokio::runtime::Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn(work)),
+                Ok(runtime) => {
+                    let at_work = AtWork::new(&self.counters);
+                    runtime.spawn(async move {
+                        work.await;
+                        drop(at_work);
+                    });
+                }
                 Err(_) => {
                     tracing::error!("an event of another server was dropped: it came outside of a runtime")
                 }

@@ -24,7 +24,7 @@ use crate::recovery::live::Live;
 use crate::rooms::Rooms;
 use crate::session::running::message;
 use crate::socket::Inner;
-use crate::troubles::Counters;
+use crate::troubles::{AtWork, Counters};
 use crate::{ExtractError, Socket, SocketIo};
 
 pub(crate) struct Table {
@@ -187,7 +187,13 @@ impl Table {
         let Some(hook) = self.inherited(|handlers| handlers.on_slow.clone()) else { return };
         let socket = self.rooms.read().get(id);
         match (socket, tokio::runtime::Handle::try_current()) {
-            (Some(socket), Ok(runtime)) => drop(runtime.spawn(async move { hook(&socket, policy) })),
+            (Some(socket), Ok(runtime)) => {
+                let at_work = AtWork::new(&self.counters);
+                runtime.spawn(async move {
+                    hook(&socket, policy);
+                    drop(at_work);
+                });
+            }
             (None, _) => {}
             (Some(_), Err(_)) => tracing::error!("on_slow is not called: emitted outside of a tokio runtime"),
         }

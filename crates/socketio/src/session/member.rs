@@ -115,7 +115,7 @@ impl Connection {
             if inner.is_unanswered() {
                 self.turn_away(&inner.table.name, &ConnectError::new("Disconnected by the server"));
             }
-            inner.let_go();
+            inner.keep_out();
             return;
         }
         self.timer = None;
@@ -143,7 +143,7 @@ impl Connection {
                     let member = self.members.swap_remove(index);
                     self.waiting -= member.queue.len();
                     self.turn_away(&member.socket.inner().table.name, &error);
-                    member.socket.inner().let_go();
+                    member.socket.inner().keep_out();
                 }
             },
             What::Connect => self.members[index].phase = Phase::Open,

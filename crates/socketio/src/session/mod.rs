@@ -28,6 +28,7 @@ use crate::namespace::{Asking, Claim, Decided, Hold};
 use crate::packet::{Args, EventName, Header, Kind, ParseError, check, check_placeholders, parse, too_deep};
 use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
+use crate::troubles::AtWork;
 pub(crate) use member::new_id;
 use member::{Arrived, Member, Phase, Sent};
 use running::{Done, Running, What};
@@ -87,6 +88,7 @@ pub struct Connection {
     timer: Option<Pin<Box<Sleep>>>,
     /// The client broke the protocol: nothing it sends counts any more.
     over: bool,
+    _at_work: AtWork,
 }
 
 /// A packet whose attachments have not all arrived.
@@ -163,6 +165,7 @@ impl Session for Connection {
         self.asking = None;
         self.over = true;
         for member in self.members.extract_if(.., |member| member.phase == Phase::Middleware) {
+            let reason = if member.leaving { DisconnectReason::ClientNamespaceDisconnect } else { reason };
             member.socket.inner().abandon(reason);
         }
         let leaving = self.members.iter().map(|member| (member.socket.clone(), member.leaving));
@@ -176,11 +179,9 @@ impl Session for Connection {
         }
         match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
             (true, Ok(runtime)) => {
-                let held = self.shared.counters.left_behind.subscribe();
                 runtime.spawn(async move {
                     std::future::poll_fn(|cx| self.drive(cx)).await;
                     self.drop_members();
-                    drop(held);
                 });
             }
             // Nothing to go on with, or the runtime is being torn down.
@@ -192,6 +193,7 @@ impl Session for Connection {
 impl Connection {
     fn new(shared: Arc<Shared>, link: Arc<Link>) -> Connection {
         Connection {
+            _at_work: AtWork::new(&shared.counters),
             shared,
             link,
             members: Vec::new(),
@@ -467,6 +469,9 @@ impl Connection {
         }
         if let Some(index) = self.members.iter().position(|member| member.socket == done.socket) {
             self.advance(index, done);
+        } else {
+            // It is no member any more: what this handler has registered meanwhile may hold the socket.
+            done.socket.inner().drop_handlers();
         }
         // One place became free: any member may have waited for it.
         for index in (0..self.members.len()).rev() {

@@ -13,6 +13,7 @@ use crate::call::EventCall;
 use crate::error::{ConnectError, Failure, HandlerError};
 use crate::extract::ExtractError;
 use crate::handler::Work;
+use crate::troubles::AtWork;
 
 /// Which handler.
 #[derive(Debug, Clone)]
@@ -100,10 +101,10 @@ impl Running {
         if let Err(rest) = self.first() {
             match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => {
-                    let held = rest.socket.inner().table.counters.left_behind.subscribe();
+                    let at_work = AtWork::new(&rest.socket.inner().table.counters);
                     runtime.spawn(async move {
                         rest.await;
-                        drop(held);
+                        drop(at_work);
                     });
                 }
                 Err(_) => tracing::error!(

@@ -15,7 +15,7 @@ use crate::error::EmitError;
 use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
-use crate::packet::{Args, Packet};
+use crate::packet::Args;
 use crate::recovery::live::{Live, Resume};
 use crate::session::new_id;
 use crate::session::running::{Running, What};
@@ -30,9 +30,6 @@ const KICKED: u8 = 3;
 
 /// How many packets may be held for a socket whose CONNECT is not answered yet.
 const MOST_HELD: usize = 1024;
-
-/// More than the head of a packet takes, its namespace apart: numbers, offset, and the frame's own.
-const MOST_HEAD: usize = 128;
 
 pub(crate) struct Inner {
     pub(crate) id: Arc<str>,
@@ -188,7 +185,13 @@ impl Inner {
             return false;
         }
         self.link.add(self);
-        let enter = || self.table.rooms.write().insert(self.id.clone(), Socket::from(self.clone()));
+        // Another thread that disconnects it meanwhile takes it out after this, or has been here before.
+        let enter = || {
+            let mut rooms = self.table.rooms.write();
+            if !self.is_gone() {
+                rooms.insert(self.id.clone(), Socket::from(self.clone()));
+            }
+        };
         match &self.table.recovery {
             None => enter(),
             Some(recovery) => {
@@ -202,8 +205,7 @@ impl Inner {
             }
         }
         if self.is_gone() {
-            // Another thread disconnected it while it entered, and may have taken it out before it was in.
-            self.withdraw(None);
+            self.link.remove(self);
             return false;
         }
         tracing::debug!(
@@ -278,15 +280,29 @@ impl Inner {
             false => self.table.codec.connect(&self.table.name, &self.id, pid),
         };
         let missed = self.resume.as_ref().map(|resume| resume.take_missed()).unwrap_or_default();
-        for frames in missed.into_iter().chain([answer]).chain(std::mem::take(&mut *held).frames) {
+        let mut answered = true;
+        for frames in missed.into_iter().chain([answer]) {
             if self.link.handle.send(frames).is_err() {
                 // Rather nothing than with a gap, or unanswered: it comes back, and what is kept is still there.
                 self.link.handle.close(CloseReason::ForcedClose);
+                answered = false;
                 break;
+            }
+        }
+        // What waited is sent like anything else.
+        let mut full = 0;
+        for frames in std::mem::take(&mut *held).frames.into_iter().filter(|_| answered) {
+            if matches!(self.link.handle.send(frames), Err(SendError::Full(_))) {
+                full += 1;
+                if self.table.on_full() == OnFull::Disconnect {
+                    break;
+                }
             }
         }
         // Under the lock: whoever waits for it finds the way out open, and everything before it sent.
         self.holding.store(false, Ordering::Release);
+        drop(held);
+        (0..full).for_each(|_| drop(self.full()));
     }
 
     /// Sends. On a full queue the namespace's policy is applied. False if it is volatile and was left out.
@@ -356,13 +372,6 @@ impl Inner {
         self.link.handle.room_for(bytes, packets).await.map_err(|_| EmitError::Closed)
     }
 
-    /// The same for a packet, whatever its head.
-    pub(crate) async fn room_for(&self, packet: &Packet) -> Result<(), EmitError> {
-        let parts = packet.attachments().iter().map(|data| data.len() + MOST_HEAD);
-        let bytes = packet.json().len() + self.table.name.len() + MOST_HEAD + parts.sum::<usize>();
-        self.room(bytes, 1 + packet.attachments().len()).await
-    }
-
     fn full(&self) -> EmitError {
         let policy = self.table.on_full();
         self.table.counters.queue_full.fetch_add(1, Ordering::Relaxed);
@@ -412,13 +421,18 @@ impl Inner {
         }
     }
 
+    /// From whichever state it is in. `None` if it was over already.
+    fn end(&self, gone: u8) -> Option<u8> {
+        let may = |state: u8| (state < GONE).then_some(gone);
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, may).ok()
+    }
+
     /// Leaves the namespace: `disconnecting` handlers (its rooms still there), rooms, acknowledgements, `disconnect`
     /// handlers. False if it had left before, or never entered.
     pub(crate) fn leave(self: &Arc<Self>, reason: DisconnectReason) -> bool {
         let _leaving = self.table.recovery.as_ref().and_then(|recovery| recovery.leaving(self));
         let gone = if reason == DisconnectReason::ServerNamespaceDisconnect { KICKED } else { GONE };
-        if self.state.compare_exchange(OPEN, gone, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            let _ = self.state.compare_exchange(NEW, gone, Ordering::AcqRel, Ordering::Acquire);
+        if self.end(gone) != Some(OPEN) {
             return false;
         }
         tracing::debug!(socket = &*self.id, nsp = &*self.table.name, %reason, "disconnected");
@@ -453,7 +467,16 @@ impl Inner {
         {
             recovery.put_back(&self.table, self);
         }
+        self.keep_out();
+    }
+
+    /// It does not enter: nothing of it is kept, however long somebody holds it.
+    pub(crate) fn keep_out(&self) {
         self.let_go();
+        self.drop_handlers();
+        if let Some(resume) = &self.resume {
+            resume.forget();
+        }
     }
 
     /// It is not in its namespace, or no longer, which may go if it is empty.
@@ -470,7 +493,9 @@ impl Inner {
 
     /// Disconnects from this side.
     pub(crate) fn disconnect(self: &Arc<Self>, close: bool) {
-        if self.is_open() {
+        // In middleware, it is told when that is done.
+        let new = self.state.compare_exchange(NEW, KICKED, Ordering::AcqRel, Ordering::Acquire);
+        if new == Err(OPEN) {
             self.release();
             let told = self.link.handle.send(self.table.codec.disconnect(&self.table.name));
             if matches!(told, Err(SendError::Full(_))) {
@@ -478,8 +503,6 @@ impl Inner {
                 self.link.handle.close(CloseReason::ForcedClose);
             }
             self.leave(DisconnectReason::ServerNamespaceDisconnect);
-        } else {
-            let _ = self.state.compare_exchange(NEW, KICKED, Ordering::AcqRel, Ordering::Acquire);
         }
         if close {
             for other in self.link.sockets() {

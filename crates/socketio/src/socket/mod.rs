@@ -196,12 +196,7 @@ impl Socket {
         check(name)?;
         if let Some(recovery) = &self.0.table.recovery {
             let packet = Packet::event(name, args)?.into();
-            loop {
-                match recovery.emit(self, &packet, How::IfRoom, Flags::default()) {
-                    Err(EmitError::Full { .. }) => self.0.room_for(&packet).await?,
-                    result => return result,
-                }
-            }
+            return recovery.emit_async(self, &packet).await;
         }
         let (mut frames, listening) = self.0.table.encode(None, name, args)?;
         loop {
