@@ -1,7 +1,8 @@
 //! Connection state recovery: a client that comes back within the window finds its id, rooms and data again, and gets
 //! the events it missed (Node's `connectionStateRecovery`, <https://socket.io/docs/v4/connection-state-recovery>).
 //!
-//! Here live the options, the store's trait and the store in memory; `live` ties them to a namespace, `elsewhere` brings
+//! Here live the options, the store's trait and the store in memory; `live` ties them to a namespace, `sending` gives events their
+//! places on the way out, `elsewhere` brings
 //! a session from the server that kept it to the one its client has come back to. The store has no clock and no runtime:
 //! instants come in as arguments.
 //!
@@ -13,6 +14,7 @@ mod busy;
 pub(crate) mod elsewhere;
 pub(crate) mod live;
 mod memory;
+pub(crate) mod sending;
 mod store;
 #[cfg(test)]
 mod tests;

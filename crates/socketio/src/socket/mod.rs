@@ -21,7 +21,7 @@ use crate::error::EmitError;
 use crate::handler::{EventMiddleware, Handler, erase, erase_event_middleware};
 use crate::operators::{Broadcast, Flags, RoomNames, SocketEmitter};
 use crate::packet::{Args, DataError, EmitArgs, Packet, RESERVED, from_payload};
-use crate::recovery::live::How;
+use crate::recovery::sending::How;
 use crate::{Namespace, SocketIo};
 
 pub(crate) use inner::{Inner, Kept, Own, OwnEvent};
