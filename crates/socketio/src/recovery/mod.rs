@@ -1,10 +1,9 @@
 //! Connection state recovery: a client that comes back within the window finds its id, rooms and data again, and gets
 //! the events it missed (Node's `connectionStateRecovery`, <https://socket.io/docs/v4/connection-state-recovery>).
 //!
-//! Here live the options, the store's trait and the store in memory; `live` ties them to a namespace, `sending` gives events their
-//! places on the way out, `elsewhere` brings
-//! a session from the server that kept it to the one its client has come back to. The store has no clock and no runtime:
-//! instants come in as arguments.
+//! Here live the options, the store's trait and the store in memory; `live` ties them to a namespace, `sending` gives
+//! events their places on the way out, `elsewhere` brings a session from the server that kept it to the one its client has
+//! come back to. The store has no clock and no runtime: instants come in as arguments.
 //!
 //! What is on the wire is Node's: a private id in the answer to CONNECT, an offset behind the arguments of every event,
 //! both sent back by the client as `{pid, offset}`. Offsets are numbers that count up in the order in which events are
