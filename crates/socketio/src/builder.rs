@@ -31,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) max_attachments: usize,
     /// What may be held for a socket until its CONNECT is answered: as much as may be queued afterwards.
     pub(crate) max_held_bytes: usize,
+    /// Bytes and packets of a connection's outgoing queue.
+    pub(crate) max_queued: (usize, usize),
     pub(crate) max_depth: usize,
     pub(crate) max_namespaces: usize,
     pub(crate) max_dynamic_namespaces: usize,
@@ -71,6 +73,7 @@ impl Default for Builder {
                 request_timeout: Duration::from_secs(5),
                 max_attachments: 10,
                 max_held_bytes: EngineConfig::default().max_queued_bytes,
+                max_queued: (0, 0),
                 max_depth: 128,
                 max_namespaces: 100,
                 max_dynamic_namespaces: 10_000,
@@ -98,6 +101,7 @@ impl Builder {
     /// The server.
     pub fn build(mut self) -> SocketIo {
         self.options.max_held_bytes = self.engine.max_queued_bytes;
+        self.options.max_queued = (self.engine.max_queued_bytes, self.engine.max_queued_packets);
         self.options.deflates = self.engine.per_message_deflate.is_some();
         SocketIo::from_builder(self)
     }

@@ -104,6 +104,8 @@ pub(crate) struct Restored {
     missed: Vec<Logged>,
     /// Until when these are kept.
     until: Instant,
+    /// What comes after this is kept for as long again.
+    at: Instant,
     /// What is missed since is not in there.
     upto: Offset,
     gone: Option<Gone>,
@@ -201,7 +203,8 @@ impl Live {
         let until = session.until + if away { self.settings.grace } else { Duration::ZERO };
         let until = replayed.map_or(until, |(_, before)| before.min(until));
         let upto = self.store().last(&table.name);
-        Some(Restored { session, missed, until, upto, gone, on_its_way: self.busy.begin(&wanted.pid) })
+        let (at, on_its_way) = (Live::now(), self.busy.begin(&wanted.pid));
+        Some(Restored { session, missed, until, at, upto, gone, on_its_way })
     }
 
     /// What a client has missed, if nothing is lost and it is no more than can be sent again.
@@ -286,17 +289,16 @@ impl Live {
         let restored = inner.resume.as_ref().and_then(|resume| resume.restored.lock().take());
         let Some(restored) = restored else { return };
         let _order = self.order.lock();
-        let Restored { mut session, missed, until, gone, .. } = *restored;
+        let Restored { mut session, missed, until, at, gone, .. } = *restored;
         if let Some(event) = missed.last() {
             session.replayed = Some((event.offset, until));
         }
         if let Some(gone) = gone {
             self.away.lock().insert(session.pid.clone(), gone);
         }
-        let now = Live::now();
-        session.until = now + self.settings.recovery.window;
-        let until = session.until;
-        self.store().save(&table.name, session, now, until);
+        let until = at + self.settings.recovery.window;
+        session.until = until;
+        self.store().save(&table.name, session, Live::now(), until);
     }
 
     /// A socket leaves its rooms, to come back if the reason allows it.

@@ -40,8 +40,9 @@ struct Logs {
     logs: HashMap<String, Log>,
     /// No log that is gone had a later event: a new one goes on from here.
     floor: Offset,
-    /// Nor did one drop a later event before its time.
+    /// Nor does anybody miss a later event because of one that had to go before its time; as long as that matters.
     dropped: Offset,
+    dropped_until: Option<Instant>,
     /// How many logs there were when those without anything in them were last dropped.
     swept: usize,
     /// Of all logs.
@@ -57,11 +58,14 @@ impl Logs {
             return;
         }
         self.expired = Some(now);
+        if self.dropped_until.is_some_and(|until| until <= now) {
+            (self.dropped, self.dropped_until) = (Offset::default(), None);
+        }
         for log in self.logs.values_mut() {
             log.expire(now);
             log.forget(now, usize::MAX);
         }
-        self.drop_empty(|log| log.is_over(now));
+        self.bytes = self.logs.values().map(Log::size).sum();
     }
 
     /// Makes room, a little more than there has to be: all logs are looked at. The fullest ones lose their oldest.
@@ -69,6 +73,7 @@ impl Logs {
         if self.bytes <= most {
             return;
         }
+        self.drop_those(|log| log.is_over(now));
         let goal = most - most / 64;
         let mut logs: BinaryHeap<_> = self.logs.values_mut().map(Fullest::new).collect();
         while self.bytes > goal
@@ -82,18 +87,17 @@ impl Logs {
                 logs.push(Fullest { size: left, log });
             }
         }
-        for log in self.logs.values_mut().filter(|log| log.is_empty() && !log.is_over(now)) {
-            // What other servers were heard of is forgotten: whoever was here before may have a gap.
-            log.dropped = log.last;
+        // With these goes what is known of gaps: whoever was here before may have one.
+        for log in self.logs.values().filter(|log| log.is_empty()) {
+            self.dropped = self.dropped.max(log.last);
+            self.dropped_until = self.dropped_until.max(log.depended_on());
         }
-        self.drop_empty(Log::is_empty);
+        self.drop_those(Log::is_empty);
     }
 
-    fn drop_empty(&mut self, which: impl Fn(&Log) -> bool) {
-        for log in self.logs.values().filter(|log| which(log)) {
-            self.floor = self.floor.max(log.last);
-            self.dropped = self.dropped.max(log.dropped);
-        }
+    fn drop_those(&mut self, which: impl Fn(&Log) -> bool) {
+        let last = self.logs.values().filter(|log| which(log)).map(|log| log.last).max();
+        self.floor = self.floor.max(last.unwrap_or_default());
         self.logs.retain(|_, log| !which(log));
         self.swept = self.logs.len();
         self.bytes = self.logs.values().map(Log::size).sum();
@@ -108,7 +112,7 @@ impl Logs {
             log.expire(now);
             log.forget(now, usize::MAX);
         }
-        self.drop_empty(|log| log.is_over(now));
+        self.drop_those(|log| log.is_over(now));
     }
 }
 
@@ -202,9 +206,7 @@ impl Memory {
     fn change(&self, nsp: &str, now: Instant, change: impl FnOnce(&mut Log)) {
         let mut logs = self.logs.lock();
         let logs = &mut *logs;
-        logs.expire(now);
         if !logs.logs.contains_key(nsp) {
-            logs.sweep(now);
             let log =
                 Log { last: logs.floor, dropped: logs.dropped, fixed: LOG + nsp.len(), ..Log::default() };
             logs.bytes += log.size();
@@ -217,6 +219,9 @@ impl Memory {
         log.forget(now, self.max_sessions);
         while (log.bytes > self.max_bytes || log.entries.len() > self.max_packets) && log.drop_oldest() {}
         logs.bytes = logs.bytes - before + log.size();
+        // Behind the change: its offset follows the last one there was before.
+        logs.expire(now);
+        logs.sweep(now);
         logs.shrink(self.max_total_bytes, now);
     }
 }
@@ -238,6 +243,7 @@ struct Log {
     kept: usize,
     /// The last event that was dropped although it had not expired, or before which one is missing.
     dropped: Offset,
+    dropped_until: Option<Instant>,
     origins: HashMap<u64, Origin>,
     sessions: HashMap<Arc<str>, Kept>,
     /// In the order in which they were saved. May name sessions that are gone.
@@ -296,6 +302,7 @@ impl Log {
     fn drop_oldest(&mut self) -> bool {
         let Some(entry) = self.pop() else { return false };
         self.dropped = self.dropped.max(entry.event.offset);
+        self.dropped_until = self.dropped_until.max(Some(entry.expires));
         if let Some(mark) = entry.event.mark
             && let Some(origin) = self.origins.get_mut(&mark.origin)
         {
@@ -344,6 +351,7 @@ impl Log {
             // The way from there was too full: whoever was to get those has a gap.
             origin.missing = mark.number - 1;
             self.dropped = offset;
+            self.dropped_until = self.dropped_until.max(Some(expires));
         }
         origin.number = origin.number.max(mark.number);
         origin.until = until;
@@ -353,9 +361,13 @@ impl Log {
         self.entries.is_empty() && self.sessions.is_empty()
     }
 
-    /// Whether nothing depends on it any more, what was heard of other servers included.
+    /// Until when it matters what was dropped, and what was heard of other servers.
+    fn depended_on(&self) -> Option<Instant> {
+        self.dropped_until.max(self.origins.values().map(|origin| origin.until).max())
+    }
+
     fn is_over(&self, now: Instant) -> bool {
-        self.is_empty() && self.origins.values().all(|origin| origin.until <= now)
+        self.is_empty() && self.depended_on().is_none_or(|until| until <= now)
     }
 
     fn expire(&mut self, now: Instant) {
@@ -402,6 +414,10 @@ impl Store for Memory {
             if let Some(mark) = event.mark {
                 log.hear(mark, event.offset, now, expires);
             }
+            if event.offset <= log.last && log.entries.is_empty() {
+                // A log made just now, and another namespace's has raised the floor since the offset was given.
+                log.dropped = log.dropped.min(Offset(event.offset.0 - 1));
+            }
             log.last = event.offset;
             log.bytes += size;
             log.entries.push_back(Entry { event, to, size, expires });
@@ -430,13 +446,14 @@ impl Store for Memory {
 
     fn since(&self, nsp: &str, after: Offset, session: &SavedSession) -> Option<Vec<Logged>> {
         let logs = self.logs.lock();
-        let Some(log) = logs.logs.get(nsp) else { return (after >= logs.floor).then(Vec::new) };
+        let log = logs.logs.get(nsp);
         // A client that has the last event meant for it misses nothing up to the moment it left, however long ago that
         // event was and whatever became of it.
         let after = if after >= session.sent { after.max(session.left) } else { after };
-        if log.dropped > after {
+        if log.map_or(logs.dropped, |log| log.dropped) > after {
             return None;
         }
+        let Some(log) = log else { return Some(Vec::new()) };
         let first = log.entries.partition_point(|entry| entry.event.offset <= after);
         let entries = log.entries.iter().skip(first);
         let missed = entries.filter(|entry| entry.to.include(&session.id, &session.rooms));

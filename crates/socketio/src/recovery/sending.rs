@@ -130,7 +130,11 @@ impl Live {
                 Ok(()) => return Ok(()),
                 Err(NotSent::Error(error)) => return Err(error),
                 Err(NotSent::Full { bytes, packets, back }) => {
-                    back.as_ref().unwrap_or(socket).inner().room(bytes, packets).await?;
+                    let waited = back.as_ref().unwrap_or(socket).inner().room(bytes, packets).await;
+                    // Where its connection is lost meanwhile, it is kept for when its client comes back.
+                    if let Err(error @ EmitError::Full { .. }) = waited {
+                        return Err(error);
+                    }
                 }
             }
         }

@@ -116,7 +116,7 @@ impl SavedSession {
     }
 
     /// What was sent to it again and has not arrived.
-    pub(super) fn not_received(&self, offset: Option<&str>) -> Option<(Offset, Instant)> {
+    pub fn not_received(&self, offset: Option<&str>) -> Option<(Offset, Instant)> {
         self.replayed.filter(|&(last, _)| self.received(offset).is_none_or(|received| received < last))
     }
 }

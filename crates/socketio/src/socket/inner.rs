@@ -295,6 +295,8 @@ impl Inner {
             if matches!(self.link.handle.send(frames), Err(SendError::Full(_))) {
                 full += 1;
                 if self.table.on_full() == OnFull::Disconnect {
+                    // Nothing that comes later may pass.
+                    self.disconnect_slow();
                     break;
                 }
             }
@@ -378,16 +380,23 @@ impl Inner {
         if !self.slow.swap(true, Ordering::AcqRel) {
             self.table.too_slow(&self.id, policy);
         }
-        if policy == OnFull::Disconnect && !self.link.overflowed.swap(true, Ordering::AcqRel) {
+        if policy == OnFull::Disconnect {
+            self.disconnect_slow();
+        }
+        EmitError::Full { policy }
+    }
+
+    fn disconnect_slow(&self) {
+        if !self.link.overflowed.swap(true, Ordering::AcqRel) {
             tracing::warn!(
                 socket = &*self.id,
                 nsp = &*self.table.name,
-                max_bytes = self.table.options.max_held_bytes,
-                "the client reads too slowly and its outgoing queue is full (max_queued): disconnecting it"
+                max_queued = ?self.table.options.max_queued,
+                "the outgoing queue is full, as the client reads too slowly or too much is emitted at once: disconnecting it \
+                 (see max_queued, emit_async and when_full)"
             );
             self.link.handle.close(CloseReason::ForcedClose);
         }
-        EmitError::Full { policy }
     }
 
     /// Whether a volatile event would be sent now.
