@@ -4,14 +4,14 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Frame, Ws, calm, get, open, post, read_answer, request, send_request, serve, until, ws_query};
 use http::request::Parts;
 use sundew_engineio::{CloseReason, Frames};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
 fn query(sid: &str) -> String {
@@ -48,7 +48,7 @@ async fn where_upgrades_are_not_allowed_none_is_offered_and_none_happens() {
     config.allow_upgrades = false;
     let server = serve(config).await;
     let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
-    assert!(answer.body.contains(r#""upgrades":[],"#), "{}", answer.body);
+    assert!(answer.body.contains(r#""upgrades":[],"#), "{} {}", answer.head, answer.body);
     let sid = open(server.addr).await;
     let mut ws = Ws::connect(server.addr, Some(&sid)).await;
     assert_eq!(ws.next().await, Frame::Close(None));
@@ -67,6 +67,35 @@ async fn a_much_larger_body_is_not_read_to_its_end() {
     stream.write_all(&[b'x'; 8000]).await.unwrap();
     assert_eq!(read_answer(&mut stream).await.status, 413);
     assert_eq!(post(server.addr, &sid, "4still here").await.status, 200);
+}
+
+/// It would be kept, and its connection, for as long as the client likes.
+#[tokio::test]
+async fn a_body_that_does_not_end_ends_with_its_session() {
+    let mut config = calm();
+    config.ping_interval = Duration::from_millis(100);
+    config.ping_timeout = Duration::from_millis(100);
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    let mut stream = send_request(server.addr, "POST", &query(&sid), "content-length: 1000\r\n", b"").await;
+    stream.write_all(b"4x").await.unwrap();
+    let answer = timeout(Duration::from_secs(10), read_answer(&mut stream)).await.expect("it ends");
+    assert!(answer.status == 400 && answer.body.contains("\"code\":1"), "{} {}", answer.head, answer.body);
+    assert_eq!(
+        timeout(Duration::from_secs(10), stream.read(&mut [0; 1])).await.expect("it is closed").unwrap(),
+        0
+    );
+    // Another body comes beside it, which ends the session at once.
+    let mut config = calm();
+    config.ping_timeout = Duration::from_secs(60);
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    let mut stream = send_request(server.addr, "POST", &query(&sid), "content-length: 1000\r\n", b"").await;
+    stream.write_all(b"4x").await.unwrap();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(post(server.addr, &sid, "4y").await.status, 400);
+    let answer = timeout(Duration::from_secs(10), read_answer(&mut stream)).await.expect("it ends");
+    assert_eq!(answer.status, 400);
 }
 
 #[tokio::test]

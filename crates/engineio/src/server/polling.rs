@@ -1,7 +1,7 @@
 //! The two requests of a polling session: the poll and the body.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -135,7 +135,17 @@ where
         return reply::status(StatusCode::BAD_REQUEST);
     }
     let max = shared.registry().config.max_payload;
-    let body = match read(pin!(body), max, facts.announced).await {
+    let read = pin!(read(body, max, facts.announced));
+    // The heartbeat bounds what comes slowly: no pong gets past it.
+    let read = tokio::select! {
+        biased;
+        read = read => read,
+        () = shared.gone() => {
+            tracing::debug!("its session ended in the middle of a body");
+            return refusal(Refused::Unknown);
+        }
+    };
+    let body = match read {
         Ok(Some(body)) => body,
         Ok(None) => {
             guard.done();
@@ -190,14 +200,11 @@ fn bring(
 struct Incomplete;
 
 /// Reads a body; `None` if it is larger than `max`.
-async fn read<B>(
-    mut body: Pin<&mut B>,
-    max: usize,
-    announced: Option<u64>,
-) -> Result<Option<Bytes>, Incomplete>
+async fn read<B>(body: B, max: usize, announced: Option<u64>) -> Result<Option<Bytes>, Incomplete>
 where
     B: HttpBody,
 {
+    let mut body = pin!(body);
     let mut whole = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0;

@@ -314,6 +314,18 @@ impl Shared {
         self.news.notify_waiters();
     }
 
+    /// Completes when nothing of the session is left.
+    pub(crate) async fn gone(&self) {
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            news.as_mut().enable();
+            if self.look(|state| state.machine.is_gone()) {
+                return;
+            }
+            news.await;
+        }
+    }
+
     fn settle(self: &Arc<Self>, state: &mut State) {
         if state.machine.is_gone()
             && let Some(transport) = state.listed.take()
