@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) max_rooms: usize,
     pub(crate) max_in_progress: usize,
     pub(crate) max_waiting: usize,
+    pub(crate) max_waiting_bytes: usize,
+    pub(crate) max_auth: usize,
     pub(crate) max_pending_acks: usize,
     pub(crate) max_server_events: usize,
     pub(crate) keep_headers: bool,
@@ -82,6 +84,8 @@ impl Default for Builder {
                 max_rooms: 10_000,
                 max_in_progress: 256,
                 max_waiting: 1024,
+                max_waiting_bytes: 2 << 20,
+                max_auth: 64 << 10,
                 max_pending_acks: 10_000,
                 max_server_events: 1024,
                 keep_headers: false,
@@ -399,6 +403,21 @@ impl Builder {
     #[must_use]
     pub fn max_waiting(mut self, count: usize) -> Builder {
         self.options.max_waiting = count.max(1);
+        self
+    }
+
+    /// The same in bytes. Default 2 MiB. One event may go beyond.
+    #[must_use]
+    pub fn max_waiting_bytes(mut self, bytes: usize) -> Builder {
+        self.options.max_waiting_bytes = bytes.max(1);
+        self
+    }
+
+    /// The largest `auth` of a client, in bytes of JSON, for each namespace it joins: it is kept for as long as the socket.
+    /// Default 64 KiB. A larger one is answered with a connect error.
+    #[must_use]
+    pub fn max_auth(mut self, bytes: usize) -> Builder {
+        self.options.max_auth = bytes;
         self
     }
 

@@ -325,6 +325,45 @@ async fn too_many_handlers_push_back_and_nothing_is_lost() {
     assert!(peak.load(Ordering::SeqCst) <= 4);
 }
 
+/// Large events that wait behind a handler are not kept without end: the client has to wait.
+#[tokio::test]
+async fn what_waits_is_bounded_in_bytes_too() {
+    const ALL: usize = 100;
+    let io = SocketIo::new();
+    let (gate, handled) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    io.order(Order::Serial).on(
+        "n",
+        with!([gate, handled] (Data((n, _)): Data<(usize, String)>, ack: Ack) => {
+            if n == 0 {
+                gate.notified().await;
+            }
+            assert_eq!(handled.fetch_add(1, Ordering::SeqCst), n);
+            if n == ALL - 1 {
+                ack.send("all").unwrap();
+            }
+        }),
+    );
+    let addr = serve(&io).await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let sending = tokio::task::spawn_blocking(move || {
+        let mut c = Client::connect(addr, "/");
+        let blob = "x".repeat(900_000);
+        for n in 0..ALL {
+            c.send(&format!("42{n}[\"n\",{n},\"{blob}\"]"));
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        c.expect(&format!("43{}[\"all\"]", ALL - 1));
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What the kernel holds on the way is some megabytes.
+    let stuck = sent.load(Ordering::SeqCst);
+    assert!(stuck < 30, "{stuck}");
+    gate.notify_one();
+    sending.await.unwrap();
+    assert_eq!(handled.load(Ordering::SeqCst), ALL);
+}
+
 #[tokio::test]
 async fn a_handler_asleep_when_its_client_leaves_still_completes() {
     let io = SocketIo::new();

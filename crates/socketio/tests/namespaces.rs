@@ -360,6 +360,11 @@ async fn clients_cannot_bring_about_more_than_allowed() {
         Client::connect(addr, "/b");
         c.send("41/a,");
         c.join("/c");
+        // Nor is what it says of itself without a bound.
+        c.send("41/b,");
+        c.send(&format!("40/b,{{\"a\":\"{}\"}}", "x".repeat(65_536)));
+        c.expect("44/b,{\"message\":\"Auth too large\"}");
+        c.join("/b");
         c.send("40/longer-than-ten,");
         c.expect("44/longer-than-ten,{\"message\":\"Invalid namespace\"}");
     })

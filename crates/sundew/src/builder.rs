@@ -120,6 +120,8 @@ impl Builder {
         max_rooms(count: usize);
         max_in_progress(count: usize);
         max_waiting(count: usize);
+        max_waiting_bytes(bytes: usize);
+        max_auth(bytes: usize);
         max_pending_acks(count: usize);
         max_server_events(count: usize);
         keep_headers(keep: bool);

@@ -26,6 +26,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// What they take in memory.
+    pub(crate) fn size(&self) -> usize {
+        self.text.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// `text[array..]` is a whole JSON array; with `named`, its first element is not an argument and is followed by
     /// `text[rest..]` (a comma or the bracket).
     pub(crate) fn new(text: Text, array: usize, rest: Option<usize>, attachments: Vec<Bytes>) -> Args {

@@ -55,7 +55,7 @@ impl Connection {
             && self.running.is_none()
             && self.asking.is_none()
             && self.in_progress == 0
-            && self.waiting == 0
+            && self.waiting.count == 0
             && self.timer.is_none()
             && !self.over
             && !self.members.is_empty()

@@ -71,6 +71,29 @@ pub(super) enum Arrived {
     Leave,
 }
 
+impl Arrived {
+    fn size(&self) -> usize {
+        match self {
+            Arrived::Event(call) => call.event.len() + call.args.size(),
+            Arrived::Leave => 0,
+        }
+    }
+}
+
+/// What is queued at the members of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waiting {
+    pub(super) count: usize,
+    pub(super) bytes: usize,
+}
+
+impl Waiting {
+    pub(super) fn take(&mut self, queue: &VecDeque<Arrived>) {
+        self.count -= queue.len();
+        self.bytes -= queue.iter().map(Arrived::size).sum::<usize>();
+    }
+}
+
 impl Member {
     pub(super) fn new(socket: Socket) -> Member {
         Member {
@@ -111,7 +134,7 @@ impl Connection {
             // Disconnected by its own middleware, or while that was at work.
             let member = self.members.swap_remove(index);
             let inner = member.socket.inner();
-            self.waiting -= member.queue.len();
+            self.waiting.take(&member.queue);
             if inner.is_unanswered() {
                 self.turn_away(&inner.table.name, &ConnectError::new("Disconnected by the server"));
             }
@@ -141,7 +164,7 @@ impl Connection {
                 None => self.enter(index),
                 Some(error) => {
                     let member = self.members.swap_remove(index);
-                    self.waiting -= member.queue.len();
+                    self.waiting.take(&member.queue);
                     self.turn_away(&member.socket.inner().table.name, &error);
                     member.socket.inner().keep_out();
                 }
@@ -203,8 +226,9 @@ impl Connection {
         if matches!(arrived, Arrived::Leave) {
             self.members[index].leaving = true;
         }
+        self.waiting.count += 1;
+        self.waiting.bytes += arrived.size();
         self.members[index].queue.push_back(arrived);
-        self.waiting += 1;
         self.pump(index);
     }
 
@@ -215,7 +239,8 @@ impl Connection {
             && self.in_progress < self.shared.options.max_in_progress
             && let Some(arrived) = member.queue.pop_front()
         {
-            self.waiting -= 1;
+            self.waiting.count -= 1;
+            self.waiting.bytes -= arrived.size();
             if member.queue.is_empty() {
                 // Sockets live long and are many: an idle one holds no buffer.
                 member.queue = VecDeque::new();

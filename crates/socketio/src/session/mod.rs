@@ -30,7 +30,7 @@ use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
 use crate::troubles::AtWork;
 pub(crate) use member::new_id;
-use member::{Arrived, Member, Phase, Sent};
+use member::{Arrived, Member, Phase, Sent, Waiting};
 use running::{Done, Running, What};
 
 /// Socket.IO, as the engine sees it.
@@ -81,7 +81,7 @@ pub struct Connection {
     /// Event handlers in `running`.
     in_progress: usize,
     /// Events queued at the members.
-    waiting: usize,
+    waiting: Waiting,
     /// Namespaces a parent is asked about. None while there are none.
     asking: Option<Box<FuturesUnordered<Asking>>>,
     /// Until the first namespace is joined.
@@ -141,7 +141,8 @@ impl Session for Connection {
     fn ready_for_more(&self) -> bool {
         let options = &self.shared.options;
         // Handlers that wait for this client's acknowledgements must not keep them from being read.
-        self.waiting < options.max_waiting
+        self.waiting.count < options.max_waiting
+            && self.waiting.bytes < options.max_waiting_bytes
             && (self.in_progress < options.max_in_progress || self.link.owes_acks())
     }
 
@@ -201,7 +202,7 @@ impl Connection {
             running: None,
             asking: None,
             in_progress: 0,
-            waiting: 0,
+            waiting: Waiting::default(),
             timer: None,
             over: false,
         }
@@ -323,7 +324,7 @@ impl Connection {
             // The id of the new socket is the same: the old one cannot stay for what it sent before it left.
             if self.link.legacy && !old.queue.is_empty() {
                 let old = self.members.swap_remove(index);
-                self.waiting -= old.queue.len();
+                self.waiting.take(&old.queue);
                 old.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
                 old.socket.inner().drop_handlers();
             }
@@ -334,6 +335,10 @@ impl Connection {
         }
         if self.members.len() + asking >= self.shared.options.max_namespaces {
             self.refuse(nsp, &ConnectError::new("Too many namespaces"));
+            return Ok(());
+        }
+        if auth.len() > self.shared.options.max_auth {
+            self.refuse(nsp, &ConnectError::new("Auth too large"));
             return Ok(());
         }
         match self.shared.registry.claim(&self.shared, nsp, auth) {
