@@ -214,6 +214,22 @@ pub struct Cors {
     pub max_age: Option<Duration>,
 }
 
+impl Cors {
+    /// Who may read the answers.
+    #[must_use]
+    pub fn origin(mut self, origin: AllowOrigin) -> Cors {
+        self.origin = origin;
+        self
+    }
+
+    /// Whether requests with cookies may be made. Not with [`AllowOrigin::Any`]: browsers refuse that.
+    #[must_use]
+    pub fn credentials(mut self, credentials: bool) -> Cors {
+        self.credentials = credentials;
+        self
+    }
+}
+
 impl Default for Cors {
     fn default() -> Cors {
         Cors {

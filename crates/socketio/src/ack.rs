@@ -84,10 +84,19 @@ impl Ack {
     /// Sends it; does nothing if nobody asked. A tuple is several values; see [`EmitArgs`].
     ///
     /// # Errors
-    /// As [`Socket::emit`].
+    /// As [`Socket::emit`]. Where the value cannot be written as JSON the client is told of an error instead.
     pub fn send(self, args: impl EmitArgs) -> Result<(), EmitError> {
         match self.0 {
-            Some(To::Client(socket, owed)) => owed.answer(&socket, args),
+            Some(To::Client(socket, owed)) => {
+                let sent = owed.answer(&socket, args);
+                if let Err(error @ EmitError::Serialize(_)) = &sent {
+                    // Many do not look at the result, and the client waits.
+                    let nsp = &*socket.inner().table.name;
+                    tracing::error!(nsp, %error, "an acknowledgement cannot be written: its client gets an error");
+                    owed.fail(&socket, &EventError::new("Internal error"));
+                }
+                sent
+            }
             Some(To::Server(answer)) => answer.send(Packet::arguments(args)?).map_err(|_| EmitError::Closed),
             None => Ok(()),
         }

@@ -196,9 +196,21 @@ pub struct HandlerError {
     pub failure: Failure,
 }
 
+/// A name for a log: a client's may be as long as a message.
+pub(crate) fn short(name: &str) -> &str {
+    name.char_indices().nth(100).map_or(name, |(at, _)| &name[..at])
+}
+
 impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}: {}", self.event, self.namespace, self.failure)
+        // The names are the client's: no line is to look like another's.
+        write!(
+            f,
+            "{} in {}: {}",
+            short(&self.event).escape_debug(),
+            self.namespace.escape_debug(),
+            self.failure
+        )
     }
 }
 

@@ -47,6 +47,8 @@ troubles! {
     connects_refused,
     /// Clients refused a namespace because there are too many (`max_dynamic_namespaces`).
     namespaces_refused,
+    /// Rooms that were not joined because their socket is in too many (`max_rooms`).
+    rooms_refused,
     /// Events that met a full queue, each recipient counted.
     queue_full,
     /// How often a client became too slow: its queue was full, and had not been since it last took something.

@@ -12,8 +12,8 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use serde_json::{Value, json};
 use sundew_socketio::{
-    Ack, Auth, ConnectError, Data, DisconnectReason, Event, Failure, HttpExtension, Order, Socket, SocketIo,
-    State,
+    Ack, Auth, ConnectError, Data, DisconnectReason, Event, Failure, HttpExtension, Order, Params, Socket,
+    SocketIo, State,
 };
 use support::{Client, PATIENCE, client, quick, serve, with};
 use tokio::sync::{Notify, mpsc};
@@ -517,6 +517,49 @@ async fn a_handler_whose_client_has_left_has_not_failed() {
     assert_eq!(all, expected);
     let troubles = io.troubles();
     assert_eq!((troubles.clients_left, troubles.rejected, troubles.handler_errors), (3, 1, 1));
+}
+
+/// Many do not look at what `send` returns.
+#[tokio::test]
+async fn an_acknowledgement_that_cannot_be_written_is_an_error_to_its_client() {
+    let io = SocketIo::new();
+    io.on("odd", async |ack: Ack| drop(ack.send(std::collections::HashMap::from([((1, 2), 3)]))));
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("427[\"odd\"]");
+        c.expect("437[{\"error\":{\"message\":\"Internal error\"}}]");
+    })
+    .await;
+}
+
+/// A client names its events: it cannot write lines of its own into a log.
+#[tokio::test]
+async fn a_failure_is_told_in_one_line() {
+    let io = SocketIo::new();
+    let (sender, mut errors) = mpsc::unbounded_channel();
+    let other = sender.clone();
+    io.with_event(async || Err::<(), _>("no")).on_error(move |error| sender.send(error.to_string()).unwrap());
+    io.of_pattern("/org-{id}")
+        .unwrap()
+        .on_error(move |error| other.send(error.to_string()).unwrap())
+        .on_connect(async |_: Params<u32>| {});
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("42[\"a\\nERROR \\u001b[31mred\"]");
+        c.send(&format!("42[\"{}\"]", "x".repeat(1000)));
+        c.send("42[\"last\"]");
+        c.send("40/org-1\nERROR,");
+        c
+    })
+    .await;
+    assert_eq!(next(&mut errors).await, "a\\nERROR \\u{1b}[31mred in /: refused: no");
+    assert_eq!(next(&mut errors).await, format!("{} in /: refused: no", "x".repeat(100)));
+    assert_eq!(next(&mut errors).await, "last in /: refused: no");
+    let params = next(&mut errors).await;
+    assert!(params.starts_with("connect in /org-1\\nERROR: the parameters (id=\"1\\nERROR\")"), "{params}");
+    assert_eq!(params.lines().count(), 1);
 }
 
 #[tokio::test]

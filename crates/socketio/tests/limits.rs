@@ -146,5 +146,6 @@ async fn a_socket_is_in_at_most_so_many_rooms() {
     io.sockets_join(["d", "e"]);
     let rooms = io.sockets()[0].rooms();
     assert_eq!((rooms.len(), rooms[1..].contains(&"d".into())), (3, false));
+    assert_eq!(io.troubles().rooms_refused, 3);
     drop(c);
 }

@@ -20,7 +20,7 @@ pub struct ParamsError {
 pub(crate) fn read<T: DeserializeOwned>(params: &[(Arc<str>, Box<str>)]) -> Result<T, ParamsError> {
     T::deserialize(All(params)).map_err(|error| ParamsError {
         expected: std::any::type_name::<T>(),
-        got: params.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", "),
+        got: params.iter().map(|(name, value)| format!("{name}={value:?}")).collect::<Vec<_>>().join(", "),
         error,
     })
 }
@@ -253,7 +253,7 @@ mod tests {
         let text = read::<(u32, String)>(&two).unwrap_err().to_string();
         assert_eq!(
             text,
-            "the parameters (id=x, color=red) of the namespace cannot be read as (u32, alloc::string::String): invalid \
+            "the parameters (id=\"x\", color=\"red\") of the namespace cannot be read as (u32, alloc::string::String): invalid \
              type: string \"x\", expected u32"
         );
         assert!(read::<u32>(&two).unwrap_err().to_string().contains("there are 2 of them"));

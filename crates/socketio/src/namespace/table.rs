@@ -16,7 +16,7 @@ use super::{OnFull, Order};
 use crate::adapter::Adapter;
 use crate::builder::Options;
 use crate::call::{ConnectCall, DisconnectCall, EventCall, ServerCall};
-use crate::error::{Failure, HandlerError};
+use crate::error::{Failure, HandlerError, short};
 use crate::handler::Erased;
 use crate::io::Shared;
 use crate::parser::Codec;
@@ -278,10 +278,13 @@ impl Table {
             Failure::Panicked(_) => (&counters.panics, true),
             _ => (&counters.handler_errors, true),
         };
-        counter.fetch_add(1, Ordering::Relaxed);
-        match is_the_apps {
-            true => tracing::warn!(nsp = namespace, socket = socket_id, event, "{failure}"),
-            false => tracing::debug!(nsp = namespace, socket = socket_id, event, "{failure}"),
+        let count = counter.fetch_add(1, Ordering::Relaxed) + 1;
+        let event = short(event);
+        // What clients can bring about at will is told ever more rarely.
+        let often = matches!(failure, Failure::Extract(_)) && !count.is_power_of_two();
+        match is_the_apps && !often {
+            true => tracing::warn!(nsp = namespace, socket = socket_id, event, count, "{failure}"),
+            false => tracing::debug!(nsp = namespace, socket = socket_id, event, count, "{failure}"),
         }
         let hook = self.inherited(|handlers| handlers.on_error.clone());
         // It runs in the middle of a connection's work, which is not to end with it.
@@ -294,14 +297,18 @@ impl Table {
 
     pub(crate) fn join(&self, id: &str, room: &str) {
         if self.rooms.write().join(id, room, self.options.max_rooms).is_err() {
-            let most = self.options.max_rooms;
-            tracing::warn!(
-                nsp = &*self.name,
-                socket = id,
-                room,
-                most,
-                "not joined: too many rooms (max_rooms)"
-            );
+            let count = self.counters.rooms_refused.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_power_of_two() {
+                let (most, room) = (self.options.max_rooms, short(room));
+                tracing::warn!(
+                    nsp = &*self.name,
+                    socket = id,
+                    room,
+                    most,
+                    count,
+                    "not joined: too many rooms (max_rooms)"
+                );
+            }
         }
     }
 }

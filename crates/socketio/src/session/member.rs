@@ -11,7 +11,7 @@ use super::Connection;
 use super::running::{Done, Running, What};
 use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
-use crate::error::{ConnectError, Failure, HandlerError};
+use crate::error::{ConnectError, Failure, HandlerError, short};
 use crate::namespace::{Found, Known, Pass, Used, Watch};
 use crate::packet::{Args, EventName};
 use crate::{DisconnectReason, Socket};
@@ -216,7 +216,7 @@ impl Connection {
         tracing::debug!(
             nsp = &*socket.inner().table.name,
             socket = socket.id(),
-            event,
+            event = short(event),
             "no handler for this event"
         );
     }
