@@ -1,5 +1,6 @@
 //! What an app may add to answers, and what it is told about requests that are refused.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ pub type AddHeaders = Arc<dyn Fn(&mut HeaderMap, &Parts) + Send + Sync>;
 /// Is told of a refused request.
 pub type OnConnectionError = Arc<dyn Fn(&ConnectionError<'_>) + Send + Sync>;
 
-/// A request that was refused (Node's `connection_error` event).
-#[derive(Debug, Clone, Copy)]
+/// A request that was refused (Node's `connection_error` event). Its `Debug` form leaves out the query, which has the id of a
+/// session, and the headers.
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct ConnectionError<'a> {
     /// The protocol's code: 0 transport unknown, 1 session id unknown, 2 bad handshake method, 3 bad request, 4
@@ -24,6 +26,17 @@ pub struct ConnectionError<'a> {
     pub message: &'a str,
     /// The request, without its body.
     pub request: &'a Parts,
+}
+
+impl fmt::Debug for ConnectionError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionError")
+            .field("code", &self.code)
+            .field("message", &self.message)
+            .field("method", &self.request.method)
+            .field("path", &self.request.uri.path())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A cookie with the session's id, set by the answer of a polling handshake (`cookie`). For load balancers that know
