@@ -74,6 +74,25 @@ async fn headers_are_added_to_handshakes_and_to_everything() {
 type Told = (Option<u8>, String, String);
 
 #[tokio::test]
+async fn a_hook_that_panics_lets_nobody_in_and_leaves_nobody_without_an_answer() {
+    let mut config = calm();
+    config.allow_request = Some(Arc::new(|parts| {
+        assert!(!parts.uri.query().unwrap().contains("early"), "early");
+        let late = parts.uri.query().unwrap().contains("late");
+        Box::pin(async move { if late { panic!("late") } else { Ok(()) } })
+    }));
+    config.on_connection_error = Some(Arc::new(|_| panic!("told")));
+    let server = serve(config).await;
+    for query in ["early", "late"] {
+        let answer = request(server.addr, "GET", &format!("EIO=4&transport=polling&{query}"), "", b"").await;
+        assert_eq!((answer.status, &*answer.body), (403, r#"{"code":4,"message":"Forbidden"}"#));
+    }
+    assert_eq!(common::get(server.addr, "none").await.status, 400);
+    let sid = open(server.addr).await;
+    assert_eq!(common::post(server.addr, &sid, "4x").await.status, 200);
+}
+
+#[tokio::test]
 async fn refused_requests_are_told_of() {
     let heard: Arc<Mutex<Vec<Told>>> = Arc::default();
     let mut config = calm();

@@ -1,8 +1,10 @@
 //! What becomes of a request: refused, answered by a session, or the beginning of one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -17,7 +19,16 @@ use crate::server::polling::PostFacts;
 use crate::server::shared::Shared;
 use crate::server::upgrade::{Taken, Upgrade};
 use crate::server::{cors, polling, probe, reply, upgrade};
-use crate::{Answer, Body, ConnectionError, Protocol, Transport};
+use crate::{AllowRequest, Answer, Body, ConnectionError, Protocol, Transport};
+
+/// A hook that panics lets nobody in.
+pub(super) async fn allowed(allow: &AllowRequest, parts: &Parts) -> Result<(), String> {
+    let asked = AssertUnwindSafe(async { allow(parts).await });
+    asked.catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("allow_request panicked: the client is refused");
+        Err(String::new())
+    })
+}
 
 impl<P: Protocol> Engine<P> {
     /// Answers one request: CORS, verification, handshake, polling, upgrade. Dropping the answer while a poll
@@ -100,7 +111,7 @@ impl<P: Protocol> Engine<P> {
     /// A new session.
     async fn open(&self, parts: Parts, transport: Transport, upgrade: bool) -> Response<Body> {
         if let Some(allow) = &self.config().allow_request
-            && let Err(message) = allow(&parts).await
+            && let Err(message) = allowed(allow, &parts).await
         {
             let message = (!message.is_empty()).then_some(message);
             return self.refused(&parts, upgrade, ErrorCode::Forbidden, message);
@@ -160,8 +171,11 @@ impl<P: Protocol> Engine<P> {
         };
         let code = code.map(ErrorCode::code);
         tracing::debug!(?peer, method = %parts.method, code, reason = message, "a request is refused{hint}");
-        if let Some(hook) = &self.config().on_connection_error {
-            hook(&ConnectionError { code, message, request: parts });
+        let Some(hook) = &self.config().on_connection_error else { return };
+        let error = ConnectionError { code, message, request: parts };
+        // The client still gets its answer.
+        if catch_unwind(AssertUnwindSafe(|| hook(&error))).is_err() {
+            tracing::error!("on_connection_error panicked");
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use web_transport_quinn::quinn::{Endpoint, Incoming, VarInt};
 
 use super::Engine;
+use super::requests::allowed;
 use crate::proto::dialect::Dialect;
 use crate::proto::request::ErrorCode;
 use crate::proto::webtransport::Opening;
@@ -183,7 +184,7 @@ impl<P: Protocol> Engine<P> {
         refused: impl Fn(&Parts, Option<ErrorCode>, &str),
     ) -> Option<SessionTask<P::Session>> {
         if let Some(allow) = &self.config().allow_request
-            && let Err(message) = allow(&parts).await
+            && let Err(message) = allowed(allow, &parts).await
         {
             let code = ErrorCode::Forbidden;
             let message = if message.is_empty() { code.message() } else { &message };
