@@ -1,10 +1,12 @@
 //! The two requests of a polling session: the poll and the body.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::future::{Either, select};
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
@@ -135,15 +137,19 @@ where
         return reply::status(StatusCode::BAD_REQUEST);
     }
     let max = shared.registry().config.max_payload;
-    let read = pin!(read(body, max, facts.announced));
-    // The heartbeat bounds what comes slowly: no pong gets past it.
-    let read = tokio::select! {
-        biased;
-        read = read => read,
-        () = shared.gone() => {
-            tracing::debug!("its session ended in the middle of a body");
-            return refusal(Refused::Unknown);
-        }
+    let mut body = pin!(body);
+    let mut read = pin!(read(body.as_mut(), max, facts.announced));
+    // Nearly always it is there as a whole.
+    let read = match poll_fn(|cx| Poll::Ready(read.as_mut().poll(cx))).await {
+        Poll::Ready(read) => read,
+        // The heartbeat bounds what comes slowly: no pong gets past it.
+        Poll::Pending => match select(read, Box::pin(shared.gone())).await {
+            Either::Left((read, _)) => read,
+            Either::Right(((), _)) => {
+                tracing::debug!("its session ended in the middle of a body");
+                return refusal(Refused::Unknown);
+            }
+        },
     };
     let body = match read {
         Ok(Some(body)) => body,
@@ -200,11 +206,14 @@ fn bring(
 struct Incomplete;
 
 /// Reads a body; `None` if it is larger than `max`.
-async fn read<B>(body: B, max: usize, announced: Option<u64>) -> Result<Option<Bytes>, Incomplete>
+async fn read<B>(
+    mut body: Pin<&mut B>,
+    max: usize,
+    announced: Option<u64>,
+) -> Result<Option<Bytes>, Incomplete>
 where
     B: HttpBody,
 {
-    let mut body = pin!(body);
     let mut whole = Bytes::new();
     let mut more = BytesMut::new();
     let mut length = 0;
