@@ -16,6 +16,13 @@ macro_rules! troubles {
             pub bus_dropped: u64,
         }
 
+        impl Troubles {
+            /// Each count with the name of its field, for a page of metrics.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($name), self.$name),)* ("bus_dropped", self.bus_dropped)].into_iter()
+            }
+        }
+
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: AtomicU64,)*
@@ -99,5 +106,22 @@ impl Counters {
             }
             rest.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_count_is_listed_under_its_own_name() {
+        let counters = Counters::default();
+        counters.panics.store(3, Ordering::Relaxed);
+        counters.slow_clients.store(5, Ordering::Relaxed);
+        let troubles = counters.troubles(7);
+        let listed: Vec<_> = troubles.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(listed, [("panics", 3), ("slow_clients", 5), ("bus_dropped", 7)]);
+        // As many as `Debug` shows.
+        assert_eq!(troubles.iter().count(), format!("{troubles:?}").matches(": ").count());
     }
 }
