@@ -11,6 +11,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 use super::now;
 use super::reply;
@@ -18,7 +19,7 @@ use super::shared::{Posted, Shared, State};
 use crate::Body;
 use crate::proto::dialect::Answer;
 use crate::proto::encoding::Encoding;
-use crate::proto::packet::PacketError;
+use crate::proto::packet::{Packet, PacketError};
 use crate::proto::payload::Packets;
 use crate::proto::request::ErrorCode;
 use crate::proto::session::Refused;
@@ -67,6 +68,10 @@ fn refusal(refused: Refused) -> Response<Body> {
 
 /// A poll: answered when there is something to say.
 pub(crate) async fn get(shared: &Arc<Shared>, taken: Option<Encoding>) -> Response<Body> {
+    if shared.look(|state| state.machine.is_probing()) {
+        // The upgrade packet may have come first, on the other connection: its task has its turn first.
+        yield_now().await;
+    }
     let (sender, answer) = oneshot::channel();
     let opened = shared.act(|state| {
         state.machine.get_opened()?;
@@ -162,6 +167,11 @@ where
     let packets = dialect.read(body, facts.octets);
     if let Err(error) = &packets {
         tracing::debug!(%error, "a body that cannot be read");
+    }
+    let leaves = packets.as_ref().is_ok_and(|packets| packets.single_control() == Some(Packet::Close));
+    if leaves && !shared.look(|state| state.machine.has_get()) {
+        // The last poll may have come first, on another connection: it has its answer then.
+        yield_now().await;
     }
     let brought = shared.act(|state| bring(state, packets));
     let answer = match brought {

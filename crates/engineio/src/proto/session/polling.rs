@@ -43,7 +43,7 @@ impl Machine {
     /// The client of the waiting poll is gone, or its answer was lost.
     pub(crate) fn get_lost(&mut self) {
         self.get = false;
-        self.end(CloseReason::TransportError);
+        self.request_lost();
     }
 
     /// A body is coming in.
@@ -65,7 +65,14 @@ impl Machine {
     /// The client went away in the middle of its body, or sent one of a kind that is not allowed.
     pub(crate) fn post_failed(&mut self) {
         self.post = false;
-        self.end(CloseReason::TransportError);
+        self.request_lost();
+    }
+
+    /// What becomes of a request of a session that has left polling since is no matter.
+    fn request_lost(&mut self) {
+        if self.transport == Transport::Polling {
+            self.end(CloseReason::TransportError);
+        }
     }
 
     fn polling_allowed(&self) -> Result<(), Refused> {

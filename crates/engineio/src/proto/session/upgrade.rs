@@ -28,6 +28,11 @@ impl Machine {
         Ok((ProbeId(self.probes), until))
     }
 
+    /// Whether a connection is there that may become the session's.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.probe != Probe::None
+    }
+
     /// A packet arrived on the probing connection.
     pub(crate) fn probe_packet(&mut self, id: ProbeId, packet: &Packet, now: Instant) -> ProbeStep {
         let (Probe::Silent(to) | Probe::Probed(to)) = self.probe else { return ProbeStep::Failed };

@@ -48,6 +48,19 @@ fn a_body_whose_client_left_ends_the_session() {
 }
 
 #[test]
+fn what_becomes_of_requests_is_no_matter_after_an_upgrade() {
+    let mut rig = polling();
+    assert_eq!(rig.get(), None);
+    rig.machine.post_opened().unwrap();
+    rig.upgrade();
+    rig.machine.post_failed();
+    rig.machine.get_lost();
+    assert_eq!(rig.over(), None);
+    rig.send("still there");
+    assert_eq!(rig.wire(), b"\x81\x0c4still there");
+}
+
+#[test]
 fn the_clients_close_packet_answers_the_poll_with_a_noop() {
     let mut rig = polling();
     assert_eq!(rig.get(), None);
