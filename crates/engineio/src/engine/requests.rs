@@ -16,9 +16,10 @@ use crate::proto::deflate::Deflater;
 use crate::proto::dialect::Dialect;
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, verify};
 use crate::server::polling::PostFacts;
+use crate::server::probe::{self, Begun};
 use crate::server::shared::Shared;
 use crate::server::upgrade::{Taken, Upgrade};
-use crate::server::{cors, polling, probe, reply, upgrade};
+use crate::server::{cors, polling, reply, upgrade};
 use crate::{AllowRequest, Answer, Body, ConnectionError, Protocol, Transport};
 
 /// A hook that panics lets nobody in.
@@ -78,8 +79,9 @@ impl<P: Protocol> Engine<P> {
                     let subprotocol = upgrade::subprotocol(&parts.headers);
                     // The client does.
                     let speaks_first = false;
+                    let begun = Begun::new(&session, Transport::Websocket);
                     upgrade.then(speaks_first, move |connection| {
-                        Some(Box::pin(probe::websocket(session, connection, agreed)))
+                        Some(Box::pin(probe::websocket(session, begun, connection, agreed)))
                     });
                     reply::switching(accept, agreed, subprotocol)
                 }

@@ -17,7 +17,7 @@ use super::requests::allowed;
 use crate::proto::dialect::Dialect;
 use crate::proto::request::ErrorCode;
 use crate::proto::webtransport::Opening;
-use crate::server::probe::{self, Probe};
+use crate::server::probe::{self, Begun, Probe};
 use crate::server::task::SessionTask;
 use crate::server::webtransport::handshake::{self, Opened};
 use crate::server::webtransport::listener::Listener;
@@ -167,7 +167,8 @@ impl<P: Protocol> Engine<P> {
             Opening::Upgrade(sid) => {
                 match self.0.registry.find(&sid) {
                     Some(shared) => {
-                        let probe = probe::run(shared, Transport::WebTransport, connection, None);
+                        let begun = Begun::new(&shared, Transport::WebTransport);
+                        let probe = probe::run(shared, begun, connection, None);
                         tokio::spawn(probe);
                     }
                     None => refused(&parts, Some(ErrorCode::UnknownSid), ErrorCode::UnknownSid.message()),

@@ -68,10 +68,7 @@ fn refusal(refused: Refused) -> Response<Body> {
 
 /// A poll: answered when there is something to say.
 pub(crate) async fn get(shared: &Arc<Shared>, taken: Option<Encoding>) -> Response<Body> {
-    if shared.look(|state| state.machine.is_probing()) {
-        // The upgrade packet may have come first, on the other connection: its task has its turn first.
-        yield_now().await;
-    }
+    shared.probe_caught_up().await;
     let (sender, answer) = oneshot::channel();
     let opened = shared.act(|state| {
         state.machine.get_opened()?;

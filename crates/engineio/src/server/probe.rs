@@ -22,20 +22,49 @@ use crate::{Frames, Transport};
 
 const PROBE_ANSWER: &str = "3probe";
 
-/// Runs the probe on a websocket that has just been accepted.
-pub(crate) async fn websocket(shared: Arc<Shared>, connection: Recovered, agreed: Option<Agreed>) {
-    let Taken { writer, arrival, unwritten } = take(connection, &shared.registry().config, agreed);
-    run(shared, Transport::Websocket, Probe { writer, arrival, unwritten }, agreed).await;
+/// A probe from its request on. Tells the session when it is over, unless it became an upgrade.
+pub(crate) struct Begun {
+    shared: Arc<Shared>,
+    id: ProbeId,
+    until: Instant,
 }
 
-/// Runs the probe on a connection to the transport `to`.
-pub(crate) async fn run(shared: Arc<Shared>, to: Transport, mut probe: Probe, agreed: Option<Agreed>) {
+impl Begun {
+    /// Before the client learns that its connection is accepted: what it does next comes after this. None where the session is
+    /// upgraded, upgrading or over.
+    pub(crate) fn new(shared: &Arc<Shared>, to: Transport) -> Option<Begun> {
+        let (id, until) = shared.act(|state| state.machine.probe_opened(to, now())).ok()?;
+        Some(Begun { shared: shared.clone(), id, until })
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.shared.act(|state| {
+            state.machine.probe_failed(self.id);
+            state.behind_probe = None;
+        });
+    }
+}
+
+/// Runs the probe on a websocket that has just been accepted.
+pub(crate) async fn websocket(
+    shared: Arc<Shared>,
+    begun: Option<Begun>,
+    connection: Recovered,
+    agreed: Option<Agreed>,
+) {
+    let Taken { writer, arrival, unwritten } = take(connection, &shared.registry().config, agreed);
+    run(shared, begun, Probe { writer, arrival, unwritten }, agreed).await;
+}
+
+/// Runs the probe on its connection.
+pub(crate) async fn run(shared: Arc<Shared>, begun: Option<Begun>, mut probe: Probe, agreed: Option<Agreed>) {
     let config = &shared.registry().config;
-    let Ok((id, until)) = shared.act(|state| state.machine.probe_opened(to, now())) else {
-        // The session is upgraded, upgrading or over.
-        return probe.close(CLOSE, now() + shared.registry().config.close_timeout).await;
+    let Some(begun) = begun else {
+        return probe.close(CLOSE, now() + config.close_timeout).await;
     };
-    let watch = Watch { shared: &shared, id };
+    let (id, until) = (begun.id, begun.until);
     let frame = match probe.negotiate(&shared, id, until).await {
         Outcome::Failed(frame) => frame,
         Outcome::Lost => return probe.writer.abort(),
@@ -56,14 +85,14 @@ pub(crate) async fn run(shared: Arc<Shared>, to: Transport, mut probe: Probe, ag
             });
             match (upgraded, probe) {
                 (false, Some(refused)) => {
-                    return refused.close(CLOSE, now() + shared.registry().config.close_timeout).await;
+                    return refused.close(CLOSE, now() + config.close_timeout).await;
                 }
                 _ => return shared.task.wake(),
             }
         }
     };
-    drop(watch);
-    probe.close(frame, now() + shared.registry().config.close_timeout).await;
+    drop(begun);
+    probe.close(frame, now() + config.close_timeout).await;
 }
 
 /// A connection that may become the session's.
@@ -83,18 +112,6 @@ enum Outcome {
     Lost,
 }
 
-/// Tells the session if the probe ends in any way but an upgrade.
-struct Watch<'a> {
-    shared: &'a Arc<Shared>,
-    id: ProbeId,
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        self.shared.act(|state| state.machine.probe_failed(self.id));
-    }
-}
-
 impl Probe {
     async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId, until: Instant) -> Outcome {
         let deadline = tokio::time::sleep_until(until.into());
@@ -107,6 +124,10 @@ impl Probe {
         }
         loop {
             let news = shared.news.notified();
+            if shared.look(|state| state.behind_probe.is_some()) && !self.arrival.reader.has_more() {
+                // Whatever has come here before that poll has had its effect.
+                shared.act(|state| state.behind_probe = None);
+            }
             let item = tokio::select! {
                 item = self.next_item() => item,
                 () = &mut deadline => return Outcome::Failed(CLOSE),

@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) inbox: Option<Posted>,
     /// The waiting poll.
     pub(crate) get: Option<oneshot::Sender<Answer>>,
+    /// A poll that came during a probe: dropped when the probe has seen what came before it.
+    pub(crate) behind_probe: Option<oneshot::Sender<()>>,
     /// The tick at which the timer wheel looks at this session, and the deadline it is for.
     armed: Option<Armed>,
     listed: Option<Transport>,
@@ -142,6 +144,7 @@ impl Shared {
             arrival: None,
             inbox: None,
             get: None,
+            behind_probe: None,
             armed: None,
             listed: None,
         };
@@ -363,6 +366,25 @@ struct Progress {
     open: bool,
     closed: bool,
     blocked: bool,
+}
+
+impl Shared {
+    /// Completes when the probe, if there is one, has seen what has arrived so far: the upgrade packet may have come before a
+    /// poll does, on another connection.
+    pub(crate) async fn probe_caught_up(&self) {
+        let caught_up = {
+            let mut state = self.state.lock();
+            if !state.machine.is_probing() {
+                return;
+            }
+            let (behind, caught_up) = oneshot::channel();
+            state.behind_probe = Some(behind);
+            caught_up
+        };
+        self.news.notify_waiters();
+        // It never says anything.
+        let _ = caught_up.await;
+    }
 }
 
 impl State {

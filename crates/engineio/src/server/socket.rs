@@ -118,6 +118,11 @@ impl Reader {
         }
     }
 
+    /// Something is there to be read, as the system says. Of a stream that is not the system's nobody knows.
+    pub(crate) fn has_more(&self) -> bool {
+        !matches!(self, Reader::Other(_)) && !self.is_drained()
+    }
+
     /// Reads and forgets until the peer ends the connection.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         SCRATCH.with_borrow_mut(|scratch| {
