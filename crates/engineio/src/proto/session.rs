@@ -20,6 +20,8 @@ use super::websocket;
 use crate::{CloseReason, Frames, Message, ProtocolVersion, Transport, Transports};
 
 const PING: Bytes = Bytes::from_static(b"\x81\x012");
+/// One of the websocket's own, for clients whose protocol has none in this direction.
+const WEBSOCKET_PING: Bytes = Bytes::from_static(b"\x89\0");
 const CLOSE_PACKET: &str = "1";
 const NOOP_PACKET: &str = "6";
 const PONG_PACKET: &str = "3";
@@ -112,6 +114,8 @@ pub(crate) struct Machine {
     probe_until: Option<Instant>,
     /// A poll waits.
     get: bool,
+    /// A poll has come since the heartbeat last asked for one.
+    polled: bool,
     /// A body is being received.
     post: bool,
     /// Nothing is read from the peer at the moment, so its pong may be waiting unread.
@@ -147,6 +151,7 @@ impl Machine {
             probe_until: None,
             // The handshake request of a polling session is its first poll.
             get: transport == Transport::Polling,
+            polled: true,
             post: false,
             paused: false,
             word: None,

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Heartbeat, Machine, PING, Phase};
+use super::{Heartbeat, Machine, PING, Phase, WEBSOCKET_PING};
 use crate::proto::dialect::Answer;
 use crate::proto::websocket;
-use crate::{CloseReason, Frames, Transport};
+use crate::{CloseReason, Frames, ProtocolVersion, Transport};
 
 impl Machine {
     /// When [`handle_timeout`](Machine::handle_timeout) has something to do.
@@ -44,7 +44,8 @@ impl Machine {
                 self.queue(Frames::raw(PING));
             }
             Heartbeat::PongBy(until, _) | Heartbeat::PingBy(until) if until <= now => {
-                if self.paused {
+                if self.paused && self.may_be_there() {
+                    self.knock();
                     self.heartbeat = match self.heartbeat {
                         Heartbeat::PongBy(_, extended) => {
                             Heartbeat::PongBy(now + self.settings.ping_timeout, extended)
@@ -58,6 +59,27 @@ impl Machine {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whether a client that is not read from may still be there. Its requests tell when they are lost; on polling, one without
+    /// any is gone.
+    fn may_be_there(&mut self) -> bool {
+        let polls = std::mem::take(&mut self.polled) || self.get || self.post;
+        self.transport != Transport::Polling || polls
+    }
+
+    /// Sends something to a client that is not read from: a connection that has ended says so when it is written to, and clients
+    /// give up servers that do not ping.
+    fn knock(&mut self) {
+        if self.outbox.is_empty() {
+            match (self.dialect.version, self.transport) {
+                (ProtocolVersion::V4, _) => self.queue(Frames::raw(PING)),
+                (ProtocolVersion::V3, Transport::Websocket) => {
+                    self.outbox.push(Frames::raw(WEBSOCKET_PING));
+                }
+                (ProtocolVersion::V3, _) => {}
+            }
         }
     }
 

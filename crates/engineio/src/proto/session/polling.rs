@@ -12,7 +12,7 @@ impl Machine {
             self.end(CloseReason::TransportError);
             return Err(Refused::Overlap);
         }
-        self.get = true;
+        (self.get, self.polled) = (true, true);
         Ok(())
     }
 

@@ -65,3 +65,44 @@ fn a_client_that_is_held_back_is_not_timed_out() {
     rig.advance(TIMEOUT);
     assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
 }
+
+#[test]
+fn a_client_that_is_held_back_goes_on_getting_pings() {
+    let mut rig = websocket();
+    rig.machine.set_paused(true, rig.now);
+    rig.advance(INTERVAL);
+    for _ in 0..3 {
+        assert_eq!(rig.wire(), b"\x81\x012");
+        rig.advance(TIMEOUT);
+    }
+    for _ in 0..3 {
+        rig.advance(TIMEOUT);
+    }
+    assert_eq!(rig.wire(), b"\x81\x012", "those it does not take do not pile up");
+}
+
+#[test]
+fn a_client_that_is_held_back_and_polls_no_more_is_given_up() {
+    let mut rig = polling();
+    rig.machine.set_paused(true, rig.now);
+    rig.advance(INTERVAL);
+    for _ in 0..3 {
+        assert_eq!(rig.get(), Some("2".into()));
+        rig.advance(TIMEOUT);
+    }
+    assert!(rig.machine.is_open());
+    rig.advance(TIMEOUT);
+    assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
+fn a_waiting_request_is_a_sign_of_life() {
+    let mut rig = polling();
+    rig.machine.set_paused(true, rig.now);
+    rig.machine.post_opened().unwrap();
+    rig.advance(INTERVAL);
+    for _ in 0..5 {
+        rig.advance(TIMEOUT);
+    }
+    assert!(rig.machine.is_open(), "the connection of its body would tell");
+}

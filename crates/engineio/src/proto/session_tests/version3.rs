@@ -39,6 +39,7 @@ fn a_version_3_client_that_is_not_read_is_not_given_up() {
     rig.machine.set_paused(true, rig.now);
     rig.advance(INTERVAL + TIMEOUT);
     assert_eq!(rig.over(), None);
+    assert_eq!(rig.wire(), b"\x89\0", "a dead connection would say so now");
     rig.machine.set_paused(false, rig.now);
     rig.advance(INTERVAL + TIMEOUT);
     assert_eq!(rig.over(), Some(CloseReason::PingTimeout));
