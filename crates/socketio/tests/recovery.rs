@@ -178,6 +178,31 @@ async fn before_the_first_event() {
     .await;
 }
 
+/// As in Node's server: both are texts, or it is a new session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_that_is_no_text_starts_anew() {
+    let (io, mut gone) = app(recovering());
+    let addr = serve(&io).await;
+    for offset in [json!(123), json!({}), json!(true), json!(["abcd-7"])] {
+        let ids = client(move || {
+            let (c, ids) = join(addr);
+            c.vanish();
+            ids
+        })
+        .await;
+        gone.recv().await.unwrap();
+        client(move || {
+            let mut c = Client::open(addr);
+            c.send(&format!("40{}", json!({"pid": ids.pid, "offset": offset, "token": 1})));
+            let (new, _) = connected(&mut c);
+            assert!(new.sid != ids.sid && new.pid != ids.pid, "{offset}");
+            c.vanish();
+        })
+        .await;
+        gone.recv().await.unwrap();
+    }
+}
+
 /// socketio/socket.io#5539: the client takes the last text of any event for an offset.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_volatile_text_is_no_offset() {

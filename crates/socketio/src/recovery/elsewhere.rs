@@ -27,8 +27,8 @@ const PID: usize = 20;
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Wanted {
     pub(super) pid: String,
-    #[serde(default)]
-    offset: serde_json::Value,
+    /// None before the first event. What is no text is no offset of anybody's, as in Node's server.
+    offset: Option<String>,
 }
 
 const MOST_OFFSET: usize = 64;
@@ -44,7 +44,7 @@ impl Wanted {
 
     pub(super) fn offset(&self) -> Option<&str> {
         // None of a server's is longer. It is kept for as long as the session.
-        self.offset.as_str().filter(|offset| offset.len() <= MOST_OFFSET)
+        self.offset.as_deref().filter(|offset| offset.len() <= MOST_OFFSET)
     }
 }
 
