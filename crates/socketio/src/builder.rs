@@ -399,7 +399,8 @@ impl Builder {
     }
 
     /// The most events of one connection that wait for `on_connect` to return, or for an earlier handler in the serial
-    /// order. Default 1024. When reached, nothing is read from the client.
+    /// order. Default 1024. When reached, nothing is read from the client, its acknowledgements included: a handler that
+    /// waits for one, sent behind more events than this, waits until `ack_timeout`.
     #[must_use]
     pub fn max_waiting(mut self, count: usize) -> Builder {
         self.options.max_waiting = count.max(1);

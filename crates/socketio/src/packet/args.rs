@@ -31,6 +31,15 @@ impl Args {
         self.text.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// The same in memory of their own: what came with them, and shares theirs, is let go.
+    pub(crate) fn detached(mut self) -> Args {
+        self.text = Text::from(&*self.text);
+        for attachment in &mut self.attachments {
+            *attachment = Bytes::copy_from_slice(attachment);
+        }
+        self
+    }
+
     /// `text[array..]` is a whole JSON array; with `named`, its first element is not an argument and is followed by
     /// `text[rest..]` (a comma or the bracket).
     pub(crate) fn new(text: Text, array: usize, rest: Option<usize>, attachments: Vec<Bytes>) -> Args {
@@ -343,6 +352,17 @@ mod tests {
     use crate::packet::emit::write_array;
     use serde::{Deserialize, Serialize};
     use serde_json::{Value, json};
+
+    #[test]
+    fn detached_arguments_hold_nothing_but_themselves() {
+        let body = Bytes::from("[\"e\",1]".repeat(1000));
+        let text = Text::from_utf8(body.slice(..7)).expect("UTF-8");
+        let args = Args::new(text, 0, Some(4), vec![body.slice(8..9)]);
+        assert!(!body.is_unique());
+        let args = args.detached();
+        assert!(body.is_unique());
+        assert_eq!((args.elements(), args.attachments()), ("1", &[body.slice(8..9)][..]));
+    }
 
     #[test]
     fn an_error_quotes_nothing_of_what_was_sent() {

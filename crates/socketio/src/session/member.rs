@@ -191,7 +191,9 @@ impl Connection {
             && self.in_progress < self.shared.options.max_in_progress;
         if !now {
             // Its handler is looked for when its turn comes: `on_connect` may still register it.
-            let call = sent.call(member.socket.clone(), None);
+            let mut call = sent.call(member.socket.clone(), None);
+            // It may be a few bytes of a large body, which would stay with it.
+            call.args = call.args.detached();
             return self.arrive(index, Arrived::Event(call));
         }
         // Nearly always, the namespace's handler is all there is: it runs where it was found.
