@@ -290,8 +290,12 @@ async fn handshakes_can_be_refused() {
     assert_eq!((plain.status, &*plain.body), (403, r#"{"code":4,"message":"Forbidden"}"#));
     let own = request(server.addr, "GET", "EIO=4&transport=polling", "x-say: no \"you\"\r\n", b"").await;
     assert_eq!((own.status, &*own.body), (403, r#"{"code":4,"message":"no \"you\""}"#));
+    assert_eq!(own.header("content-type"), Some("application/json"));
     assert_eq!(server.engine.stats().refused, 2);
-    open(server.addr).await;
+    // Whoever has a session is not asked again.
+    let sid = open(server.addr).await;
+    let query = format!("EIO=4&transport=polling&sid={sid}");
+    assert_eq!(request(server.addr, "POST", &query, "x-say: no\r\n", b"4x").await.status, 200);
 }
 
 #[tokio::test]
@@ -341,6 +345,8 @@ async fn the_transport_must_be_the_sessions() {
     assert_eq!((poll.status, &*poll.body), (400, r#"{"code":3,"message":"Bad request"}"#));
     let unknown = Ws::try_connect(server.addr, &ws_query(Some("unknown"))).await.err().unwrap();
     assert_eq!((unknown.status, &*unknown.body), (400, "Session ID unknown"));
+    assert_eq!(unknown.header("content-type"), Some("text/html"));
+    assert_eq!(unknown.header("connection"), Some("close"));
 }
 
 #[tokio::test]
