@@ -7,6 +7,7 @@ pub(crate) mod deflate;
 pub(crate) mod dialect;
 pub(crate) mod encoding;
 pub(crate) mod framing;
+pub(crate) mod incoming;
 pub(crate) mod jsonp;
 pub(crate) mod outbox;
 pub(crate) mod packet;

@@ -25,6 +25,7 @@ const WEBSOCKET_PING: Bytes = Bytes::from_static(b"\x89\0");
 const CLOSE_PACKET: &str = "1";
 const NOOP_PACKET: &str = "6";
 const PONG_PACKET: &str = "3";
+pub(crate) const PROBE_ANSWER: &str = "3probe";
 
 /// The options the rules depend on.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ pub(crate) enum Unsendable {
 /// What a probe's connection does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbeStep {
-    /// Answer `3probe` and go on.
+    /// Answer with [`PROBE_ANSWER`] and go on.
     Pong,
     /// The session is on this connection now.
     Upgraded,
@@ -211,6 +212,16 @@ impl Machine {
     /// Whether a poll waits for an answer.
     pub(crate) fn has_get(&self) -> bool {
         self.get
+    }
+
+    /// Whether a message sent now would leave at once, which those of `volatile` want to know. `writable`: the connection takes
+    /// something, if there is one to write to.
+    pub(crate) fn is_ready(&self, writable: bool) -> bool {
+        self.is_open()
+            && match self.transport {
+                Transport::Polling => self.get || self.outbox.is_empty(),
+                Transport::Websocket | Transport::WebTransport => writable,
+            }
     }
 
     /// What waits to be written, for a websocket or WebTransport.

@@ -2,6 +2,7 @@
 
 mod closing;
 mod heartbeat;
+mod moving;
 mod packets;
 mod polling;
 mod sending;

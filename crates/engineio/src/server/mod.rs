@@ -1,4 +1,5 @@
-//! The server: sockets, tasks and time around the protocol core. It has no protocol rule of its own.
+//! The server: sockets, tasks and time around the protocol core, and what is HTTP's: its answers, and how it opens a
+//! websocket. No rule of Engine.IO is decided here.
 
 pub(crate) mod cors;
 pub(crate) mod heartbeat;

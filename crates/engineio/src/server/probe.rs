@@ -14,13 +14,12 @@ use super::shared::{Arrival, Shared};
 use super::socket::Writer;
 use super::upgrade::{Taken, take};
 use crate::proto::deflate::{Agreed, Deflater};
+use crate::proto::incoming::Incoming;
 use crate::proto::outbox::Outbox;
-use crate::proto::packet::{Packet, parse_text};
-use crate::proto::session::{ProbeId, ProbeStep};
-use crate::proto::websocket::{CLOSE, Item, close, pong};
+use crate::proto::packet::Packet;
+use crate::proto::session::{PROBE_ANSWER, ProbeId, ProbeStep};
+use crate::proto::websocket::{CLOSE, Item};
 use crate::{Frames, Transport};
-
-const PROBE_ANSWER: &str = "3probe";
 
 /// A probe from its request on. Tells the session when it is over, unless it became an upgrade.
 pub(crate) struct Begun {
@@ -114,6 +113,7 @@ enum Outcome {
 
 impl Probe {
     async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId, until: Instant) -> Outcome {
+        let version = shared.look(|state| state.machine.dialect().version);
         let deadline = tokio::time::sleep_until(until.into());
         tokio::pin!(deadline);
         if !self.unwritten.is_empty() {
@@ -138,19 +138,17 @@ impl Probe {
                     return Outcome::Failed(CLOSE);
                 }
             };
-            let packet = match item {
-                Err(frame) => return Outcome::Failed(frame),
-                Ok(Item::Ping(data)) => {
-                    if !self.write_until(Frames::raw(pong(&data)), until).await {
+            let packet = match item.map(|item| Incoming::of(item, version)) {
+                Ok(Incoming::Packet(packet)) => packet,
+                Ok(Incoming::Ping(answer)) => {
+                    if !self.write_until(Frames::raw(answer), until).await {
                         return Outcome::Lost;
                     }
                     continue;
                 }
-                Ok(Item::Pong) => continue,
-                Ok(Item::Close(code)) => return Outcome::Failed(code.map_or(CLOSE, close)),
-                Ok(Item::Binary(_)) => return Outcome::Failed(CLOSE),
-                // What is no packet fails the probe like any packet that does not belong there.
-                Ok(Item::Text(text)) => parse_text(text).unwrap_or(Packet::Noop),
+                Ok(Incoming::Nothing) => continue,
+                Ok(Incoming::Unreadable(_)) => return Outcome::Failed(CLOSE),
+                Ok(Incoming::Over(_, frame)) | Err(frame) => return Outcome::Failed(frame),
             };
             if packet == Packet::Upgrade {
                 return Outcome::Upgrade;

@@ -394,12 +394,8 @@ impl State {
 
     /// Whether a message sent now would leave at once.
     pub(crate) fn is_writable(&self) -> bool {
-        self.machine.is_open()
-            && match self.machine.transport() {
-                Transport::Polling => self.machine.has_get() || self.machine.outbox().is_empty(),
-                // What is queued only for the end of the task's batch is no obstacle.
-                Transport::Websocket | Transport::WebTransport => !self.blocked && !self.frozen,
-            }
+        // What is queued only for the end of the task's batch is no obstacle.
+        self.machine.is_ready(!self.blocked && !self.frozen)
     }
 
     /// The session has left polling.

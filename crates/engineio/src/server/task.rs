@@ -11,10 +11,9 @@ use super::now;
 use super::shared::{Arrival, AtRest, Brought, Posted, Shared, Taker, Uncorked};
 use super::socket::{Reader, unite};
 use crate::proto::framing::{Broken, Framing};
-use crate::proto::packet::{Packet, PacketError};
-use crate::proto::websocket::{CLOSE, Item, Violation, close, pong};
-use crate::proto::{payload, payload_v3};
-use crate::{CloseReason, Message, ProtocolVersion, Session};
+use crate::proto::incoming::Incoming;
+use crate::proto::packet::Packet;
+use crate::{CloseReason, ProtocolVersion, Session};
 
 /// Runs a session from its handshake to its end.
 pub(crate) struct SessionTask<S: Session> {
@@ -162,38 +161,27 @@ impl<S: Session> SessionTask<S> {
         // Whether the machine has seen a message of this read: it learns nothing from another, as `Machine::packet` says.
         let mut heard = false;
         while session.ready_for_more() {
-            let packet = match link.decoder.decode(&mut link.unread) {
+            let item = match link.decoder.decode(&mut link.unread) {
+                Ok(Some(item)) => item,
                 Ok(None) => {
                     // Gives back the read's memory, which messages may still share.
                     link.unread = BytesMut::new();
                     return;
                 }
-                Ok(Some(Item::Binary(data))) => match self.version {
-                    ProtocolVersion::V4 => Ok(Packet::Message(Message::Binary(data))),
-                    ProtocolVersion::V3 => payload_v3::parse_frame_binary(data),
-                },
-                Ok(Some(Item::Text(text))) => match self.version {
-                    ProtocolVersion::V4 => payload::parse_packet(text),
-                    ProtocolVersion::V3 => payload_v3::parse_frame_text(text),
-                },
-                Ok(Some(Item::Ping(data))) => {
-                    self.shared.within_batch(|state| state.machine.control(pong(&data)));
-                    continue;
-                }
-                Ok(Some(Item::Pong)) => continue,
-                Ok(Some(Item::Close(code))) => {
-                    let answer = code.map_or(CLOSE, close);
-                    return self.fail(CloseReason::TransportClose, answer);
-                }
                 Err(Broken { reason, frame }) => return self.fail(reason, frame),
             };
-            let message = match packet {
-                Ok(Packet::Message(message)) if heard && self.shared.is_open() => Some(message),
-                Ok(packet) => self.shared.within_batch(|state| state.machine.packet(packet, now)),
-                Err(PacketError::Utf8) => {
-                    return self.fail(CloseReason::TransportError, Violation::Utf8.close_frame());
+            let message = match Incoming::of(item, self.version) {
+                Incoming::Packet(Packet::Message(message)) if heard && self.shared.is_open() => Some(message),
+                Incoming::Packet(packet) => {
+                    self.shared.within_batch(|state| state.machine.packet(packet, now))
                 }
-                Err(error) => {
+                Incoming::Ping(answer) => {
+                    self.shared.within_batch(|state| state.machine.control(answer));
+                    continue;
+                }
+                Incoming::Nothing => continue,
+                Incoming::Over(reason, frame) => return self.fail(reason, frame),
+                Incoming::Unreadable(error) => {
                     tracing::debug!(%error, "a packet that cannot be read");
                     return self.shared.within_batch(|state| state.machine.unreadable(now));
                 }

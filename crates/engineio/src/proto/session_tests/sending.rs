@@ -59,3 +59,18 @@ fn answers_to_websocket_pings_are_bounded() {
     rig.machine.control(websocket::pong(b"x"));
     assert_eq!(rig.wire(), b"\x8a\x01x");
 }
+
+#[test]
+fn what_leaves_at_once_is_known() {
+    let mut rig = polling();
+    assert!(rig.machine.is_ready(false), "the next poll takes it, and nothing else waits");
+    rig.send("waits");
+    assert!(!rig.machine.is_ready(true));
+    assert_eq!(rig.get(), Some("4waits".into()));
+    assert_eq!(rig.get(), None);
+    assert!(rig.machine.is_ready(false));
+    let mut rig = websocket();
+    assert!(rig.machine.is_ready(true) && !rig.machine.is_ready(false));
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert!(!rig.machine.is_ready(true));
+}

@@ -97,3 +97,28 @@ fn an_upgrade_gives_a_pending_pong_its_full_time() {
     rig.upgrade();
     assert_eq!(rig.machine.poll_timeout(), Some(rig.now + TIMEOUT));
 }
+
+#[test]
+fn a_session_that_is_closed_moves_no_more() {
+    let mut rig = polling();
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    rig.send("last");
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Failed);
+    assert_eq!(rig.get(), Some("4last".into()));
+    assert_eq!(rig.get(), Some("1".into()));
+    assert_eq!(rig.machine.get_opened(), Err(Refused::Unknown));
+}
+
+#[test]
+fn what_waits_goes_along() {
+    let mut rig = polling();
+    rig.send("one");
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    rig.send("two");
+    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+    rig.send("three");
+    assert_eq!(rig.wire(), b"\x81\x044one\x81\x044two\x81\x064three");
+}
