@@ -4,12 +4,14 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::hold::Held;
+use crate::stall::Stall;
 use crate::{HoldHead, Raw, Recovered};
 
 /// What is smaller leaves as one piece of memory: to copy it costs less than a vectored write does.
@@ -41,6 +43,8 @@ pub struct Conn {
     held: Option<Held>,
     /// Was read and put back: what is read next.
     unread: Bytes,
+    /// Absent unless there is a limit.
+    stall: Option<Box<Stall>>,
 }
 
 #[derive(Debug)]
@@ -54,12 +58,19 @@ impl Conn {
     /// otherwise the socket is asked.
     pub fn tcp(stream: TcpStream, peer: Option<SocketAddr>, origin: Origin) -> Conn {
         let peer = peer.or_else(|| stream.peer_addr().ok());
-        Conn { stream: Stream::Tcp(stream), peer, origin, held: None, unread: Bytes::new() }
+        Conn { stream: Stream::Tcp(stream), peer, origin, held: None, unread: Bytes::new(), stall: None }
     }
 
     /// A unix-socket connection. It has no peer address of its own.
     pub fn unix(stream: UnixStream, origin: Origin) -> Conn {
-        Conn { stream: Stream::Unix(stream), peer: None, origin, held: None, unread: Bytes::new() }
+        Conn {
+            stream: Stream::Unix(stream),
+            peer: None,
+            origin,
+            held: None,
+            unread: Bytes::new(),
+            stall: None,
+        }
     }
 
     /// The client's address, where it is known from elsewhere.
@@ -81,6 +92,18 @@ impl Conn {
     /// To be given to requests that ask for an upgrade.
     pub fn hold_head(&mut self) -> HoldHead {
         self.held.get_or_insert_default().handle()
+    }
+
+    /// From now on a write fails (`TimedOut`) that could not be done for so long: a client that takes nothing.
+    pub fn limit_stalls(&mut self, limit: Duration) {
+        self.stall = Some(Box::new(Stall::new(limit)));
+    }
+
+    fn watched<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &mut self.stall {
+            Some(stall) => stall.watch(cx, written),
+            None => written,
+        }
     }
 
     /// Gives back what was read and not used: whoever reads next begins with it.
@@ -106,7 +129,7 @@ impl Conn {
 
 macro_rules! each {
     ($conn:expr, $stream:ident => $call:expr) => {
-        match &mut $conn.get_mut().stream {
+        match &mut $conn.as_mut().get_mut().stream {
             Stream::Tcp(stream) => {
                 let $stream = Pin::new(stream);
                 $call
@@ -147,11 +170,12 @@ impl AsyncWrite for Conn {
             held.push(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        each!(self, stream => stream.poll_write(cx, buf))
+        let written = each!(self, stream => stream.poll_write(cx, buf));
+        self.watched(cx, written)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -165,18 +189,52 @@ impl AsyncWrite for Conn {
             }
             return self.poll_write(cx, &gathered[..filled]);
         }
-        each!(self, stream => stream.poll_write_vectored(cx, bufs))
+        let written = each!(self, stream => stream.poll_write_vectored(cx, bufs));
+        self.watched(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => stream.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_gets_nowhere_has_a_limit() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        let mut conn = Conn::unix(ours, Origin::Accepted);
+        conn.limit_stalls(LIMIT);
+        let reading = tokio::spawn(async move {
+            // Slow, but not too slow.
+            for _ in 0..20 {
+                sleep(LIMIT / 2).await;
+                theirs.read_exact(&mut vec![0; 1 << 20]).await.expect("more");
+            }
+            (theirs, Instant::now())
+        });
+        let error = loop {
+            if let Err(error) = conn.write_all(&[0; 1 << 20]).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let (_theirs, stopped) = reading.await.expect("it did not panic");
+        assert!(stopped.elapsed() >= LIMIT && stopped.elapsed() < LIMIT * 2, "{:?}", stopped.elapsed());
     }
 }

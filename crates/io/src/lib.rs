@@ -7,6 +7,7 @@
 mod conn;
 mod hold;
 mod recover;
+mod stall;
 mod takeover;
 
 pub use conn::{Conn, Origin, PeerAddr};

@@ -24,7 +24,7 @@ use tower_service::Service;
 use crate::address::{self, PEER_HEADER};
 use crate::body::RequestBody;
 use crate::cluster::Cluster;
-use crate::http1::{Next, Quick};
+use crate::http1::{Next, Quick, STALL_TIMEOUT};
 use crate::placement::Placement;
 use crate::sessions::Servers;
 use crate::timer::HeadTimer;
@@ -144,6 +144,9 @@ async fn by_hyper<S, B>(
 {
     let origin = requests.origin;
     let head = conn.hold_head();
+    if patience.is_some() {
+        conn.limit_stalls(STALL_TIMEOUT);
+    }
     let service = service_fn(move |request: Request<Incoming>| {
         let mut app = app.clone();
         let mut request = request.map(RequestBody::from);

@@ -36,7 +36,7 @@ use response::Outgoing;
 const READ_SIZE: usize = 16 * 1024;
 
 /// How long a client may take nothing of a response. The front door has its own limit, so a leg has none.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much memory the headers of a request may keep: a longer head has its own.
 const KEPT: usize = 2048;
 
