@@ -1,5 +1,5 @@
 // The official clients of Socket.IO 2, 3 and 4 over each transport they have, against one worker alone and (to check the
-// test) Node's own server; and JSONP, in a browser, with the client of Socket.IO 2.
+// test) Node's own server; and JSONP, in a browser, with those of Socket.IO 2 and 3.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -125,8 +125,8 @@ for (const [target, start] of Object.entries(TARGETS)) {
       sockets.forEach((socket) => socket.close());
     });
 
-    test('JSONP, in a browser', { skip: !CHROMIUM && 'no chromium' }, async (t) => {
-      const { page, fetched } = await jsonpPage(t);
+    for (const version of [2, 3]) test(`JSONP, in a browser, Socket.IO ${version}`, { skip: !CHROMIUM && 'no chromium' }, async (t) => {
+      const { page, fetched } = await jsonpPage(t, version);
       const result = await page.evaluate(async (url) => {
         // eslint-disable-next-line no-undef
         const socket = io(url, { transports: ['polling'], forceJSONP: true, reconnection: false });

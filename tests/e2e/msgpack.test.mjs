@@ -7,6 +7,7 @@ import http from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { Server } from 'socket.io';
 import io2 from 'socket.io-client-2';
+import { io as io3 } from 'socket.io-client-3';
 import * as parser from 'socket.io-msgpack-parser';
 import parser2 from 'socket.io-msgpack-parser-2';
 import events from '../apps/events.cjs';
@@ -103,6 +104,29 @@ for (const [target, start] of Object.entries({ "Node's server": startNode, sunde
         const nowhere = open(`${server.url}/nowhere`, options);
         t.after(() => nowhere.close());
         assert.equal((await once(nowhere, 'connect_error'))[0].message, 'Invalid namespace');
+      });
+    }
+
+    for (const [mode, settings] of Object.entries(MODES)) {
+      test(`Socket.IO 3, ${mode}`, async (t) => {
+        const socket = io3(`${server.url}/ws`, { ...settings, parser, forceNew: true, reconnection: false });
+        t.after(() => socket.close());
+        const next = (event) => within(10_000, event, new Promise((resolve) => socket.once(event, resolve)));
+        const ask3 = (...args) => within(10_000, args[0], new Promise((resolve) => socket.emit(...args, resolve)));
+        await next('connect');
+        if (mode === 'default') await upgraded(socket);
+        const values = ['text', 7, -70_000, 2 ** 40, 1.5, null, true, { nested: [1, { deep: 'ü→🌱' }] }];
+        assert.deepEqual(await ask3('echo-ack', values), values);
+        socket.onAny((event, ...args) => {
+          const answer = args.at(-1);
+          if (typeof answer === 'function') answer({ answered: args.slice(0, -1) });
+        });
+        assert.deepEqual(await ask3('ask-me', 'how are you'), { answered: ['how are you'] });
+        const blob = randomBytes(200_000);
+        const echoed = next('echo');
+        socket.emit('echo', blob);
+        assert.ok(blob.equals(await echoed), 'binary event');
+        assert.ok(blob.equals((await ask3('echo-ack', { part: blob })).part), 'binary acknowledgement');
       });
     }
 

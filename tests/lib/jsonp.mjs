@@ -1,4 +1,4 @@
-// A browser with a page of another origin than the server's, and the client of Socket.IO 2: what JSONP is for.
+// A browser with a page of another origin than the server's, and the client of Socket.IO 2 or 3: what JSONP is for.
 
 import fs from 'node:fs';
 import http from 'node:http';
@@ -9,8 +9,8 @@ import { root } from './cluster.mjs';
 export const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(fs.existsSync);
 
 /** The page, and what it has fetched: `[type of resource, url]`. */
-export async function jsonpPage(t) {
-  const client = fs.readFileSync(path.join(root, 'tests/node_modules/socket.io-client-2/dist/socket.io.js'));
+export async function jsonpPage(t, version = 2) {
+  const client = fs.readFileSync(path.join(root, `tests/node_modules/socket.io-client-${version}/dist/socket.io.js`));
   const site = http.createServer((request, response) => {
     const script = request.url === '/client.js';
     response.setHeader('content-type', script ? 'text/javascript' : 'text/html');
