@@ -31,6 +31,8 @@ thread_local! {
 pub(crate) struct Agreed {
     /// The window messages to the client are compressed with, as a power of two.
     window: u8,
+    /// Whether the client has named one: the answer then has to.
+    window_named: bool,
     /// Whether messages to the client build on those before.
     own_takeover: bool,
     /// Whether the client's may.
@@ -53,6 +55,7 @@ fn agree_to(offer: &str, options: &PerMessageDeflate) -> Option<Agreed> {
     let mut seen: Vec<&str> = Vec::new();
     let mut agreed = Agreed {
         window: options.window_bits.clamp(MIN_WINDOW, MAX_WINDOW),
+        window_named: false,
         own_takeover: options.context_takeover,
         client_takeover: options.context_takeover,
     };
@@ -69,7 +72,10 @@ fn agree_to(offer: &str, options: &PerMessageDeflate) -> Option<Agreed> {
         match (name, value) {
             ("server_no_context_takeover", None) => agreed.own_takeover = false,
             ("client_no_context_takeover", None) => agreed.client_takeover = false,
-            ("server_max_window_bits", Some(value)) => agreed.window = agreed.window.min(window(value)?),
+            ("server_max_window_bits", Some(value)) => {
+                agreed.window = agreed.window.min(window(value)?);
+                agreed.window_named = true;
+            }
             // Whatever the client compresses with can be read.
             ("client_max_window_bits", None) => {}
             ("client_max_window_bits", Some(value)) => {
@@ -96,7 +102,8 @@ impl Agreed {
         if !self.client_takeover {
             header.push_str("; client_no_context_takeover");
         }
-        if self.window < MAX_WINDOW {
+        // RFC 7692 §7.1.2.1: an offer that names one is accepted by naming one, the largest too.
+        if self.window_named || self.window < MAX_WINDOW {
             header.push_str(&format!("; server_max_window_bits={}", self.window));
         }
         header
@@ -301,6 +308,12 @@ mod tests {
         let offer = "permessage-deflate; server_max_window_bits=10; client_no_context_takeover";
         let answer = "permessage-deflate; client_no_context_takeover; server_max_window_bits=10";
         assert_eq!(header(offer, true).as_deref(), Some(answer));
+    }
+
+    #[test]
+    fn a_window_that_is_offered_is_named_in_the_answer() {
+        let offer = "permessage-deflate; server_max_window_bits=15";
+        assert_eq!(header(offer, true).as_deref(), Some(offer));
     }
 
     #[test]
