@@ -60,11 +60,12 @@ pub struct Config {
     pub cors: Option<Cors>,
     /// A cookie with the session's id, set by polling handshakes. Default none.
     pub cookie: Option<Cookie>,
-    /// Adds headers to the answers of handshakes, those of websockets included (Node's `initial_headers` event). A header
-    /// of the same name is replaced.
+    /// Adds headers to the answers of handshakes, those of websockets included (Node's `initial_headers` event). They replace
+    /// the engine's own of the same name, but for those of [`cors`](Config::cors), which stand. Of `Set-Cookie` and `Vary` an
+    /// answer has both: an app's cookies go beside [`cookie`](Config::cookie).
     pub initial_headers: Option<AddHeaders>,
-    /// Adds headers to every good answer to a poll, a body and a websocket (Node's `headers` event). A header of the same
-    /// name is replaced.
+    /// Adds headers to every good answer to a poll, a body and a websocket (Node's `headers` event), those of handshakes after
+    /// [`initial_headers`](Config::initial_headers). What they replace is the same.
     pub headers: Option<AddHeaders>,
     /// Told of every request that is refused (Node's `connection_error` event).
     pub on_connection_error: Option<OnConnectionError>,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Ws, calm, open, request, serve, ws_query};
 use http::HeaderValue;
-use sundew_engineio::Cookie;
+use sundew_engineio::{AllowOrigin, Cookie, Cors};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -68,6 +68,33 @@ async fn headers_are_added_to_handshakes_and_to_everything() {
     assert!(first.contains("x-first: yes") && first.contains("x-all: yes"));
     let later = switching_head(server.addr, &ws_query(Some(&sid))).await;
     assert!(!later.contains("x-first: yes") && later.contains("x-all: yes"));
+}
+
+#[tokio::test]
+async fn what_hooks_add_takes_nothing_away_of_what_an_answer_can_have_several_of() {
+    let mut config = calm();
+    config.cookie = Some(Cookie::default());
+    config.cors = Some(Cors::default().origin(AllowOrigin::Mirror));
+    config.initial_headers = Some(Arc::new(|headers, _| {
+        headers.append("set-cookie", HeaderValue::from_static("a=1"));
+        headers.append("set-cookie", HeaderValue::from_static("b=2"));
+    }));
+    config.headers = Some(Arc::new(|headers, _| {
+        headers.append("vary", HeaderValue::from_static("Accept-Encoding, origin"));
+        headers.append("vary", HeaderValue::from_static("X-Theme"));
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("http://b.example"));
+    }));
+    let server = serve(config).await;
+    let from = "origin: http://a.example\r\n";
+    let answer = request(server.addr, "GET", "EIO=4&transport=polling", from, b"").await;
+    let sid = common::sid_of(&answer.body);
+    let values = |name: &str| -> Vec<String> {
+        let lines = answer.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned()).collect()
+    };
+    assert_eq!(values("set-cookie"), [&*format!("io={sid}; Path=/; HttpOnly; SameSite=Lax"), "a=1", "b=2"]);
+    assert_eq!(values("vary"), ["Accept-Encoding, origin, X-Theme"]);
+    assert_eq!(values("access-control-allow-origin"), ["http://a.example"]);
 }
 
 /// Code, message and query.

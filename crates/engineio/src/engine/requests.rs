@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt as _;
-use http::header::{ORIGIN, SET_COOKIE};
+use http::header::{Entry, ORIGIN, SET_COOKIE, VARY};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use sundew_io::PeerAddr;
 use tokio::sync::oneshot;
 
@@ -268,11 +268,37 @@ struct Extra {
 fn with(mut response: Response<Body>, extra: Option<Box<Extra>>) -> Response<Body> {
     if let Some(extra) = extra {
         if matches!(response.status(), StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS) {
-            response.headers_mut().extend(extra.more);
+            put(response.headers_mut(), extra.more);
         }
-        response.headers_mut().extend(extra.allow);
+        put(response.headers_mut(), extra.allow);
     }
     response
+}
+
+/// Puts `more` among the headers. What is there by the same name is replaced; but one cookie is no replacement for another,
+/// and an answer varies by what anybody says it does.
+fn put(headers: &mut HeaderMap, mut more: HeaderMap) {
+    if let Entry::Occupied(cookies) = more.entry(SET_COOKIE) {
+        for cookie in cookies.remove_entry_mult().1 {
+            headers.append(SET_COOKIE, cookie);
+        }
+    }
+    if let (true, Entry::Occupied(mut vary)) = (headers.contains_key(VARY), more.entry(VARY)) {
+        let both = merged(headers.get_all(VARY).iter().chain(vary.iter()));
+        vary.insert(both);
+    }
+    headers.extend(more);
+}
+
+/// One list of the names in several, each of them once.
+fn merged<'a>(lists: impl Iterator<Item = &'a HeaderValue>) -> HeaderValue {
+    let mut names: Vec<&str> = Vec::new();
+    for name in lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim) {
+        if !name.is_empty() && !names.iter().any(|there| there.eq_ignore_ascii_case(name)) {
+            names.push(name);
+        }
+    }
+    HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static("*"))
 }
 
 /// A request that becomes a websocket.
