@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use common::{Echo, Frame, Ws, calm, get, open, request, serve, serve_stream, text, until, ws_query};
+use common::{Echo, Frame, Ws, calm, get, open, quick, request, serve, serve_stream, text, until, ws_query};
 use sundew_engineio::{CloseReason, Config, Engine, EngineLayer, Frames, Pace, SendError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpListener;
@@ -162,11 +162,16 @@ async fn many_sessions_on_many_threads() {
 async fn in_memory(config: Config) -> (Engine<Echo>, Echo, Ws<DuplexStream>) {
     let echo = Echo::default();
     let engine = Engine::new(config, echo.clone());
+    let ws = open_in_memory(&engine).await;
+    (engine, echo, ws)
+}
+
+async fn open_in_memory(engine: &Engine<Echo>) -> Ws<DuplexStream> {
     let (client, server) = tokio::io::duplex(64 * 1024);
     serve_stream(engine.clone(), server, "192.0.2.1:1".parse().unwrap());
     let mut ws = Ws::over(client, &ws_query(None), b"").await.ok().unwrap();
     assert!(matches!(ws.next().await, Frame::Text(open) if open.starts_with("0{")));
-    (engine, echo, ws)
+    ws
 }
 
 #[tokio::test]
@@ -311,6 +316,23 @@ async fn the_clock_of_a_session_is_the_options() {
     assert!(about(time, 20), "{time:?}");
     assert_eq!(echo.log.lock().unwrap().closed, [CloseReason::PingTimeout]);
     assert_eq!(engine.stats().sessions, 0);
+}
+
+/// One in a `static`, for example.
+#[test]
+fn an_engine_that_outlives_a_runtime_goes_on_in_the_next() {
+    let engine = Engine::new(quick(), Echo::default());
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // It ends while its heartbeat has something to wait for.
+    runtime().block_on(async {
+        let mut ws = open_in_memory(&engine).await;
+        assert_eq!(ws.next().await, text("2"));
+    });
+    runtime().block_on(async {
+        let mut ws = open_in_memory(&engine).await;
+        assert_eq!(ws.next().await, text("2"));
+        assert_eq!(ws.next().await, Frame::Close(None));
+    });
 }
 
 #[tokio::test(start_paused = true)]

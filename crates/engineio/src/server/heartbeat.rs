@@ -1,11 +1,13 @@
 //! The task that turns the timer wheel: pings, timeouts and deadlines of all sessions of an engine.
 //!
-//! It runs while there is a session, and does a session's timer work itself: an idle session's own task sleeps on.
+//! It runs while there is a session, and does a session's timer work itself: an idle session's own task sleeps on. An engine
+//! may outlive the runtime it runs in, and go on in another.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::now;
@@ -50,13 +52,22 @@ impl Heartbeat {
         let mut state = self.wheel.lock();
         let tick = state.wheel.tick_of(at);
         let plan = state.wheel.insert(tick, Arc::downgrade(session));
-        if !state.running {
+        let begins = !state.running;
+        if begins {
             state.running = true;
             state.asleep = tick;
-            tokio::spawn(run(Arc::downgrade(registry)));
         } else if tick < state.asleep {
             state.asleep = tick;
             self.earlier.notify_one();
+        }
+        // A runtime that is ending drops the task at once, and that takes the lock.
+        drop(state);
+        if begins {
+            let running = Running { registry: Arc::downgrade(registry), ended: false };
+            // Without a runtime, the next plan that is made in one begins it.
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(run(running));
+            }
         }
         (tick, plan)
     }
@@ -68,20 +79,42 @@ impl Heartbeat {
     }
 }
 
-async fn run(registry: Weak<Registry>) {
+impl State {
+    fn end(&mut self) {
+        self.running = false;
+        self.asleep = Tick::MAX;
+    }
+}
+
+/// That the task runs: no other is begun meanwhile. It also ends with its runtime, which may not be the engine's last.
+struct Running {
+    registry: Weak<Registry>,
+    /// It was said already, and another task may have begun since.
+    ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(registry) = self.registry.upgrade().filter(|_| !self.ended) {
+            registry.heartbeat.wheel.lock().end();
+        }
+    }
+}
+
+async fn run(mut running: Running) {
     loop {
         let next = {
-            let Some(registry) = registry.upgrade() else { return };
+            let Some(registry) = running.registry.upgrade() else { return };
             let mut state = registry.heartbeat.wheel.lock();
             let Some(next) = state.wheel.next() else {
-                state.running = false;
-                state.asleep = Tick::MAX;
+                state.end();
+                running.ended = true;
                 return;
             };
             state.asleep = state.wheel.tick_of(next);
             next
         };
-        let Some(engine) = registry.upgrade() else { return };
+        let Some(engine) = running.registry.upgrade() else { return };
         tokio::select! {
             () = tokio::time::sleep_until(next.into()) => {}
             () = engine.heartbeat.earlier.notified() => continue,
@@ -109,20 +142,41 @@ mod tests {
     use crate::proto::session::Machine;
     use crate::{Config, Frames, Transport};
 
+    fn session(registry: &Arc<Registry>, sid: &str) -> Arc<Shared> {
+        let settings = registry.settings.clone();
+        let machine = Machine::new(settings, Transport::Websocket, Dialect::V4, Frames::text("open"), now());
+        let session = Arc::new(Shared::new(sid.to_owned(), registry.clone(), machine, None));
+        session.enlist(true).unwrap();
+        session
+    }
+
     #[tokio::test]
     async fn a_session_that_is_over_is_in_no_plan() {
         let registry = Arc::new(Registry::new(Config::default()));
         for _ in 0..3 {
-            let settings = registry.settings.clone();
-            let machine =
-                Machine::new(settings, Transport::Websocket, Dialect::V4, Frames::text("open"), now());
-            let session = Arc::new(Shared::new("sid".to_owned(), registry.clone(), machine, None));
-            session.enlist(true).unwrap();
+            let session = session(&registry, "sid");
             session.act(|_| {});
             assert_eq!(Arc::weak_count(&session), 1, "its first ping is planned");
             session.act(|state| state.machine.abort());
             // A plan kept to its time would keep the memory of the session as long.
             assert_eq!((Arc::weak_count(&session), Arc::strong_count(&session)), (0, 1));
         }
+    }
+
+    #[test]
+    fn a_plan_that_is_made_where_no_task_can_run_leaves_the_next_to_begin_one() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let registry = Arc::new(Registry::new(Config::default()));
+        let begun = |sid: &str| {
+            session(&registry, sid).act(|_| {});
+            registry.heartbeat.wheel.lock().running
+        };
+        assert!(!begun("in no runtime"));
+        let ended = runtime().handle().clone();
+        let entered = ended.enter();
+        assert!(!begun("in one that has ended"));
+        drop(entered);
+        assert!(runtime().block_on(async { begun("in one that goes on") }));
+        assert!(!registry.heartbeat.wheel.lock().running, "and has ended since");
     }
 }
