@@ -19,7 +19,12 @@ pub type AllowRequest = Arc<
 /// Makes the id of a new session: at most 64 characters of `[A-Za-z0-9_-]`, unguessable.
 pub type GenerateId = Arc<dyn Fn(&Parts) -> String + Send + Sync>;
 
-/// Options of an [`Engine`](crate::Engine).
+/// The longest time an option can ask for. Clients wait for a ping through interval and timeout together, with JavaScript's
+/// timers, which go off at once beyond 2^31 milliseconds.
+pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 24 * 60 * 60);
+
+/// Options of an [`Engine`](crate::Engine). A time of more than 12 days is taken for 12 days: the timers of clients in
+/// JavaScript count no further.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -110,6 +115,21 @@ impl Default for Config {
             max_queued_packets: 4096,
             close_timeout: Duration::from_secs(5),
             max_sessions: 1_000_000,
+        }
+    }
+}
+
+impl Config {
+    /// With no time that cannot be waited for.
+    pub(crate) fn bound_times(&mut self) {
+        let times = [
+            &mut self.ping_interval,
+            &mut self.ping_timeout,
+            &mut self.upgrade_timeout,
+            &mut self.close_timeout,
+        ];
+        for time in times {
+            *time = LONGEST.min(*time);
         }
     }
 }

@@ -81,6 +81,7 @@ impl<P: Protocol> Engine<P> {
             "" => "/".to_owned(),
             path => format!("/{path}/"),
         };
+        config.bound_times();
         if config.transports.webtransport && !cfg!(feature = "webtransport") {
             tracing::error!(
                 "`transports` includes webtransport, which this program was built without: it is not offered; add the \

@@ -318,6 +318,28 @@ async fn the_clock_of_a_session_is_the_options() {
     assert_eq!(engine.stats().sessions, 0);
 }
 
+#[tokio::test]
+async fn times_without_end_are_as_long_as_clients_can_wait() {
+    let mut config = calm();
+    config.ping_interval = Duration::MAX;
+    config.ping_timeout = Duration::MAX;
+    config.upgrade_timeout = Duration::MAX;
+    config.close_timeout = Duration::MAX;
+    config.allow_eio3 = true;
+    let server = serve(config).await;
+    let legacy = request(server.addr, "GET", "EIO=3&transport=polling", "", b"").await;
+    assert_eq!(legacy.status, 200);
+    let open = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await.body;
+    let told: serde_json::Value = serde_json::from_str(open.strip_prefix('0').unwrap()).unwrap();
+    let wait = told["pingInterval"].as_u64().unwrap() + told["pingTimeout"].as_u64().unwrap();
+    assert!(i32::try_from(wait).is_ok(), "{wait} ms are too many for a timer of JavaScript");
+    let mut ws = Ws::upgrade(server.addr, told["sid"].as_str().unwrap()).await;
+    ws.text("4x").await;
+    assert_eq!(ws.next().await, text("4x"));
+    server.handle().close(CloseReason::ForcedClose);
+    assert_eq!(ws.next().await, Frame::Close(None));
+}
+
 /// One in a `static`, for example.
 #[test]
 fn an_engine_that_outlives_a_runtime_goes_on_in_the_next() {

@@ -194,6 +194,17 @@ fn good() -> (u32, String) {
 
 // --- Good clients ---
 
+#[tokio::test]
+async fn times_without_end_can_be_waited_for() {
+    let mut config = config();
+    config.upgrade_timeout = Duration::MAX;
+    config.close_timeout = Duration::MAX;
+    let rig = serve_with(config, |options| options.keep_alive = Duration::MAX).await;
+    let (mut client, _) = rig.open().await;
+    client.text("4x").await;
+    assert_eq!(client.next_text().await, "4x");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn text_and_binary_of_every_length_come_back() {
     let rig = serve(config()).await;

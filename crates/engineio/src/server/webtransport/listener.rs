@@ -14,6 +14,7 @@ use web_transport_quinn::quinn::{
 };
 
 use super::certificate::{Certificate, Shown, provider};
+use crate::config::LONGEST;
 
 /// Streams of the client: the one of its request, and the session's.
 const BIDI_STREAMS: u32 = 2;
@@ -41,7 +42,7 @@ pub struct Options {
     /// with the heartbeat in its default, that comes first. Default 60 s.
     pub idle_timeout: Duration,
     /// After how much silence the peer is asked for a sign of life, so that neither side's idle timeout (30 s in browsers)
-    /// ends a session whose heartbeat is slower. Default 15 s.
+    /// ends a session whose heartbeat is slower. At most 12 days. Default 15 s.
     pub keep_alive: Duration,
 }
 
@@ -143,7 +144,7 @@ fn transport(options: &Options) -> io::Result<TransportConfig> {
         .receive_window(varint(options.receive_window.saturating_add(OTHER_STREAMS))?)
         .send_window(options.send_window as u64)
         .max_idle_timeout(Some(idle_timeout))
-        .keep_alive_interval(Some(options.keep_alive))
+        .keep_alive_interval(Some(options.keep_alive.min(LONGEST)))
         .datagram_receive_buffer_size(Some(DATAGRAMS))
         .datagram_send_buffer_size(DATAGRAMS);
     Ok(transport)
