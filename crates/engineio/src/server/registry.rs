@@ -34,6 +34,9 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// All there are, counted for itself: between two of the three below, a session may move from the one that was not read
+    /// yet to the one that was, and an engine that has it the whole time would look empty.
+    sessions: AtomicUsize,
     polling: AtomicUsize,
     websocket: AtomicUsize,
     webtransport: AtomicUsize,
@@ -156,6 +159,7 @@ impl Registry {
             if !shard.insert(Entry(session.clone())) {
                 return Err(NoPlace::Taken);
             }
+            self.counters.sessions.fetch_add(1, Ordering::Relaxed);
             self.counters.of(transport).fetch_add(1, Ordering::Relaxed);
         }
         self.counters.handshakes.fetch_add(u64::from(opened), Ordering::Relaxed);
@@ -173,16 +177,13 @@ impl Registry {
     pub(crate) fn remove(&self, sid: &str, transport: Transport) {
         if self.shard(sid).lock().remove(sid) {
             self.counters.of(transport).fetch_sub(1, Ordering::Relaxed);
+            self.counters.sessions.fetch_sub(1, Ordering::Relaxed);
             self.changed.notify_waiters();
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        let counters = &self.counters;
-        [&counters.polling, &counters.websocket, &counters.webtransport]
-            .map(|count| count.load(Ordering::Relaxed))
-            .iter()
-            .sum()
+        self.counters.sessions.load(Ordering::Relaxed)
     }
 
     /// Every session there is now.
@@ -196,14 +197,11 @@ impl Registry {
 
     pub(crate) fn stats(&self) -> Stats {
         let counters = &self.counters;
-        let polling = counters.polling.load(Ordering::Relaxed);
-        let websocket = counters.websocket.load(Ordering::Relaxed);
-        let webtransport = counters.webtransport.load(Ordering::Relaxed);
         Stats {
-            sessions: polling + websocket + webtransport,
-            polling,
-            websocket,
-            webtransport,
+            sessions: self.len(),
+            polling: counters.polling.load(Ordering::Relaxed),
+            websocket: counters.websocket.load(Ordering::Relaxed),
+            webtransport: counters.webtransport.load(Ordering::Relaxed),
             handshakes: counters.handshakes.load(Ordering::Relaxed),
             upgrades: counters.upgrades.load(Ordering::Relaxed),
             refused: counters.refused.load(Ordering::Relaxed),
@@ -218,5 +216,37 @@ impl Counters {
             Transport::Websocket => &self.websocket,
             Transport::WebTransport => &self.webtransport,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Frames;
+    use crate::proto::dialect::Dialect;
+    use crate::proto::session::Machine;
+    use crate::server::now;
+
+    #[test]
+    fn a_session_that_moves_is_always_there() {
+        let registry = Arc::new(Registry::new(Config::default()));
+        let settings = registry.settings.clone();
+        let machine = Machine::new(settings, Transport::Polling, Dialect::V4, Frames::text("open"), now());
+        let session = Arc::new(Shared::new("sid".to_owned(), registry.clone(), machine, None));
+        session.enlist(true).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    registry.upgraded(Transport::Websocket);
+                    // And back, as no session goes.
+                    registry.counters.polling.fetch_add(1, Ordering::SeqCst);
+                    registry.counters.websocket.fetch_sub(1, Ordering::SeqCst);
+                }
+            });
+            let seen: HashSet<usize> = (0..500_000).map(|_| registry.len()).collect();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(seen, [1].into());
+        });
     }
 }
