@@ -5,6 +5,7 @@ mod requests;
 pub(crate) mod webtransport;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -223,7 +224,11 @@ impl<P: Protocol> Inner<P> {
     ) -> Result<Arc<Shared>, NotOpened> {
         let (mut writer, unwritten) = socket.unzip();
         for _ in 0..ID_ATTEMPTS {
-            let sid = (self.registry.config.generate_id)(parts);
+            let made = catch_unwind(AssertUnwindSafe(|| (self.registry.config.generate_id)(parts)));
+            let Ok(sid) = made else {
+                tracing::error!("generate_id panicked: the client is refused");
+                return Err(NotOpened::BadRequest);
+            };
             if !is_valid_sid(&sid) {
                 tracing::error!(length = sid.len(), "generate_id made an id that cannot be used");
                 return Err(NotOpened::BadRequest);

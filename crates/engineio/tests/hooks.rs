@@ -120,6 +120,44 @@ async fn a_hook_that_panics_lets_nobody_in_and_leaves_nobody_without_an_answer()
 }
 
 #[tokio::test]
+async fn a_hook_for_headers_that_panics_leaves_the_others() {
+    let mut config = calm();
+    config.initial_headers = Some(Arc::new(|headers, _| {
+        headers.insert("x-first", HeaderValue::from_static("yes"));
+    }));
+    config.headers = Some(Arc::new(|headers, parts| {
+        headers.insert("x-all", HeaderValue::from_static("yes"));
+        assert!(parts.uri.query().unwrap().contains("whole"), "as asked");
+    }));
+    let server = serve(config).await;
+    let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
+    assert_eq!((answer.status, answer.header("x-first"), answer.header("x-all")), (200, Some("yes"), None));
+    let whole = request(server.addr, "GET", "EIO=4&transport=polling&whole", "", b"").await;
+    assert_eq!((whole.status, whole.header("x-all")), (200, Some("yes")));
+    let mut config = calm();
+    config.initial_headers = Some(Arc::new(|_, _| panic!("first")));
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    assert_eq!(common::post(server.addr, &sid, "4x").await.status, 200);
+    let (mut ws, _) = Ws::open(server.addr).await;
+    ws.text("4x").await;
+    assert_eq!(ws.next().await, common::text("4x"));
+}
+
+#[tokio::test]
+async fn a_client_is_refused_where_its_id_is_a_panic() {
+    let mut config = calm();
+    config.generate_id = Arc::new(|_| panic!("no id"));
+    let server = serve(config).await;
+    let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
+    assert_eq!((answer.status, &*answer.body), (400, r#"{"code":3,"message":"Bad request"}"#));
+    // Ids are made once the connection is a websocket.
+    let mut ws = Ws::connect(server.addr, None).await;
+    assert_eq!(ws.next().await, common::Frame::End);
+    assert_eq!(server.engine.stats().refused, 2);
+}
+
+#[tokio::test]
 async fn refused_requests_are_told_of() {
     let heard: Arc<Mutex<Vec<Told>>> = Arc::default();
     let mut config = calm();

@@ -20,7 +20,7 @@ use crate::server::probe::{self, Begun};
 use crate::server::shared::Shared;
 use crate::server::upgrade::{Taken, Upgrade};
 use crate::server::{cors, polling, reply, upgrade};
-use crate::{AllowRequest, Answer, Body, ConnectionError, Protocol, Transport};
+use crate::{AddHeaders, AllowRequest, Answer, Body, Config, ConnectionError, Protocol, Transport};
 
 /// A hook that panics lets nobody in.
 pub(super) async fn allowed(allow: &AllowRequest, parts: &Parts) -> Result<(), String> {
@@ -29,6 +29,15 @@ pub(super) async fn allowed(allow: &AllowRequest, parts: &Parts) -> Result<(), S
         tracing::error!("allow_request panicked: the client is refused");
         Err(String::new())
     })
+}
+
+/// What a hook adds that does not panic: the client gets its answer either way.
+fn add_headers(name: &'static str, hook: &AddHeaders, headers: &mut HeaderMap, parts: &Parts) {
+    let before = headers.clone();
+    if catch_unwind(AssertUnwindSafe(|| hook(headers, parts))).is_err() {
+        tracing::error!("{name} panicked: the answer goes without its headers");
+        *headers = before;
+    }
 }
 
 impl<P: Protocol> Engine<P> {
@@ -153,11 +162,13 @@ impl<P: Protocol> Engine<P> {
 
     /// What the app's hooks add to a good answer.
     fn more_headers(&self, parts: &Parts, handshake: bool) -> HeaderMap {
+        let Config { initial_headers, headers, .. } = self.config();
         let mut more = HeaderMap::new();
-        let hooks =
-            [self.config().initial_headers.as_ref().filter(|_| handshake), self.config().headers.as_ref()];
-        for hook in hooks.into_iter().flatten() {
-            hook(&mut more, parts);
+        if let Some(hook) = initial_headers.as_ref().filter(|_| handshake) {
+            add_headers("initial_headers", hook, &mut more, parts);
+        }
+        if let Some(hook) = headers {
+            add_headers("headers", hook, &mut more, parts);
         }
         more
     }
