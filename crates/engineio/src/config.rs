@@ -120,8 +120,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// With no time that cannot be waited for.
-    pub(crate) fn bound_times(&mut self) {
+    /// As it is served: what cannot be is changed, or said in the log.
+    pub(crate) fn in_force(mut self) -> Config {
+        // One slash at each end, as in Node.
+        self.path = match self.path.trim_matches('/') {
+            "" => "/".to_owned(),
+            path => format!("/{path}/"),
+        };
         let times = [
             &mut self.ping_interval,
             &mut self.ping_timeout,
@@ -131,6 +136,20 @@ impl Config {
         for time in times {
             *time = LONGEST.min(*time);
         }
+        if self.transports.webtransport && !cfg!(feature = "webtransport") {
+            tracing::error!(
+                "`transports` includes webtransport, which this program was built without: it is not offered; add the \
+                 feature `webtransport` to the dependency"
+            );
+            self.transports.webtransport = false;
+        }
+        if self.cors.as_ref().is_some_and(Cors::is_refused) {
+            tracing::error!(
+                "`cors` allows credentials to any origin, and browsers refuse answers that do: name the origins that \
+                 may have them"
+            );
+        }
+        self
     }
 }
 
@@ -156,6 +175,22 @@ pub struct HttpCompression {
     pub level: u32,
 }
 
+impl HttpCompression {
+    /// The smallest answer that is compressed, in bytes.
+    #[must_use]
+    pub fn threshold(mut self, bytes: usize) -> HttpCompression {
+        self.threshold = bytes;
+        self
+    }
+
+    /// How hard to try, from 0 to 9.
+    #[must_use]
+    pub fn level(mut self, level: u32) -> HttpCompression {
+        self.level = level;
+        self
+    }
+}
+
 impl Default for HttpCompression {
     fn default() -> HttpCompression {
         HttpCompression { threshold: 1024, level: 6 }
@@ -178,6 +213,36 @@ pub struct PerMessageDeflate {
     /// true, many small messages that resemble each other become smaller, and every session that agrees costs some 300
     /// KB. (In Node it is true unless `serverNoContextTakeover` and `clientNoContextTakeover` are set.)
     pub context_takeover: bool,
+}
+
+impl PerMessageDeflate {
+    /// The smallest message that is compressed, in bytes.
+    #[must_use]
+    pub fn threshold(mut self, bytes: usize) -> PerMessageDeflate {
+        self.threshold = bytes;
+        self
+    }
+
+    /// How hard to try, from 0 to 9.
+    #[must_use]
+    pub fn level(mut self, level: u32) -> PerMessageDeflate {
+        self.level = level;
+        self
+    }
+
+    /// The window messages are compressed with, as a power of two from 9 to 15.
+    #[must_use]
+    pub fn window_bits(mut self, bits: u8) -> PerMessageDeflate {
+        self.window_bits = bits;
+        self
+    }
+
+    /// Whether a message builds on those before it, which costs memory for every session.
+    #[must_use]
+    pub fn context_takeover(mut self, takeover: bool) -> PerMessageDeflate {
+        self.context_takeover = takeover;
+        self
+    }
 }
 
 impl Default for PerMessageDeflate {
@@ -236,10 +301,10 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// Who may read the answers.
+    /// Who may read the answers: one origin, a list, or any [`AllowOrigin`].
     #[must_use]
-    pub fn origin(mut self, origin: AllowOrigin) -> Cors {
-        self.origin = origin;
+    pub fn origin(mut self, origin: impl Into<AllowOrigin>) -> Cors {
+        self.origin = origin.into();
         self
     }
 
@@ -248,6 +313,39 @@ impl Cors {
     pub fn credentials(mut self, credentials: bool) -> Cors {
         self.credentials = credentials;
         self
+    }
+
+    /// Methods of a preflight answer.
+    #[must_use]
+    pub fn methods<S: Into<String>>(mut self, methods: impl IntoIterator<Item = S>) -> Cors {
+        self.methods = methods.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Headers of a preflight answer, instead of those the client asks for.
+    #[must_use]
+    pub fn allowed_headers<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Cors {
+        self.allowed_headers = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Headers of answers that pages may read, beside those they always may.
+    #[must_use]
+    pub fn exposed_headers<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Cors {
+        self.exposed_headers = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How long browsers may keep a preflight answer, in whole seconds.
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Cors {
+        self.max_age = Some(max_age);
+        self
+    }
+
+    /// Whether browsers refuse answers that say so: credentials go to origins with a name alone.
+    fn is_refused(&self) -> bool {
+        self.credentials && matches!(&self.origin, AllowOrigin::Any)
     }
 }
 
@@ -278,6 +376,30 @@ pub enum AllowOrigin {
     List(BTreeSet<String>),
 }
 
+/// One origin; `*` is any.
+impl From<&str> for AllowOrigin {
+    fn from(origin: &str) -> AllowOrigin {
+        AllowOrigin::from(origin.to_owned())
+    }
+}
+
+/// The same.
+impl From<String> for AllowOrigin {
+    fn from(origin: String) -> AllowOrigin {
+        match &*origin {
+            "*" => AllowOrigin::Any,
+            _ => AllowOrigin::Exact(origin),
+        }
+    }
+}
+
+/// A list.
+impl<S: Into<String>, const N: usize> From<[S; N]> for AllowOrigin {
+    fn from(origins: [S; N]) -> AllowOrigin {
+        AllowOrigin::List(origins.into_iter().map(Into::into).collect())
+    }
+}
+
 /// How sessions are let go: so many at a time, with a pause between, so that their clients do not all come back in
 /// the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,5 +413,18 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Pace {
         Pace { batch: 50, pause: Duration::from_millis(50) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_go_to_origins_with_a_name() {
+        let refused = |origin: AllowOrigin| Cors::default().origin(origin).credentials(true).is_refused();
+        assert!(refused("*".into()));
+        assert!(!refused("http://a.example".into()) && !refused(["http://a.example"].into()));
+        assert!(!refused(AllowOrigin::Mirror) && !Cors::default().is_refused());
     }
 }

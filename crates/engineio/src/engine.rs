@@ -76,21 +76,8 @@ pub struct Stats {
 
 impl<P: Protocol> Engine<P> {
     /// An engine that serves `protocol`.
-    pub fn new(mut config: Config, protocol: P) -> Engine<P> {
-        // One slash at each end, as in Node.
-        config.path = match config.path.trim_matches('/') {
-            "" => "/".to_owned(),
-            path => format!("/{path}/"),
-        };
-        config.bound_times();
-        if config.transports.webtransport && !cfg!(feature = "webtransport") {
-            tracing::error!(
-                "`transports` includes webtransport, which this program was built without: it is not offered; add the \
-                 feature `webtransport` to the dependency"
-            );
-            config.transports.webtransport = false;
-        }
-        Engine(Arc::new(Inner { registry: Arc::new(Registry::new(config)), protocol }))
+    pub fn new(config: Config, protocol: P) -> Engine<P> {
+        Engine(Arc::new(Inner { registry: Arc::new(Registry::new(config.in_force())), protocol }))
     }
 
     /// The options in force.

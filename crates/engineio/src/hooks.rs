@@ -86,6 +86,55 @@ impl Default for Cookie {
 }
 
 impl Cookie {
+    /// Its name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Cookie {
+        self.name = name.into();
+        self
+    }
+
+    /// The path it is sent to; with `None`, that of the request.
+    #[must_use]
+    pub fn path(mut self, path: Option<&str>) -> Cookie {
+        self.path = path.map(String::from);
+        self
+    }
+
+    /// The domain whose hosts it is sent to. Without it, it is the server's own host alone.
+    #[must_use]
+    pub fn domain(mut self, domain: impl Into<String>) -> Cookie {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Whether scripts are kept from it.
+    #[must_use]
+    pub fn http_only(mut self, http_only: bool) -> Cookie {
+        self.http_only = http_only;
+        self
+    }
+
+    /// Whether it is only sent over TLS.
+    #[must_use]
+    pub fn secure(mut self, secure: bool) -> Cookie {
+        self.secure = secure;
+        self
+    }
+
+    /// Whether it goes with requests of other sites' pages; `None` leaves that to the browser.
+    #[must_use]
+    pub fn same_site(mut self, same_site: Option<SameSite>) -> Cookie {
+        self.same_site = same_site;
+        self
+    }
+
+    /// How long it lives, in whole seconds.
+    #[must_use]
+    pub fn max_age(mut self, max_age: Duration) -> Cookie {
+        self.max_age = Some(max_age);
+        self
+    }
+
     /// The `Set-Cookie` header for a session, in the order of npm's `cookie`. `None` if a part cannot be in a header.
     pub(crate) fn header(&self, sid: &str) -> Option<HeaderValue> {
         let mut text = format!("{}={sid}", self.name);
@@ -126,17 +175,16 @@ mod tests {
     #[test]
     fn a_cookie_is_written_as_node_writes_it() {
         assert_eq!(Cookie::default().header("abc").unwrap(), "io=abc; Path=/; HttpOnly; SameSite=Lax");
-        let cookie = Cookie {
-            name: "session".into(),
-            path: None,
-            domain: Some("a.example".into()),
-            http_only: false,
-            secure: true,
-            same_site: Some(SameSite::None),
-            max_age: Some(Duration::from_secs(60)),
-        };
+        let cookie = Cookie::default()
+            .name("session")
+            .path(None)
+            .domain("a.example")
+            .http_only(false)
+            .secure(true)
+            .same_site(Some(SameSite::None))
+            .max_age(Duration::from_secs(60));
         let expected = "session=abc; Max-Age=60; Domain=a.example; Secure; SameSite=None";
         assert_eq!(cookie.header("abc").unwrap(), expected);
-        assert_eq!(Cookie { name: "a\nb".into(), ..cookie }.header("abc"), None);
+        assert_eq!(cookie.name("a\nb").header("abc"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What a session receives: text and binary messages, as slices of the bytes that were read.
 
+use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
@@ -12,6 +13,24 @@ pub enum Message {
     Text(Text),
     /// A binary message.
     Binary(Bytes),
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Message {
+        Message::Text(text.into())
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Message {
+        Message::Text(text.into())
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(data: Bytes) -> Message {
+        Message::Binary(data)
+    }
 }
 
 /// Validated UTF-8 over shared bytes: cloning copies nothing.
@@ -45,6 +64,30 @@ impl Deref for Text {
     }
 }
 
+impl AsRef<str> for Text {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for Text {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
 impl From<&str> for Text {
     fn from(text: &str) -> Text {
         Text(Utf8Bytes::from(text))
@@ -54,5 +97,26 @@ impl From<&str> for Text {
 impl From<String> for Text {
     fn from(text: String) -> Text {
         Text(Utf8Bytes::from(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_as_good_as_a_str() {
+        let text = Text::from("hé");
+        assert!(text == "hé" && text == *"hé" && text != "he");
+        assert_eq!(format!("{text:>4}"), "  hé");
+        assert_eq!(AsRef::<str>::as_ref(&text), "hé");
+    }
+
+    #[test]
+    fn messages_are_made_of_what_they_hold() {
+        assert_eq!(Message::from("a"), Message::Text("a".into()));
+        assert_eq!(Message::from("a".to_owned()), Message::Text("a".into()));
+        let data = Bytes::from_static(b"a");
+        assert_eq!(Message::from(data.clone()), Message::Binary(data));
     }
 }

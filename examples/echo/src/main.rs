@@ -74,9 +74,7 @@ fn options() -> Builder {
         builder = builder.ping_interval(seconds).ping_timeout(seconds);
     }
     let Some(how) = std::env::var_os("ECHO_DEFLATE") else { return builder };
-    let mut deflate = PerMessageDeflate::default();
-    deflate.context_takeover = how == "takeover";
-    builder.per_message_deflate(Some(deflate))
+    builder.per_message_deflate(Some(PerMessageDeflate::default().context_takeover(how == "takeover")))
 }
 
 async fn only_with_the_secret(Auth(auth): Auth<Value>) -> Result<(), ConnectError> {

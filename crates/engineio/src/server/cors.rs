@@ -73,6 +73,8 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn request(pairs: &[(HeaderName, &'static str)]) -> HeaderMap {
@@ -86,8 +88,7 @@ mod tests {
     #[test]
     fn a_preflight_is_answered() {
         let asked = request(&[(ORIGIN, "http://a.example"), (ACCESS_CONTROL_REQUEST_HEADERS, "x-one,x-two")]);
-        let list = AllowOrigin::List(["http://a.example".to_owned()].into());
-        let response = preflight(&Cors { origin: list, credentials: true, ..Cors::default() }, &asked);
+        let response = preflight(&Cors::default().origin(["http://a.example"]).credentials(true), &asked);
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
         let headers = response.headers();
         assert_eq!(text(headers, ACCESS_CONTROL_ALLOW_ORIGIN), Some("http://a.example"));
@@ -99,10 +100,27 @@ mod tests {
     }
 
     #[test]
+    fn a_preflight_is_answered_as_the_options_say() {
+        let cors = Cors::default()
+            .origin("http://a.example")
+            .methods(["GET", "POST"])
+            .allowed_headers(["x-one"])
+            .exposed_headers(["x-two", "x-three"])
+            .max_age(Duration::from_secs(60));
+        let response = preflight(&cors, &request(&[(ACCESS_CONTROL_REQUEST_HEADERS, "x-other")]));
+        let headers = response.headers();
+        assert_eq!(text(headers, ACCESS_CONTROL_ALLOW_ORIGIN), Some("http://a.example"));
+        assert_eq!(text(headers, ACCESS_CONTROL_ALLOW_METHODS), Some("GET,POST"));
+        assert_eq!(text(headers, ACCESS_CONTROL_ALLOW_HEADERS), Some("x-one"));
+        assert_eq!(text(headers, ACCESS_CONTROL_EXPOSE_HEADERS), Some("x-two,x-three"));
+        assert_eq!(text(headers, ACCESS_CONTROL_MAX_AGE), Some("60"));
+        assert_eq!(text(headers, VARY), Some("Origin"));
+    }
+
+    #[test]
     fn an_origin_that_is_not_listed_gets_no_name() {
         let asked = request(&[(ORIGIN, "http://b.example")]);
-        let list = AllowOrigin::List(["http://a.example".to_owned()].into());
-        let headers = headers(&Cors { origin: list, credentials: true, ..Cors::default() }, &asked);
+        let headers = headers(&Cors::default().origin(["http://a.example"]).credentials(true), &asked);
         assert_eq!(text(&headers, ACCESS_CONTROL_ALLOW_ORIGIN), None);
         assert_eq!(text(&headers, ACCESS_CONTROL_ALLOW_CREDENTIALS), Some("true"));
         assert_eq!(text(&headers, VARY), Some("Origin"));
@@ -110,8 +128,10 @@ mod tests {
 
     #[test]
     fn any_origin_does_not_vary() {
-        let headers = headers(&Cors::default(), &request(&[(ORIGIN, "http://b.example")]));
-        assert_eq!(text(&headers, ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
-        assert_eq!(text(&headers, VARY), None);
+        for cors in [Cors::default(), Cors::default().origin("*")] {
+            let headers = headers(&cors, &request(&[(ORIGIN, "http://b.example")]));
+            assert_eq!(text(&headers, ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
+            assert_eq!(text(&headers, VARY), None);
+        }
     }
 }

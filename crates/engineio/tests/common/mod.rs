@@ -10,8 +10,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use sundew_engineio::{
-    AllowOrigin, CloseReason, Config, Cors, Engine, Frames, Handshake, Message, Protocol, Session,
-    SessionHandle,
+    CloseReason, Config, Cors, Engine, Frames, Handshake, Message, Protocol, Session, SessionHandle,
 };
 use sundew_io::{Conn, Origin, PeerAddr};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -148,9 +147,7 @@ pub fn quick() -> Config {
     config.ping_interval = Duration::from_millis(300);
     config.ping_timeout = Duration::from_millis(200);
     config.close_timeout = Duration::from_millis(500);
-    let mut cors = Cors::default();
-    cors.origin = AllowOrigin::Any;
-    config.cors = Some(cors);
+    config.cors = Some(Cors::default());
     config
 }
 
