@@ -35,6 +35,7 @@ async fn a_body_over_the_limit_is_refused_and_the_session_lives() {
     }
     chunked.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(read_answer(&mut chunked).await.status, 413);
+    assert_eq!(server.engine.stats().refused, 2);
 
     let just_fits = format!("4{}", "y".repeat(999));
     assert_eq!(post(server.addr, &sid, &just_fits).await.status, 200);

@@ -34,8 +34,8 @@ use crate::timer::HeadTimer;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head, and the read buffer of a connection. The front door allows less.
 const HEAD_LIMIT: usize = 64 * 1024;
-/// The most headers of a request on a leg: what the front door allows, and room for those it adds. Elsewhere it is hyper's own
-/// limit, 100: with any other it asks for memory twice per request.
+/// The most headers of a request on a leg: what the front door allows, and room for those it adds. On other connections hyper
+/// has its own limit, 100 (with any other it asks for memory twice per request), while requests of sessions may have as many.
 const LEG_HEADERS: usize = 128;
 
 /// What is served: the bounds of [`serve`](crate::serve).

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -58,12 +59,24 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn refusal(refused: Refused) -> Response<Body> {
-    match refused {
-        Refused::Unknown => reply::error(ErrorCode::UnknownSid, None),
-        Refused::WrongTransport => reply::error(ErrorCode::BadRequest, None),
-        Refused::Overlap => reply::status(StatusCode::BAD_REQUEST),
-    }
+fn refusal(shared: &Shared, refused: Refused) -> Response<Body> {
+    let (why, answer) = match refused {
+        Refused::Unknown => ("its session is over", reply::error(ErrorCode::UnknownSid, None)),
+        Refused::WrongTransport => {
+            ("its session has left polling", reply::error(ErrorCode::BadRequest, None))
+        }
+        Refused::Overlap => {
+            ("another of its kind is under way: the session ends", reply::status(StatusCode::BAD_REQUEST))
+        }
+    };
+    refuse(shared, why, answer)
+}
+
+/// Counts and tells of a request with a session that is not served.
+fn refuse(shared: &Shared, why: &'static str, answer: Response<Body>) -> Response<Body> {
+    shared.registry().counters.refused.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(reason = why, "a request of a session is refused");
+    answer
 }
 
 /// A poll: answered when there is something to say.
@@ -77,7 +90,7 @@ pub(crate) async fn get(shared: &Arc<Shared>, taken: Option<Encoding>) -> Respon
     });
     match opened {
         Ok(()) => wait(shared, answer, taken).await,
-        Err(refused) => refusal(refused),
+        Err(refused) => refusal(shared, refused),
     }
 }
 
@@ -130,13 +143,14 @@ where
     B::Data: Send,
 {
     if let Err(refused) = shared.act(|state| state.machine.post_opened()) {
-        return refusal(refused);
+        return refusal(shared, refused);
     }
     let guard = Guard::new(shared, true);
     let dialect = shared.look(|state| state.machine.dialect());
     // Version 4 sends binary as base64; dropping the guard ends the session.
     if facts.octets && !dialect.takes_octets() {
-        return reply::status(StatusCode::BAD_REQUEST);
+        let answer = reply::status(StatusCode::BAD_REQUEST);
+        return refuse(shared, "a body of bytes, which version 4 has not: the session ends", answer);
     }
     let max = shared.registry().config.max_payload;
     let mut body = pin!(body);
@@ -147,19 +161,19 @@ where
         // The heartbeat bounds what comes slowly: no pong gets past it.
         Poll::Pending => match select(read, Box::pin(shared.gone())).await {
             Either::Left((read, _)) => read,
-            Either::Right(((), _)) => {
-                tracing::debug!("its session ended in the middle of a body");
-                return refusal(Refused::Unknown);
-            }
+            Either::Right(((), _)) => return refusal(shared, Refused::Unknown),
         },
     };
     let body = match read {
         Ok(Some(body)) => body,
         Ok(None) => {
             guard.done();
-            return reply::too_large();
+            return refuse(shared, "a body larger than max_payload", reply::too_large());
         }
-        Err(Incomplete) => return reply::status(StatusCode::BAD_REQUEST),
+        Err(Incomplete) => {
+            let answer = reply::status(StatusCode::BAD_REQUEST);
+            return refuse(shared, "the client went away in the middle of its body", answer);
+        }
     };
     let packets = dialect.read(body, facts.octets);
     if let Err(error) = &packets {
@@ -180,7 +194,7 @@ where
             let _ = taken.await;
             reply::ok()
         }
-        Err(refused) => refusal(refused),
+        Err(refused) => refusal(shared, refused),
     };
     guard.done();
     answer
