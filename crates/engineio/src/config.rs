@@ -72,7 +72,8 @@ pub struct Config {
     /// Adds headers to every good answer to a poll, a body and a websocket (Node's `headers` event), those of handshakes after
     /// [`initial_headers`](Config::initial_headers). What they replace is the same.
     pub headers: Option<AddHeaders>,
-    /// Told of every request that is refused (Node's `connection_error` event).
+    /// Told of every request that is refused by one of the protocol's errors, or for want of room (Node's `connection_error`
+    /// event). Of others with a session of theirs (a body too large, a second poll at the same time) the log tells.
     pub on_connection_error: Option<OnConnectionError>,
     /// Asked for every handshake.
     pub allow_request: Option<AllowRequest>,

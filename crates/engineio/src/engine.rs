@@ -70,7 +70,7 @@ pub struct Stats {
     pub handshakes: u64,
     /// Sessions moved from polling to another transport so far.
     pub upgrades: u64,
-    /// Requests refused so far.
+    /// Requests refused so far, those of sessions included (a body too large, a second poll at the same time).
     pub refused: u64,
 }
 

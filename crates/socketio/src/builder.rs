@@ -219,7 +219,8 @@ impl Builder {
         self
     }
 
-    /// Is told of every request that is refused (`io.engine.on("connection_error")`).
+    /// Is told of every request that is refused by one of the protocol's errors, or for want of room
+    /// (`io.engine.on("connection_error")`).
     #[must_use]
     pub fn on_connection_error(
         mut self,

@@ -107,7 +107,7 @@ impl<P: Protocol> Engine<P> {
                         async move { with(polling::post(&session, facts, body).await, extra) },
                     );
                 }
-                _ => reply::method_not_served(),
+                _ => polling::refuse(&session, "neither GET nor POST", reply::method_not_served()),
             },
             Ok(Wanted::Handshake(transport)) => {
                 let engine = self.clone();

@@ -73,7 +73,7 @@ fn refusal(shared: &Shared, refused: Refused) -> Response<Body> {
 }
 
 /// Counts and tells of a request with a session that is not served.
-fn refuse(shared: &Shared, why: &'static str, answer: Response<Body>) -> Response<Body> {
+pub(crate) fn refuse(shared: &Shared, why: &'static str, answer: Response<Body>) -> Response<Body> {
     shared.registry().counters.refused.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(reason = why, "a request of a session is refused");
     answer
@@ -114,7 +114,7 @@ pub(crate) async fn wait(
             reply::packets(answer, taken.zip(options.map(|options| options.level)))
         }
         // The session's task is gone without a word.
-        Err(_) => reply::error(ErrorCode::UnknownSid, None),
+        Err(_) => refusal(shared, Refused::Unknown),
     }
 }
 

@@ -11,7 +11,7 @@ use sundew_io::Recovered;
 
 use super::now;
 use super::shared::{Arrival, Shared};
-use super::socket::Writer;
+use super::socket::{Reader, Writer};
 use super::upgrade::{Taken, take};
 use crate::proto::deflate::{Agreed, Deflater};
 use crate::proto::incoming::Incoming;
@@ -39,10 +39,7 @@ impl Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.shared.act(|state| {
-            state.machine.probe_failed(self.id);
-            state.behind_probe = None;
-        });
+        self.shared.act(|state| state.machine.probe_failed(self.id));
     }
 }
 
@@ -111,6 +108,13 @@ enum Outcome {
     Lost,
 }
 
+/// A poll waits until what has come here before it has had its effect. What is there of `reader` has been read; is there more?
+fn caught_up(shared: &Shared, reader: &Reader) {
+    if shared.look(|state| state.behind_probe.is_some()) && !reader.has_more() {
+        shared.within_batch(|state| state.behind_probe = None);
+    }
+}
+
 impl Probe {
     async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId, until: Instant) -> Outcome {
         let version = shared.look(|state| state.machine.dialect().version);
@@ -124,12 +128,8 @@ impl Probe {
         }
         loop {
             let news = shared.news.notified();
-            if shared.look(|state| state.behind_probe.is_some()) && !self.arrival.reader.has_more() {
-                // Whatever has come here before that poll has had its effect.
-                shared.act(|state| state.behind_probe = None);
-            }
             let item = tokio::select! {
-                item = self.next_item() => item,
+                item = self.next_item(|reader| caught_up(shared, reader)) => item,
                 () = &mut deadline => return Outcome::Failed(CLOSE),
                 () = news => {
                     if shared.look(|state| state.machine.is_open()) {
@@ -164,13 +164,14 @@ impl Probe {
         }
     }
 
-    /// The next item, or the frame to close the connection with. Loses nothing when dropped.
-    pub(crate) async fn next_item(&mut self) -> Result<Item, Bytes> {
+    /// The next item, or the frame to close the connection with. Loses nothing when dropped. `read_so_far`: told when all that
+    /// was read has been given.
+    pub(crate) async fn next_item(&mut self, read_so_far: impl Fn(&Reader)) -> Result<Item, Bytes> {
         let Arrival { reader, decoder, unread } = &mut self.arrival;
         loop {
             match decoder.decode(unread) {
                 Ok(Some(item)) => return Ok(item),
-                Ok(None) => {}
+                Ok(None) => read_so_far(reader),
                 Err(broken) => return Err(broken.frame),
             }
             match poll_fn(|cx| reader.poll_batch(cx, decoder)).await {

@@ -218,35 +218,3 @@ impl Counters {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Frames;
-    use crate::proto::dialect::Dialect;
-    use crate::proto::session::Machine;
-    use crate::server::now;
-
-    #[test]
-    fn a_session_that_moves_is_always_there() {
-        let registry = Arc::new(Registry::new(Config::default()));
-        let settings = registry.settings.clone();
-        let machine = Machine::new(settings, Transport::Polling, Dialect::V4, Frames::text("open"), now());
-        let session = Arc::new(Shared::new("sid".to_owned(), registry.clone(), machine, None));
-        session.enlist(true).unwrap();
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    registry.upgraded(Transport::Websocket);
-                    // And back, as no session goes.
-                    registry.counters.polling.fetch_add(1, Ordering::SeqCst);
-                    registry.counters.websocket.fetch_sub(1, Ordering::SeqCst);
-                }
-            });
-            let seen: HashSet<usize> = (0..500_000).map(|_| registry.len()).collect();
-            done.store(true, Ordering::Relaxed);
-            assert_eq!(seen, [1].into());
-        });
-    }
-}

@@ -335,6 +335,9 @@ impl Shared {
         {
             self.registry.remove(&self.sid, transport);
         }
+        if !state.machine.is_probing() {
+            state.behind_probe = None;
+        }
         let at = state.machine.poll_timeout();
         // A plan for too early is no harm: it is made anew then. So a heartbeat that moves on costs nothing here.
         let stands = match (&state.armed, at) {

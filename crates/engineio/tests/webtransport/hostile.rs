@@ -97,7 +97,7 @@ async fn a_drained_engine_lets_nobody_back_in_after_its_deadline() {
     let clients = [rig.open().await.0, rig.open().await.0, rig.open().await.0];
     let engine = rig.engine.clone();
     let draining = tokio::spawn(async move {
-        let pace = sundew_engineio::Pace { batch: 1, pause: Duration::from_millis(200) };
+        let pace = sundew_engineio::Pace { batch: 1, pause: Duration::from_millis(500) };
         engine.drain(Duration::from_millis(100), pace).await;
     });
     futures_util::future::select_all(clients.iter().map(|client| Box::pin(client.closed()))).await;

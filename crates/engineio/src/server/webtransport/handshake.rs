@@ -99,7 +99,7 @@ pub(crate) async fn open(request: Request, config: &Config) -> Option<Opened> {
     let decoder = Framing::WebTransport(Decoder::new(MAX_OPEN));
     let arrival = Arrival { reader, decoder, unread: BytesMut::new() };
     let mut connection = Probe { writer, arrival, unwritten: Vec::new() };
-    let wanted = connection.next_item().await.ok().and_then(|item| opening(&item));
+    let wanted = connection.next_item(|_| ()).await.ok().and_then(|item| opening(&item));
     let Some(opening) = wanted else {
         told.close(0, b"Bad request");
         return None;
