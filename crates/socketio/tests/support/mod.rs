@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod pace;
+pub mod poller;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -56,7 +59,11 @@ impl Client {
 
     /// Opens it with that query.
     pub fn open_at(addr: SocketAddr, query: &str) -> Client {
-        let stream = TcpStream::connect(addr).unwrap();
+        Client::open_over(TcpStream::connect(addr).unwrap(), addr, query)
+    }
+
+    /// The same on a connection that is there already.
+    pub fn open_over(stream: TcpStream, addr: SocketAddr, query: &str) -> Client {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let url = format!("ws://{addr}/socket.io/?{query}");
@@ -107,6 +114,11 @@ impl Client {
 
     pub fn send_binary(&mut self, bytes: &'static [u8]) {
         self.ws.send(Message::binary(Bytes::from_static(bytes))).unwrap();
+    }
+
+    /// Sends a websocket ping: its pong says that the server has taken all that was sent before.
+    pub fn ping(&mut self, data: u64) {
+        self.ws.send(Message::Ping(Bytes::copy_from_slice(&data.to_be_bytes()))).unwrap();
     }
 
     /// The next message; `None` when the connection is closed.
