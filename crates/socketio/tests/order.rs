@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sundew_socketio::{Ack, Data, Order, Socket, SocketIo};
+use support::poller::Poller;
 use support::{Client, client, serve, with};
+use tungstenite::Message;
 
 /// Threads of clients.
 const THREADS: usize = 10;
@@ -78,9 +81,39 @@ async fn events_of_100_sockets_start_in_order_and_immediate_replies_arrive_in_or
     drop(clients);
 }
 
+/// Sends `events` of them before it reads anything, and a ping behind every fourth. Its pong says that they were taken so far:
+/// returns how many events at most had been taken and were not answered.
+fn pile_up(c: &mut Client, seed: u64, events: u64) -> u64 {
+    for n in 1..=events {
+        c.send(&format!("42{n}[\"n\",{seed},{n}]"));
+        if n % 4 == 0 {
+            c.ping(n);
+        }
+    }
+    let (mut taken, mut done, mut most) = (0, 0, 0);
+    while taken < events || done < events {
+        match c.next().unwrap() {
+            Message::Pong(data) => {
+                taken += 4;
+                assert_eq!(data, &taken.to_be_bytes()[..]);
+                most = most.max(taken - done);
+            }
+            message => {
+                done += 1;
+                assert_eq!(message.to_text().unwrap(), format!("42[\"done\",{done}]"));
+                c.expect(&format!("43{done}[{done}]"));
+            }
+        }
+    }
+    most
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_serial_order_handlers_that_sleep_at_random_complete_in_order() {
-    let io = SocketIo::builder().max_waiting(16).build();
+    /// From each of 100 sockets.
+    const EVENTS: u64 = 1000;
+    const MAX_WAITING: u64 = 16;
+    let io = SocketIo::builder().max_waiting(MAX_WAITING as usize).build();
     io.order(Order::Serial);
     io.on_connect(async |socket: Socket| drop(socket.insert(Last(AtomicU64::new(0)))));
     io.on("n", async |socket: Socket, Data((seed, n)): Data<(u64, u64)>, ack: Ack| {
@@ -97,20 +130,45 @@ async fn in_the_serial_order_handlers_that_sleep_at_random_complete_in_order() {
         ack.send(n).unwrap();
     });
     let addr = serve(&io).await;
-    let threads = (0..20u64).map(|seed| {
+    let threads = (0..THREADS as u64).map(|thread| {
         client(move || {
-            let mut c = Client::connect(addr, "/");
-            for n in 1..=200 {
-                c.send(&format!("42{n}[\"n\",{},{n}]", seed * 1000));
-            }
-            for n in 1..=200 {
-                c.expect(&format!("42[\"done\",{n}]"));
-                c.expect(&format!("43{n}[{n}]"));
-            }
+            let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(addr, "/")).collect();
+            let pile_up = |(seed, c)| pile_up(c, (thread * 10 + seed) * EVENTS, EVENTS);
+            (0..).zip(&mut clients).map(pile_up).max()
         })
     });
-    join_all(threads).await;
+    let most = join_all(threads).await.into_iter().max();
+    // One at work, and those that wait, with room for the next: the server takes no more, and it does take as many.
+    assert_eq!(most, Some(Some(MAX_WAITING)));
     assert_eq!(io.troubles().handler_errors, 0);
+}
+
+enum Either {
+    Websocket(Box<Client>),
+    Polling(Poller),
+}
+
+impl Either {
+    fn open(addr: SocketAddr, websocket: bool) -> Either {
+        match websocket {
+            true => Either::Websocket(Box::new(Client::open(addr))),
+            false => Either::Polling(Poller::open(addr)),
+        }
+    }
+
+    fn send(&mut self, packets: &[&str]) {
+        match self {
+            Either::Websocket(c) => packets.iter().for_each(|packet| c.send(packet)),
+            Either::Polling(c) => c.send(packets),
+        }
+    }
+
+    fn text(&mut self) -> String {
+        match self {
+            Either::Websocket(c) => c.text(),
+            Either::Polling(c) => c.text(),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,26 +202,28 @@ async fn of_1000_clients_that_connect_and_emit_at_once_no_first_event_is_lost() 
     let threads = (0..THREADS).map(|thread| {
         let start = start.clone();
         client(move || {
-            let mut clients: Vec<Client> = (0..EACH).map(|_| Client::open(addr)).collect();
             start.wait();
-            for (n, c) in clients.iter_mut().enumerate() {
-                c.send("40");
-                // Half of them do not even wait for the answer.
-                if n % 2 == 0 {
-                    c.send(&format!("420[\"first\",{n}]"));
-                }
-            }
+            let mut clients: Vec<Either> = (0..EACH)
+                .map(|n| {
+                    let mut c = Either::open(addr, n / 2 % 2 == 0);
+                    let packets = ["40", &format!("420[\"first\",{n}]")];
+                    // Half of them do not even wait for the answer.
+                    c.send(&packets[..2 - n % 2]);
+                    c
+                })
+                .collect();
             for (n, c) in clients.iter_mut().enumerate() {
                 let answer = c.text();
                 assert!(answer.starts_with("40{\"sid\""), "{thread}/{n}: {answer}");
                 if n % 2 == 1 {
-                    c.send(&format!("420[\"first\",{n}]"));
+                    c.send(&[&format!("420[\"first\",{n}]")]);
                 }
             }
             for (n, c) in clients.iter_mut().enumerate() {
-                c.expect("42[\"welcome\"]");
-                c.expect("42[\"ready\"]");
-                c.expect(&format!("430[{n}]"));
+                let expected = ["42[\"welcome\"]", "42[\"ready\"]", &format!("430[{n}]")];
+                for text in expected {
+                    assert_eq!(c.text(), text);
+                }
             }
             clients
         })
