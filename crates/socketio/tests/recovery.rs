@@ -5,10 +5,12 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sundew_socketio::recovery::{Memory, Recovery};
 use sundew_socketio::{Builder, DisconnectReason, Socket, SocketIo};
@@ -17,6 +19,11 @@ use tokio::sync::mpsc;
 
 fn recovering() -> Builder {
     quick().connection_state_recovery(Recovery::new())
+}
+
+/// Where clients stay that are not listened to all the time.
+fn patient() -> Builder {
+    SocketIo::builder().connection_state_recovery(Recovery::new())
 }
 
 /// Who is who, as the answer to CONNECT says.
@@ -28,15 +35,20 @@ struct Ids {
 
 /// The answer to CONNECT, and what came before it.
 fn connected(c: &mut Client) -> (Ids, Vec<String>) {
+    try_connected(c).expect("CONNECT is answered")
+}
+
+/// The same, unless the connection is closed first.
+fn try_connected(c: &mut Client) -> Option<(Ids, Vec<String>)> {
     let mut before = Vec::new();
     loop {
-        let text = c.text();
+        let text = c.next()?.to_text().unwrap().to_owned();
         match text.strip_prefix("40") {
             Some(json) => {
                 let json: Value = serde_json::from_str(json).unwrap();
                 let field = |name: &str| json[name].as_str().unwrap().to_owned();
                 assert_eq!(json.as_object().unwrap().len(), 2);
-                return (Ids { sid: field("sid"), pid: field("pid") }, before);
+                return Some((Ids { sid: field("sid"), pid: field("pid") }, before));
             }
             None => before.push(text),
         }
@@ -80,6 +92,17 @@ fn app(builder: Builder) -> (SocketIo, mpsc::UnboundedReceiver<DisconnectReason>
     (io, gone)
 }
 
+/// Whether each socket of the main namespace that connects was recovered.
+fn recoveries(io: &SocketIo) -> Arc<Mutex<Vec<bool>>> {
+    let news = Arc::<Mutex<Vec<bool>>>::default();
+    let told = news.clone();
+    io.on_connect(move |socket: Socket| {
+        told.lock().push(socket.recovered());
+        async {}
+    });
+    news
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn missed_events_then_the_answer_with_everything_as_it_was() {
     let (io, mut gone) = app(recovering());
@@ -105,7 +128,6 @@ async fn missed_events_then_the_answer_with_everything_as_it_was() {
         let _ = socket.emit("welcome", ());
         async {}
     });
-    let server = io.clone();
     client(move || {
         let mut c = Client::open(addr);
         c.send(&format!("40{}", json!({"pid": ids.pid, "offset": last})));
@@ -117,19 +139,189 @@ async fn missed_events_then_the_answer_with_everything_as_it_was() {
         let (again, before) = connected(&mut c);
         assert_eq!((again, before.len()), (ids.clone(), 0));
         assert!(c.text().starts_with("42[\"welcome\",\""));
-        // Taken up a second time: in Node there are two sockets of one id then. Here the first one leaves.
-        let offset = offset("42[\"x\",\"from nowhere\"]").unwrap();
-        let mut other = Client::open(addr);
-        other.send(&format!("40{}", json!({"pid": ids.pid, "offset": offset})));
-        while other.next().unwrap().to_text().is_ok_and(|text| !text.starts_with("40")) {}
-        assert_eq!(server.socket_count(), 1);
-        c.expect_closed();
     })
     .await;
     let (recovered, mut rooms, data) = news.recv().await.unwrap();
     rooms.sort();
     assert!(recovered && rooms.contains(&"r".to_owned()) && rooms.len() == 2);
     assert_eq!(data, json!({"name": "x"}));
+}
+
+/// In Node there are two sockets of one id then. Here the session is where it was taken up last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taken_up_twice_it_is_one_session() {
+    let (io, mut gone) = app(patient());
+    let addr = serve(&io).await;
+    let ids = client(move || {
+        let (c, ids) = join(addr);
+        c.vanish();
+        ids
+    })
+    .await;
+    gone.recv().await.unwrap();
+    io.emit("missed", 1);
+    let (server, old) = (io.clone(), ids.clone());
+    client(move || {
+        let pid = &ids.pid;
+        let (mut first, again, before) = back(addr, pid, None);
+        assert_eq!((&again, before.len()), (&ids, 1));
+        // What has arrived is not sent again.
+        let (mut second, again, none) = back(addr, pid, offset(&before[0]).as_deref());
+        assert_eq!((&again, none.len()), (&ids, 0));
+        first.expect_closed();
+        assert_eq!(server.socket_count(), 1);
+        server.emit("next", 2);
+        assert!(second.text().starts_with("42[\"next\",2,"));
+        // Once it has left by itself, it is over for both.
+        second.send("41");
+    })
+    .await;
+    assert_eq!(gone.recv().await, Some(DisconnectReason::TransportClose));
+    assert_eq!(gone.recv().await, Some(DisconnectReason::ClientNamespaceDisconnect));
+    client(move || {
+        let (_, new, before) = back(addr, &old.pid, None);
+        assert!(new.pid != old.pid && new.sid != old.sid && before.is_empty());
+    })
+    .await;
+}
+
+/// Whoever comes in the moment in which another takes the session up may get a new one; but none gets half of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taken_up_by_many_at_the_same_time_it_is_one_session() {
+    let (io, mut gone) = app(patient());
+    let addr = serve(&io).await;
+    let ids = client(move || {
+        let (c, ids) = join(addr);
+        c.vanish();
+        ids
+    })
+    .await;
+    gone.recv().await.unwrap();
+    io.emit("missed", 1);
+    let start = Arc::new(Barrier::new(8));
+    let all = (0..8).map(|_| {
+        let (start, ids) = (start.clone(), ids.clone());
+        client(move || {
+            let mut c = Client::open(addr);
+            start.wait();
+            c.send(&format!("40{}", json!({"pid": ids.pid})));
+            // Another may have taken it up again before this one is answered.
+            let (found, before) = try_connected(&mut c)?;
+            // None of them has said that it has the event.
+            assert_eq!(before.len(), usize::from(found == ids), "{before:?}");
+            assert_eq!(found.sid == ids.sid, found.pid == ids.pid);
+            Some((c, found == ids))
+        })
+    });
+    let all: Vec<_> = join_all(all).await.into_iter().flatten().collect();
+    let anew = all.iter().filter(|(_, recovered)| !recovered).count();
+    assert!(io.get(&ids.sid).is_some());
+    assert_eq!(io.socket_count(), 1 + anew);
+    io.emit("next", 2);
+    let there = |(mut c, recovered): (Client, bool)| recovered && c.next().is_some();
+    let there = client(move || all.into_iter().map(there).filter(|there| *there).count()).await;
+    assert_eq!(there, 1, "so many have the session");
+}
+
+/// What a client may have for a private id and is none.
+fn no_pids(ids: &Ids) -> Vec<Value> {
+    vec![
+        json!("A".repeat(20)),
+        json!(ids.pid[..19]),
+        json!(format!("{}A", ids.pid)),
+        json!(ids.sid),
+        json!(""),
+        json!("\u{0}".repeat(20)),
+        json!("x".repeat(10_000)),
+        json!(5),
+        json!(1e300),
+        json!(true),
+        json!(null),
+        json!([ids.pid]),
+        json!({"pid": ids.pid}),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_private_id_gets_a_new_session() {
+    let (io, mut gone) = app(patient());
+    let news = recoveries(&io);
+    io.of("/other");
+    let addr = serve(&io).await;
+    let (ids, last) = {
+        let io = io.clone();
+        client(move || {
+            let (mut c, ids) = join(addr);
+            io.emit("kept", 1);
+            let last = offset(&c.text()).unwrap();
+            c.vanish();
+            (ids, last)
+        })
+        .await
+    };
+    gone.recv().await.unwrap();
+    io.emit("missed", 1);
+    let old = ids.clone();
+    let tried = client(move || {
+        let no_pids = no_pids(&ids);
+        let mut seen = vec![ids.clone()];
+        for pid in &no_pids {
+            for offset in [json!(last), json!(null), json!(7)] {
+                let mut c = Client::open(addr);
+                c.send(&format!("40{}", json!({"pid": pid, "offset": offset})));
+                let (new, before) = connected(&mut c);
+                assert!(before.is_empty(), "{pid}: {before:?}");
+                assert!(seen.iter().all(|old| old.sid != new.sid && old.pid != new.pid), "{pid}");
+                seen.push(new);
+            }
+        }
+        // The session is of the main namespace.
+        let mut c = Client::open(addr);
+        c.send(&format!("40/other,{}", json!({"pid": ids.pid, "offset": last})));
+        assert!(c.text().starts_with("40/other,{\"sid\":"));
+        seen.len() - 1
+    })
+    .await;
+    assert_eq!(*news.lock(), vec![false; 1 + tried]);
+    // None of that has cost the session anything.
+    let (_, again, before) = client(move || back(addr, &old.pid, None)).await;
+    assert_eq!(before.len(), 2, "{before:?}");
+    assert_eq!(news.lock().last(), Some(&true), "{again:?}");
+}
+
+/// Clients of Socket.IO 2 know of no private ids: whatever their query says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn legacy_clients_get_new_sessions() {
+    let (io, mut gone) = app(patient().allow_eio3(true));
+    let news = recoveries(&io);
+    let addr = serve(&io).await;
+    let ids = client(move || {
+        let (c, ids) = join(addr);
+        c.vanish();
+        ids
+    })
+    .await;
+    gone.recv().await.unwrap();
+    io.emit("missed", 1);
+    let (server, old) = (io.clone(), ids.clone());
+    client(move || {
+        let Ids { sid, pid } = ids;
+        let mut sids = vec![sid];
+        for _ in 0..2 {
+            let mut c = Client::open_at(addr, &format!("EIO=3&transport=websocket&pid={pid}&offset=x"));
+            c.expect("40");
+            assert!(!sids.contains(&c.sid));
+            sids.push(c.sid.clone());
+            server.emit("next", 1);
+            assert!(c.text().starts_with("42[\"next\",1"));
+            c.vanish();
+        }
+    })
+    .await;
+    assert_eq!(*news.lock(), [false; 3]);
+    // The session is still there for its own client: it has missed what they got as well.
+    let (_, _, before) = client(move || back(addr, &old.pid, None)).await;
+    assert_eq!(before.len(), 3, "{before:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -379,8 +571,7 @@ async fn a_connection_that_dies_in_the_middleware_costs_no_session() {
 /// The client's network changed: it is back before this side has noticed that it was gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_only_seems_alive() {
-    let builder = SocketIo::builder().connection_state_recovery(Recovery::new());
-    let (io, mut gone) = app(builder);
+    let (io, mut gone) = app(patient());
     let addr = serve(&io).await;
     let server = io.clone();
     let _both = client(move || {

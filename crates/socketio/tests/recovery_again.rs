@@ -2,60 +2,32 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request};
-use http_body_util::{BodyExt, Full};
+use http::Method;
 use serde_json::{Value, json};
 use sundew_socketio::recovery::Recovery;
-use sundew_socketio::{ConnectError, NotFound, SocketIo, SocketIoService};
+use sundew_socketio::{ConnectError, SocketIo};
+use support::in_place::InPlace;
 use tokio::time::{Instant, sleep_until};
-use tower_service::Service;
 
-struct Client(SocketIoService<NotFound>);
-
-impl Client {
-    async fn request(&self, method: Method, sid: &str, body: &str) -> String {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/socket.io/?EIO=4&transport=polling{sid}"))
-            .body(Full::new(Bytes::from(body.to_owned())))
-            .unwrap();
-        let response = self.0.clone().call(request).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        String::from_utf8(body.to_vec()).unwrap()
-    }
-
-    async fn open(&self, auth: &Value) -> String {
-        let open = self.request(Method::GET, "", "").await;
-        let open: Value = serde_json::from_str(&open[1..]).unwrap();
-        let sid = format!("&sid={}", open["sid"].as_str().unwrap());
-        assert_eq!(self.request(Method::POST, &sid, &format!("40{auth}")).await, "ok");
-        sid
-    }
-
-    async fn leave(&self, sid: &str) {
-        assert_eq!(self.request(Method::POST, sid, "1").await, "ok");
-    }
-
-    /// Connects and leaves, and remembers nothing of what it got: the private id, and how many events came before it.
-    async fn connect(&self, auth: &Value) -> (String, usize) {
-        let sid = self.open(auth).await;
-        let mut events = 0;
-        loop {
-            let body = self.request(Method::GET, &sid, "").await;
-            for packet in body.split('\x1e') {
-                match packet.strip_prefix("40") {
-                    None => events += 1,
-                    Some(answer) => {
-                        self.leave(&sid).await;
-                        let answer: Value = serde_json::from_str(answer).unwrap();
-                        return (answer["pid"].as_str().unwrap().to_owned(), events);
-                    }
+/// Connects and leaves, and remembers nothing of what it got: the private id, and how many events came before it.
+async fn connect(client: &InPlace, auth: &Value) -> (String, usize) {
+    let sid = client.open(auth).await;
+    let mut events = 0;
+    loop {
+        let body = client.request(Method::GET, &sid, "").await;
+        for packet in body.split('\x1e') {
+            match packet.strip_prefix("40") {
+                None => events += 1,
+                Some(answer) => {
+                    client.leave(&sid).await;
+                    let answer: Value = serde_json::from_str(answer).unwrap();
+                    return (answer["pid"].as_str().unwrap().to_owned(), events);
                 }
             }
         }
@@ -70,10 +42,10 @@ fn recovery() -> Recovery {
 #[tokio::test(start_paused = true)]
 async fn what_has_not_arrived_and_has_expired_is_a_gap() {
     let io = SocketIo::builder().connection_state_recovery(recovery()).build();
-    let client = Client(io.into_service());
+    let client = InPlace::new(&io);
     let start = Instant::now();
     let at = |seconds| sleep_until(start + Duration::from_secs(seconds));
-    let (pid, _) = client.connect(&json!({})).await;
+    let (pid, _) = connect(&client, &json!({})).await;
     while io.socket_count() > 0 {
         tokio::task::yield_now().await;
     }
@@ -81,11 +53,11 @@ async fn what_has_not_arrived_and_has_expired_is_a_gap() {
     let auth = json!({"pid": &pid});
     for seconds in [50, 100] {
         at(seconds).await;
-        assert_eq!(client.connect(&auth).await, (pid.clone(), 1), "{seconds}");
+        assert_eq!(connect(&client, &auth).await, (pid.clone(), 1), "{seconds}");
     }
     // The session is there until 160, the event was until 105.
     at(110).await;
-    let (anew, events) = client.connect(&auth).await;
+    let (anew, events) = connect(&client, &auth).await;
     assert!(anew != pid && events == 0);
 }
 
@@ -102,10 +74,10 @@ async fn nor_is_a_gap_hidden_by_the_middleware() {
             Ok::<(), ConnectError>(())
         }
     });
-    let client = Client(io.into_service());
+    let client = InPlace::new(&io);
     let start = Instant::now();
     let at = |seconds| sleep_until(start + Duration::from_secs(seconds));
-    let (pid, _) = client.connect(&json!({})).await;
+    let (pid, _) = connect(&client, &json!({})).await;
     while io.socket_count() > 0 {
         tokio::task::yield_now().await;
     }
@@ -118,8 +90,45 @@ async fn nor_is_a_gap_hidden_by_the_middleware() {
         client.leave(&sid).await;
     }
     at(104).await;
-    assert_eq!(client.connect(&auth).await, (pid.clone(), 1));
+    assert_eq!(connect(&client, &auth).await, (pid.clone(), 1));
     at(110).await;
-    let (anew, events) = client.connect(&auth).await;
+    let (anew, events) = connect(&client, &auth).await;
     assert!(anew != pid && events == 0);
+}
+
+/// socketio/socket.io#5282: in Node a client to which nothing was sent for longer than the window is not recovered, as the
+/// event its offset names is there no more.
+#[tokio::test(start_paused = true)]
+async fn idle_for_longer_than_the_window() {
+    let io = SocketIo::builder().connection_state_recovery(recovery()).build();
+    let client = InPlace::new(&io);
+    let start = Instant::now();
+    let at = move |seconds| start + Duration::from_secs(seconds);
+    let sid = client.open(&json!({})).await;
+    let server = io.clone();
+    tokio::spawn(async move {
+        sleep_until(at(1)).await;
+        server.emit("its last", ());
+        // Others are sent more, so that what has expired is dropped.
+        for seconds in (10..1000).step_by(10) {
+            sleep_until(at(seconds)).await;
+            server.to("others").emit("no", ());
+        }
+    });
+    let packets = client.stay(&sid, at(1000)).await;
+    let [answer, event] = &packets[..] else { panic!("{packets:?}") };
+    let answer: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+    let event: Vec<Value> = serde_json::from_str(event.strip_prefix("42").unwrap()).unwrap();
+    assert_eq!((io.socket_count(), &event[0]), (1, &json!("its last")));
+    // Its connection is lost; what is sent then it has not missed.
+    sleep_until(at(1010)).await;
+    assert_eq!(io.socket_count(), 0);
+    io.emit("missed", ());
+    sleep_until(at(1050)).await;
+    let sid = client.open(&json!({"pid": &answer["pid"], "offset": event.last()})).await;
+    io.emit("next", ());
+    let packets = client.stay(&sid, at(1051)).await;
+    let [missed, again, next] = &packets[..] else { panic!("{packets:?}") };
+    assert!(missed.starts_with("42[\"missed\",") && next.starts_with("42[\"next\","), "{packets:?}");
+    assert_eq!(serde_json::from_str::<Value>(again.strip_prefix("40").unwrap()).unwrap(), answer);
 }
