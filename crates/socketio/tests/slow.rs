@@ -34,7 +34,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How late a busy machine may be with what is due.
-const LATE: Duration = Duration::from_millis(1500);
+const LATE: Duration = Duration::from_secs(3);
 
 /// One after another: they measure time.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

@@ -84,9 +84,9 @@ impl Other {
         );
         // All but two: between what holds them up there are many that are fast.
         let (usual, met) = (of(&quiet, 90), beside[beside.len() - 3]);
-        assert!(met < (usual * 20).max(Duration::from_millis(250)), "late: {usual:?} before, {met:?} beside");
+        assert!(met < (usual * 20).max(Duration::from_millis(500)), "late: {usual:?} before, {met:?} beside");
         let longest = of(&beside, 100);
-        assert!(longest < Duration::from_secs(1), "one answer took {longest:?}");
+        assert!(longest < Duration::from_secs(3), "one answer took {longest:?}");
         client
     }
 }
