@@ -359,7 +359,8 @@ impl Builder {
     }
 
     /// The most namespaces that may exist because clients asked for them (of [`SocketIo::of_pattern`] and
-    /// [`SocketIo::of_when`]). Default 10,000; further ones are refused with a connect error, a warning, and
+    /// [`SocketIo::of_when`]), those included that stay empty for a while because clients may be recovered in them. Default
+    /// 10,000; further ones are refused with a connect error, a warning, and
     /// [`Troubles::namespaces_refused`](crate::Troubles::namespaces_refused).
     #[must_use]
     pub fn max_dynamic_namespaces(mut self, count: usize) -> Builder {

@@ -174,7 +174,12 @@ impl SocketIo {
         self.shared.registry.names()
     }
 
-    /// Hears of every namespace made from now on, before its first socket enters (`new_namespace` in Node).
+    /// Hears of every namespace made from now on, before its first socket enters (`new_namespace` in Node): those who ask for
+    /// it meanwhile wait, so do not wait in it yourself. Where it panics for a child, nobody enters.
+    ///
+    /// A child goes when it is empty ([`Builder::cleanup_empty_namespaces`](crate::Builder::cleanup_empty_namespaces)), its
+    /// handlers with it. A [`Namespace`] of it that you keep does nothing on this server any more, even when there is a new
+    /// one of the same name: [`find`](SocketIo::find) has that.
     pub fn on_new_namespace(&self, hook: impl Fn(&Namespace) + Send + Sync + 'static) -> &SocketIo {
         self.shared.registry.set_on_new(Arc::new(hook));
         self

@@ -289,6 +289,72 @@ async fn a_client_that_asks_twice_takes_back_or_leaves_while_a_predicate_decides
     assert_eq!((rooms.socket_count(), rooms.children().len()), (0, 0));
 }
 
+/// The namespace is there from the moment the hook knows of it, but nobody enters before the hook is through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_enters_a_new_namespace_before_the_app_has_set_it_up() {
+    let io = SocketIo::new();
+    io.of_pattern("/{any}").unwrap();
+    let server = io.clone();
+    io.on_new_namespace(move |nsp| {
+        assert!(server.find(nsp.name()).is_some());
+        std::thread::sleep(Duration::from_millis(200));
+        server.of("/other");
+        nsp.with(async || Err::<(), _>("not you"));
+    });
+    let addr = serve(&io).await;
+    let refused = |n: u64| {
+        client(move || {
+            let mut c = Client::open(addr);
+            std::thread::sleep(Duration::from_millis(30 * n));
+            c.send("40/guarded,");
+            c.expect("44/guarded,{\"message\":\"not you\"}");
+        })
+    };
+    tokio::join!(refused(0), refused(1), refused(2));
+}
+
+#[tokio::test]
+async fn where_setting_up_panics_nobody_enters_and_the_connection_lives() {
+    let io = SocketIo::new();
+    io.of_pattern("/{any}").unwrap();
+    io.on_new_namespace(|nsp| assert_ne!(nsp.name(), "/bad", "as asked"));
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        for _ in 0..2 {
+            c.send("40/bad,");
+            c.expect("44/bad,{\"message\":\"Internal error\"}");
+        }
+        c.join("/good");
+    })
+    .await;
+    assert!(io.find("/bad").is_none());
+}
+
+#[tokio::test]
+async fn a_child_that_is_gone_keeps_nothing_of_what_holds_it() {
+    let io = SocketIo::new();
+    let orgs = io.of_pattern("/org-{id}").unwrap();
+    let token = Arc::new(());
+    let held = Arc::downgrade(&token);
+    io.on_new_namespace(move |nsp| {
+        let (nsp, token) = (nsp.clone(), held.upgrade());
+        nsp.clone().on_connect(move |_: Socket| {
+            let _ = (&nsp, &token);
+            async {}
+        });
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        c.join("/org-1");
+        c.vanish();
+    })
+    .await;
+    until("the child is gone", || orgs.children().is_empty()).await;
+    until("its handlers are", || Arc::strong_count(&token) == 1).await;
+}
+
 #[tokio::test]
 async fn empty_children_go_and_those_the_app_named_stay() {
     let io = SocketIo::new();

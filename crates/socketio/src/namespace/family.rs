@@ -1,6 +1,11 @@
 //! Parents and children: what a child has from its parent, and what a parent does to all its children.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+use tokio::time::sleep_until;
 
 use super::Table;
 use super::pattern::Params;
@@ -26,6 +31,28 @@ impl Table {
         {
             shared.registry.tidy(self);
         }
+    }
+
+    /// Until when it stays although it is empty: clients that have left may come back, and miss nothing that is sent to it
+    /// meanwhile.
+    pub(super) fn awaited_until(&self) -> Option<Instant> {
+        self.recovery.as_ref()?.awaited_until()
+    }
+
+    /// Takes this child out then, if it is empty.
+    pub(super) fn tidy_at(self: &Arc<Self>, until: Instant) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        if self.lingers.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let table = Arc::downgrade(self);
+        runtime.spawn(async move {
+            sleep_until(until.into()).await;
+            if let Some(table) = table.upgrade() {
+                table.lingers.store(false, Ordering::Relaxed);
+                table.tidy();
+            }
+        });
     }
 
     /// The first answer: its own, or its parent's.

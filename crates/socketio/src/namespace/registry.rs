@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use parking_lot::RwLock;
+use parking_lot::{ReentrantMutex, RwLock};
 use serde_json::Value;
 
 use super::pattern::{Params, Pattern};
@@ -25,6 +25,8 @@ pub(crate) struct Registry {
     tables: RwLock<Tables>,
     parents: RwLock<Arc<[Parent]>>,
     on_new: RwLock<Option<OnNew>>,
+    /// Held while the app sets a new namespace up. It may ask for others then, on the same thread.
+    setting_up: ReentrantMutex<()>,
 }
 
 #[derive(Default)]
@@ -32,6 +34,13 @@ struct Tables {
     by_name: HashMap<Arc<str>, Arc<Table>>,
     /// How many of them clients have brought about.
     dynamic: usize,
+}
+
+impl Tables {
+    /// One of those that clients have brought about goes.
+    fn take_out(&mut self, nsp: &str) {
+        self.dynamic -= usize::from(self.by_name.remove(nsp).is_some());
+    }
 }
 
 type OnNew = Arc<dyn Fn(&Namespace) + Send + Sync>;
@@ -172,6 +181,7 @@ impl Registry {
         }
         let parents = self.parents.read().clone();
         let (parent, params) = matching(&parents, nsp).unzip();
+        let _setting_up = self.setting_up.lock();
         let mut tables = self.tables.write();
         if let Some(table) = tables.by_name.get(nsp) {
             if !table.pinned.swap(true, Ordering::Relaxed) && table.parent.is_some() {
@@ -185,7 +195,7 @@ impl Registry {
         table.pinned.store(true, Ordering::Relaxed);
         tables.by_name.insert(table.name.clone(), table.clone());
         drop(tables);
-        self.tell(&table);
+        self.set_up(&table);
         table
     }
 
@@ -208,8 +218,12 @@ impl Registry {
 
     /// A client asks for a namespace, which is there or whose name a parent may allow.
     pub(crate) fn claim(&self, shared: &Arc<Shared>, nsp: &str, auth: &str) -> Claim {
-        if let Some(table) = self.tables.read().by_name.get(nsp) {
-            return Claim::Granted(Hold::new(table));
+        let there = self.tables.read().by_name.get(nsp).map(Hold::new);
+        if let Some(hold) = there {
+            return match self.enters(hold) {
+                Ok(hold) => Claim::Granted(hold),
+                Err(error) => Claim::Refused(error),
+            };
         }
         let parents = self.parents.read().clone();
         if parents.is_empty() || nsp.len() > shared.options.max_namespace_length {
@@ -244,9 +258,12 @@ impl Registry {
         parent: &Arc<Table>,
         params: Params,
     ) -> Result<Hold, ConnectError> {
+        let _setting_up = self.setting_up.lock();
         let mut tables = self.tables.write();
         if let Some(table) = tables.by_name.get(nsp) {
-            return Ok(Hold::new(table));
+            let hold = Hold::new(table);
+            drop(tables);
+            return self.enters(hold);
         }
         let most = shared.options.max_dynamic_namespaces;
         if tables.dynamic >= most {
@@ -264,30 +281,48 @@ impl Registry {
         tables.dynamic += 1;
         let hold = Hold::new(&table);
         drop(tables);
-        self.tell(&table);
-        Ok(hold)
+        let set_up = catch_unwind(AssertUnwindSafe(|| self.set_up(&table)));
+        if set_up.is_err() {
+            tracing::error!(nsp, "on_new_namespace panicked: nobody is let in");
+        }
+        self.enters(hold)
     }
 
-    /// Takes a child out if it is empty.
+    /// Nobody enters before the app has set the namespace up: its middleware may be missing.
+    fn enters(&self, hold: Hold) -> Result<Hold, ConnectError> {
+        let set_up = || hold.table().set_up.load(Ordering::Acquire);
+        if set_up() {
+            return Ok(hold);
+        }
+        drop(self.setting_up.lock());
+        if set_up() { Ok(hold) } else { Err(ConnectError::new("Internal error")) }
+    }
+
+    /// Takes a child out if it is empty, and nobody may come back to it.
     pub(super) fn tidy(&self, table: &Table) {
         let mut tables = self.tables.write();
-        let same = |other: &Arc<Table>| std::ptr::eq(Arc::as_ptr(other), table);
-        if table.held.load(Ordering::Acquire) == 0
-            && !table.pinned.load(Ordering::Relaxed)
-            && tables.by_name.get(&table.name).is_some_and(same)
-        {
-            let removed = tables.by_name.remove(&table.name);
-            tables.dynamic -= 1;
-            drop(tables);
-            drop(removed);
+        let same = |other: &&Arc<Table>| std::ptr::eq(Arc::as_ptr(other), table);
+        let Some(there) = tables.by_name.get(&table.name).filter(same).cloned() else { return };
+        if table.held.load(Ordering::Acquire) > 0 || table.pinned.load(Ordering::Relaxed) {
+            return;
         }
+        if let Some(until) = table.awaited_until() {
+            drop(tables);
+            return there.tidy_at(until);
+        }
+        tables.take_out(&table.name);
+        drop(tables);
+        // They often hold the namespace itself.
+        let handlers = std::mem::take(&mut *there.handlers.write());
+        drop(handlers);
     }
 
-    fn tell(&self, table: &Arc<Table>) {
+    fn set_up(&self, table: &Arc<Table>) {
         let hook = self.on_new.read().clone();
         if let Some(hook) = hook {
             hook(&Namespace::new(table.clone()));
         }
+        table.set_up.store(true, Ordering::Release);
     }
 }
 

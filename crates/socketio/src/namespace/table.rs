@@ -46,6 +46,10 @@ pub(crate) struct Table {
     pub(super) held: AtomicUsize,
     /// Of a child: the app has asked for it by name, so it stays.
     pub(super) pinned: AtomicBool,
+    /// Of a child: whether it is looked at again when nobody can come back any more.
+    pub(super) lingers: AtomicBool,
+    /// What the app wanted to do to it first is done.
+    pub(super) set_up: AtomicBool,
     pub(super) rate: Rate,
     pub(super) pace: Pace,
     acks: AtomicU64,
@@ -122,6 +126,8 @@ impl Table {
             is_parent: false,
             held: AtomicUsize::new(0),
             pinned: AtomicBool::new(false),
+            lingers: AtomicBool::new(false),
+            set_up: AtomicBool::new(false),
             rate: Rate::default(),
             pace: Pace::default(),
             acks: AtomicU64::new(0),

@@ -53,6 +53,8 @@ pub(crate) struct Live {
     pub(super) pids: Mutex<HashMap<Arc<str>, Weak<Inner>>>,
     pub(super) away: Mutex<Away>,
     pub(super) busy: Busy,
+    /// Until when somebody who has left may come back.
+    awaited: Mutex<Option<Instant>>,
 }
 
 /// Whether a session has gone to another server. Shared by all that a client was here as that session.
@@ -147,8 +149,8 @@ impl Resume {
         drop(restored);
     }
 
-    /// Whether it has left and may come back.
-    pub(super) fn may_return(&self) -> bool {
+    /// Whether it was kept when it left, and has not gone to another server.
+    fn may_return(&self) -> bool {
         self.saved.load(Ordering::Relaxed) && !self.gone.load(Ordering::Relaxed)
     }
 
@@ -174,7 +176,31 @@ impl Live {
             pids: Mutex::default(),
             away: Mutex::default(),
             busy: Busy::default(),
+            awaited: Mutex::default(),
         }
+    }
+
+    /// Until when somebody who has left may come back, and what is sent meanwhile has to be kept.
+    pub(crate) fn awaited_until(&self) -> Option<Instant> {
+        let now = Live::now();
+        self.awaited.lock().filter(|until| now < *until)
+    }
+
+    /// Keeps a session for its client.
+    fn save(&self, table: &Table, session: SavedSession) {
+        let until = session.until;
+        {
+            let mut awaited = self.awaited.lock();
+            *awaited = (*awaited).max(Some(until));
+        }
+        self.store().save(&table.name, session, Live::now(), until);
+    }
+
+    /// Whether a socket that has left may come back: its session is here, or about to be a socket again.
+    pub(super) fn may_return(&self, table: &Table, inner: &Inner) -> bool {
+        inner.resume.as_ref().filter(|resume| resume.may_return()).is_some_and(|resume| {
+            self.store().holds(&table.name, &resume.pid, Live::now()) || self.busy.is(&resume.pid)
+        })
     }
 
     pub(super) fn store(&self) -> &dyn Store {
@@ -296,9 +322,8 @@ impl Live {
         if let Some(gone) = gone {
             self.away.lock().insert(session.pid.clone(), gone);
         }
-        let until = at + self.settings.recovery.window;
-        session.until = until;
-        self.store().save(&table.name, session, Live::now(), until);
+        session.until = at + self.settings.recovery.window;
+        self.save(table, session);
     }
 
     /// A socket leaves its rooms, to come back if the reason allows it.
@@ -329,7 +354,6 @@ impl Live {
         };
         resume.saved.store(true, Ordering::Relaxed);
         self.away.lock().insert(resume.pid.clone(), resume.gone.clone());
-        let until = session.until;
-        self.store().save(&table.name, session, Live::now(), until);
+        self.save(table, session);
     }
 }

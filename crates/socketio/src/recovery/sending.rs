@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use sundew_engineio::{Frames, SendError};
 
-use super::live::{Live, Resume, addressed};
+use super::live::{Live, addressed};
 use super::{Logged, Mark, Offset, Recipients};
 use crate::Socket;
 use crate::adapter::{BroadcastOptions, Operation};
@@ -170,9 +170,7 @@ impl Live {
             false => None,
             // It may have come back: then this handle is an old one of the same socket.
             true => match table.rooms.read().get(&inner.id) {
-                None if !inner.resume.as_deref().is_some_and(Resume::may_return) => {
-                    return Err(EmitError::Closed.into());
-                }
+                None if !self.may_return(table, inner) => return Err(EmitError::Closed.into()),
                 back => back,
             },
         };

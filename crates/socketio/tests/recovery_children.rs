@@ -1,0 +1,113 @@
+//! Recovery in namespaces that clients have brought about, and sockets kept beyond their end: in virtual time, over polling.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use sundew_socketio::recovery::Recovery;
+use sundew_socketio::{EmitError, Socket, SocketIo};
+use support::in_place::InPlace;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+fn recovering() -> SocketIo {
+    SocketIo::builder().connection_state_recovery(Recovery::new().max_disconnection_duration(WINDOW)).build()
+}
+
+/// Joins `/org-7` and is lost. Returns what came before the answer to CONNECT, and the answer.
+async fn visit(client: &InPlace, auth: &Value) -> (Vec<String>, Value) {
+    let sid = client.handshake().await;
+    client.send(&sid, &format!("40/org-7,{auth}")).await;
+    let mut before = Vec::new();
+    loop {
+        for packet in client.request(Method::GET, &sid, "").await.split('\x1e') {
+            match packet.strip_prefix("40/org-7,") {
+                None => before.push(packet.to_owned()),
+                Some(answer) => {
+                    client.leave(&sid).await;
+                    return (before, serde_json::from_str(answer).unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_client_of_a_child_misses_nothing() {
+    let io = recovering();
+    let orgs = io.of_pattern("/org-{id}").unwrap();
+    let client = InPlace::new(&io);
+    let (_, first) = visit(&client, &json!({})).await;
+    while orgs.socket_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let left = Instant::now();
+    orgs.emit("to all orgs", ());
+    io.find("/org-7").expect("it stays as long as its client may come back").emit("to one", ());
+    sleep_until(left + WINDOW / 2).await;
+    let (missed, again) = visit(&client, &json!({"pid": first["pid"]})).await;
+    assert_eq!(again, first);
+    assert!(missed[0].starts_with("42/org-7,[\"to all orgs\","), "{missed:?}");
+    assert!(missed[1].starts_with("42/org-7,[\"to one\","), "{missed:?}");
+    assert_eq!(missed.len(), 2);
+
+    // It has left once more, and nobody else is there.
+    let left = Instant::now();
+    sleep_until(left + WINDOW - Duration::from_secs(1)).await;
+    assert!(io.find("/org-7").is_some());
+    sleep_until(left + WINDOW + Duration::from_secs(1)).await;
+    assert_eq!(io.namespaces(), ["/"]);
+    let (missed, anew) = visit(&client, &json!({"pid": first["pid"]})).await;
+    assert!(missed.is_empty() && anew["pid"] != first["pid"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_whose_last_client_said_goodbye_goes_at_once() {
+    let io = recovering();
+    io.of_pattern("/org-{id}").unwrap();
+    let client = InPlace::new(&io);
+    let sid = client.handshake().await;
+    client.send(&sid, "40/org-7,").await;
+    client.send(&sid, "41/org-7,").await;
+    assert_eq!(io.namespaces(), ["/"]);
+}
+
+/// An emit is kept for a client that may come back, and for no other.
+#[tokio::test(start_paused = true)]
+async fn a_socket_is_over_when_its_client_cannot_come_back() {
+    let io = recovering();
+    let (sockets, mut entered) = mpsc::unbounded_channel();
+    io.on_connect(move |socket: Socket| {
+        let _ = sockets.send(socket);
+        async {}
+    });
+    let client = InPlace::new(&io);
+    let closed = |socket: &Socket| matches!(socket.emit("x", ()), Err(EmitError::Closed));
+
+    // It does not come back.
+    let sid = client.open(&json!({})).await;
+    let socket = entered.recv().await.unwrap();
+    client.leave(&sid).await;
+    sleep(WINDOW - Duration::from_secs(1)).await;
+    assert!(!closed(&socket));
+    sleep(Duration::from_secs(2)).await;
+    assert!(closed(&socket));
+
+    // It comes back, and then says goodbye.
+    let sid = client.open(&json!({})).await;
+    let socket = entered.recv().await.unwrap();
+    let answer = client.request(Method::GET, &sid, "").await;
+    let answer: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+    client.leave(&sid).await;
+    let sid = client.open(&json!({"pid": answer["pid"]})).await;
+    let again = entered.recv().await.unwrap();
+    assert!(again.recovered() && !closed(&socket));
+    client.send(&sid, "41").await;
+    assert!(closed(&socket) && closed(&again));
+}
