@@ -68,6 +68,12 @@ for (const [target, start] of Object.entries({ "Node's server": startNode, sunde
         const mixed = await ask(socket, 'echo-ack', { name: 'file', parts: [blob, randomBytes(0)] });
         assert.ok(blob.equals(mixed.parts[0]), 'binary acknowledgement');
         assert.equal(mixed.parts[1].length, 0);
+        // Their lengths look like the marker of a date.
+        for (const length of [215, 471]) {
+          const bytes = new Uint8Array(randomBytes(length));
+          const echoed = await ask(socket, 'echo-ack', bytes.buffer);
+          assert.deepEqual([...new Uint8Array(echoed)], [...bytes], `an ArrayBuffer of ${length}`);
+        }
         // More than JSON's ten attachments.
         const many = Array.from({ length: 50 }, (_, index) => Buffer.from([index]));
         assert.deepEqual((await ask(socket, 'echo-ack', many)).map((part) => part[0]), many.map((part) => part[0]));

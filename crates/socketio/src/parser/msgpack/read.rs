@@ -43,6 +43,7 @@ struct Reader<'b> {
 /// What a marker announces.
 enum Value {
     Null,
+    Undefined,
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
@@ -51,7 +52,12 @@ enum Value {
     Binary(usize),
     Array(u64),
     Map(u64),
-    Extension { length: usize, kind: i8 },
+    /// Milliseconds since the epoch.
+    Date(i64),
+    Extension {
+        length: usize,
+        kind: i8,
+    },
 }
 
 impl<'b> Reader<'b> {
@@ -105,10 +111,17 @@ impl<'b> Reader<'b> {
             Marker::FixMap(count) => Value::Map(count.into()),
             Marker::Map16 => Value::Map(self.length::<2>()? as u64),
             Marker::Map32 => Value::Map(self.length::<4>()? as u64),
-            Marker::FixExt1 => self.extension(1)?,
+            // Of type 0 notepack writes these two with fixed lengths, and every ArrayBuffer with a counted one, whatever its size.
+            Marker::FixExt1 => match self.extension(1)? {
+                Value::Extension { kind: 0, .. } => self.take(1).map(|_| Value::Undefined)?,
+                other => other,
+            },
             Marker::FixExt2 => self.extension(2)?,
             Marker::FixExt4 => self.extension(4)?,
-            Marker::FixExt8 => self.extension(8)?,
+            Marker::FixExt8 => match self.extension(8)? {
+                Value::Extension { kind: 0, .. } => Value::Date(i64::from_be_bytes(self.number()?)),
+                other => other,
+            },
             Marker::FixExt16 => self.extension(16)?,
             Marker::Ext8 => self.counted::<1>()?,
             Marker::Ext16 => self.counted::<2>()?,
@@ -140,8 +153,7 @@ impl<'b> Reader<'b> {
     /// A whole number that is not negative; null and undefined are none.
     fn whole(&mut self) -> Result<Option<u64>, Malformed> {
         match self.value()? {
-            Value::Null => Ok(None),
-            value if self.is_undefined(&value)? => Ok(None),
+            Value::Null | Value::Undefined => Ok(None),
             Value::Unsigned(number) => Ok(Some(number)),
             Value::Signed(number) => u64::try_from(number).map(Some).map_err(|_| Malformed::Id),
             // Other encoders write every number as a float.
@@ -152,22 +164,12 @@ impl<'b> Reader<'b> {
         }
     }
 
-    /// `undefined`, as notepack writes it. Takes its byte.
-    fn is_undefined(&mut self, value: &Value) -> Result<bool, Malformed> {
-        let undefined = matches!(value, Value::Extension { length: 1, kind: 0 })
-            && self.bytes.get(self.at.wrapping_sub(2)) == Some(&Marker::FixExt1.to_u8());
-        if undefined {
-            self.take(1)?;
-        }
-        Ok(undefined)
-    }
-
     /// The payload; null and undefined are none.
     fn data(&mut self) -> Result<Option<Packet>, Malformed> {
         self.json.clear();
         self.binaries.clear();
         let value = self.value()?;
-        if matches!(value, Value::Null) || self.is_undefined(&value)? {
+        if matches!(value, Value::Null | Value::Undefined) {
             return Ok(None);
         }
         self.write(value, 0)?;
@@ -194,7 +196,7 @@ impl<'b> Reader<'b> {
             return Err(Malformed::Deep);
         }
         match value {
-            Value::Null => self.json.push_str("null"),
+            Value::Null | Value::Undefined => self.json.push_str("null"),
             Value::Bool(value) => self.json.push_str(if value { "true" } else { "false" }),
             // Writing to a string does not fail.
             Value::Unsigned(number) => drop(write!(self.json, "{number}")),
@@ -232,19 +234,12 @@ impl<'b> Reader<'b> {
                 }
                 self.json.push('}');
             }
-            value if self.is_undefined(&value)? => self.json.push_str("null"),
-            // An ArrayBuffer, or a Date: notepack tells them apart by their markers.
-            Value::Extension { length, kind: 0 } => {
-                if self.bytes.get(self.at.wrapping_sub(2)) == Some(&Marker::FixExt8.to_u8()) {
-                    let date = date(i64::from_be_bytes(self.number()?));
-                    match date {
-                        Some(date) => self.quote(&date),
-                        None => self.json.push_str("null"),
-                    }
-                } else {
-                    self.binary(length)?;
-                }
-            }
+            Value::Date(millis) => match date(millis) {
+                Some(date) => self.quote(&date),
+                None => self.json.push_str("null"),
+            },
+            // An ArrayBuffer.
+            Value::Extension { length, kind: 0 } => self.binary(length)?,
             // As notepack gives types it does not know.
             Value::Extension { length, kind } => {
                 let _ = write!(self.json, "[{kind},");

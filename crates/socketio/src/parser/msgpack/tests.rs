@@ -74,6 +74,36 @@ fn binary_is_a_view_of_the_message() {
     assert_eq!((&first[..], second["n"].len(), &third[..]), (&[1, 2, 3][..], 300, &[9][..]));
 }
 
+/// notepack counts an ArrayBuffer's length, which may look like the marker of a date or of undefined.
+#[test]
+fn an_array_buffer_of_any_length_is_binary() {
+    for length in (1_usize..=600).chain([65_535, 65_536, 65_536 + 212, 65_536 + 215]) {
+        let counted = match length {
+            0..=0xff => vec![0xc7, length as u8],
+            0x100..=0xffff => [&[0xc8][..], &(length as u16).to_be_bytes()].concat(),
+            _ => [&[0xc9][..], &(length as u32).to_be_bytes()].concat(),
+        };
+        let bytes: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        let message =
+            [&b"\x83\xa4type\x02\xa4data\x92\xa1e"[..], &counted, &[0], &bytes, b"\xa3nsp\xa1/"].concat();
+        let packet = decode(message).unwrap_or_else(|error| panic!("{length}: {error}"));
+        assert_eq!(json(&packet), json!(["e", {"_placeholder": true, "num": 0}]), "{length}");
+        assert_eq!(packet.data.unwrap().attachments(), [Bytes::from(bytes)], "{length}");
+    }
+    // Of fixed length it is what it looks like.
+    let one = |value: &[u8]| {
+        let message = [&b"\x83\xa4type\x02\xa4data\x92\xa1e"[..], value, b"\xa3nsp\xa1/"].concat();
+        json(&decode(message).unwrap())
+    };
+    let date = [&[0xd7, 0][..], &1_700_000_000_123_i64.to_be_bytes()].concat();
+    assert_eq!(one(&date), json!(["e", "2023-11-14T22:13:20.123Z"]));
+    assert_eq!(one(&[0xd4, 0, 0]), json!(["e", null]));
+    // But of another type it is none of them.
+    let placeholder = json!({"_placeholder": true, "num": 0});
+    assert_eq!(one(&[&[0xd7, 5][..], &[0; 8]].concat()), json!(["e", [5, placeholder]]));
+    assert_eq!(one(&[0xd4, 5, 0]), json!(["e", [5, placeholder]]));
+}
+
 #[test]
 fn writes_what_notepack_would() {
     let packet = Packet::event("hello", 1).unwrap();
