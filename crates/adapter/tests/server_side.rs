@@ -90,6 +90,13 @@ async fn answers_of_the_other_servers_are_collected() {
         }
         other => panic!("{other:?}"),
     }
+    match io.server_side_emit_with_ack::<usize>("sum", (2, 3)).await {
+        Err(BroadcastAckError::Data { answers, .. }) => {
+            let sums: Vec<Value> = answers.iter().map(|answer| answer.decode().unwrap()).collect();
+            assert_eq!(sums, [json!({"sum": 5}), json!({"sum": 5})]);
+        }
+        other => panic!("{other:?}"),
+    }
     for event in ["fails", "never"] {
         match io.server_side_emit_with_ack::<()>(event, "x").timeout(Duration::from_millis(200)).await {
             Err(BroadcastAckError::Incomplete { answers, expected: 2, missing: 2 }) if answers.is_empty() => {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::OnFull;
@@ -83,9 +84,22 @@ pub enum BroadcastAckError {
     /// The event was not sent in the first place.
     #[error(transparent)]
     Emit(#[from] EmitError),
-    /// An answer is not what was expected.
-    #[error(transparent)]
-    Data(#[from] DataError),
+    /// Everybody answered, but an answer is not what was expected.
+    #[error("{error}")]
+    Data {
+        /// Why the first such answer is not.
+        error: DataError,
+        /// All answers, that one among them.
+        answers: Vec<Args>,
+    },
+}
+
+/// Reads what everybody answered. One answer that does not fit must not cost the others: the error has them all.
+pub(crate) fn read_all<T: DeserializeOwned>(answers: Vec<Args>) -> Result<Vec<T>, BroadcastAckError> {
+    match answers.iter().map(Args::decode).collect() {
+        Ok(read) => Ok(read),
+        Err(error) => Err(BroadcastAckError::Data { error, answers }),
+    }
 }
 
 /// A middleware's refusal: what the client gets as `connect_error`.

@@ -197,6 +197,34 @@ async fn acks_of_a_broadcast() {
     }
 }
 
+/// A client says what it likes: what the others have answered is not lost by it.
+#[tokio::test]
+async fn an_answer_that_does_not_fit_leaves_the_others() {
+    let io = SocketIo::new();
+    let addr = serve(&io).await;
+    let clients = client(move || (0..3).map(|_| Client::connect(addr, "/")).collect::<Vec<_>>()).await;
+    let all = tokio::spawn(async move { io.emit_with_ack::<u32>("q", ()).await });
+    let clients = client(move || {
+        let mut clients = clients;
+        for (c, answer) in clients.iter_mut().zip(["1", "\"two\"", "3"]) {
+            c.expect("420[\"q\"]");
+            c.send(&format!("430[{answer}]"));
+        }
+        clients
+    })
+    .await;
+    match all.await.unwrap() {
+        Err(BroadcastAckError::Data { error, answers }) => {
+            assert!(error.to_string().contains("u32"), "{error}");
+            let mut fit: Vec<u32> = answers.iter().filter_map(|answer| answer.decode().ok()).collect();
+            fit.sort_unstable();
+            assert_eq!((answers.len(), fit), (3, vec![1, 3]));
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(clients);
+}
+
 /// One that owes too many acknowledgements already, or reads too slowly, was not even asked: its silence is no consent.
 #[tokio::test]
 async fn who_could_not_be_asked_has_not_acknowledged() {

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::{Namespace, Table};
 use crate::adapter::{Operation, Request, Response, Responses};
 use crate::call::ServerCall;
-use crate::error::{BroadcastAckError, EmitError, Failure, HandlerError};
+use crate::error::{BroadcastAckError, EmitError, Failure, HandlerError, read_all};
 use crate::handler::{Handler, erase};
 use crate::packet::{EmitArgs, Packet};
 use crate::session::running::message;
@@ -68,6 +68,7 @@ impl Namespace {
     ///
     /// Awaiting it fails after [`request_timeout`](crate::Builder::request_timeout) unless told otherwise, as does a server
     /// without a handler or whose handler gives no answer: [`BroadcastAckError::Incomplete`] has the answers that came.
+    /// [`BroadcastAckError::Data`] has them where one is no `T`.
     ///
     /// ```no_run
     /// # async fn f(io: sundew_socketio::SocketIo) -> Result<(), sundew_socketio::BroadcastAckError> {
@@ -133,7 +134,7 @@ impl<T: DeserializeOwned + 'static> IntoFuture for ServerAcks<T> {
                 return Err(BroadcastAckError::Adapter { error, answers });
             }
             match expected.saturating_sub(answers.len() as u64) {
-                0 => answers.iter().map(|args| args.decode().map_err(BroadcastAckError::Data)).collect(),
+                0 => read_all(answers),
                 missing => Err(BroadcastAckError::Incomplete { answers, expected, missing }),
             }
         })

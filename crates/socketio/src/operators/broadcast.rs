@@ -11,7 +11,7 @@ use sundew_engineio::Frames;
 use super::room_names::names;
 use super::{RemoteSocket, RoomNames, Sent};
 use crate::adapter::{AdapterError, BroadcastOptions, Operation, Request, Response};
-use crate::error::{BroadcastAckError, EmitError};
+use crate::error::{BroadcastAckError, EmitError, read_all};
 use crate::namespace::Table;
 use crate::packet::{Args, EmitArgs, Packet};
 use crate::socket::check;
@@ -140,14 +140,13 @@ impl Broadcast {
     ///
     /// # Errors
     /// [`BroadcastAckError::Incomplete`] after the timeout (`ack_timeout` unless told otherwise) or if clients left
-    /// meanwhile, with the answers that came.
+    /// meanwhile, [`BroadcastAckError::Data`] if an answer is no `T`; both with the answers that came.
     pub async fn emit_with_ack<T: DeserializeOwned>(
         &self,
         name: &str,
         args: impl EmitArgs,
     ) -> Result<Vec<T>, BroadcastAckError> {
-        let answers = self.collect(name, args).await?;
-        answers.iter().map(|args| args.decode().map_err(BroadcastAckError::Data)).collect()
+        read_all(self.collect(name, args).await?)
     }
 
     async fn collect(&self, name: &str, args: impl EmitArgs) -> Result<Vec<Args>, BroadcastAckError> {
