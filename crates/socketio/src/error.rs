@@ -130,6 +130,8 @@ impl fmt::Display for ConnectError {
     }
 }
 
+impl std::error::Error for ConnectError {}
+
 impl From<&str> for ConnectError {
     fn from(message: &str) -> ConnectError {
         ConnectError::new(message)
@@ -298,5 +300,21 @@ impl Failure {
             Failure::Extract(crate::ExtractError::Data(_)) => EventError::new("Invalid arguments"),
             _ => EventError::new("Internal error"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a function of the app's returns, `?` turns into whatever holds errors.
+    #[test]
+    fn a_refusal_is_an_error_like_others() {
+        fn refused() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            Err(ConnectError::new("not authorized").with_data(7))?
+        }
+        let error = refused().unwrap_err();
+        assert_eq!(error.to_string(), "not authorized");
+        assert_eq!(error.downcast_ref::<ConnectError>().map(|error| &error.data), Some(&Value::from(7)));
     }
 }
