@@ -115,6 +115,31 @@ async fn a_rate_is_inherited_and_whoever_is_over_it_may_be_disconnected() {
 }
 
 #[tokio::test]
+async fn a_child_may_be_free_of_its_parents_rate() {
+    let io = SocketIo::new();
+    let parent = io.of_pattern("/{any}").unwrap();
+    parent.rate_limit(1, Duration::from_secs(3600)).on("e", async |ack: Ack| ack.send("handled").unwrap());
+    io.of("/free").rate_limit(0, Duration::from_secs(1));
+    io.of("/more").rate_limit(2, Duration::from_secs(3600));
+    let addr = serve(&io).await;
+    client(move || {
+        for (nsp, most) in [("/free", 5), ("/more", 2), ("/like-it", 1)] {
+            let mut c = Client::connect(addr, nsp);
+            for n in 0..5 {
+                c.send(&format!("42{nsp},{n}[\"e\"]"));
+                match n < most {
+                    true => c.expect(&format!("43{nsp},{n}[\"handled\"]")),
+                    false => {
+                        c.expect(&format!("43{nsp},{n}[{{\"error\":{{\"message\":\"Too many events\"}}}}]"))
+                    }
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_socket_is_in_at_most_so_many_rooms() {
     let io = SocketIo::builder().max_rooms(2).build();
     io.on("join", async |socket: Socket, Data(room): Data<String>, ack: Ack| {

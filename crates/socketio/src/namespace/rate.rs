@@ -1,6 +1,5 @@
 //! How many events a socket may send: an allowance that comes back evenly (GCRA). Off unless the app sets one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,21 +7,33 @@ use tokio::time::Instant;
 
 use super::{Namespace, Table};
 
-/// The allowance of a namespace: so many events, spread over so long. Zero: none.
+/// The allowance of a namespace: so many events, spread over so long.
 #[derive(Default)]
 pub(super) struct Rate {
-    /// Nanoseconds one event takes of the allowance.
+    /// Nanoseconds one event takes of the allowance. Zero: not said. [`OFF`]: said that there is none.
     each: AtomicU64,
     /// Nanoseconds the whole allowance takes to come back.
     all: AtomicU64,
 }
 
+/// Longer than any event takes: a child may be free of its parent's limit.
+const OFF: u64 = u64::MAX;
+
+/// What a namespace says of its sockets' allowance.
+enum Said {
+    Nothing,
+    Off,
+    Limit { each: Duration, all: Duration },
+}
+
 impl Rate {
-    fn get(&self) -> Option<(Duration, Duration)> {
+    fn get(&self) -> Said {
         match self.each.load(Ordering::Relaxed) {
-            0 => None,
+            0 => Said::Nothing,
+            OFF => Said::Off,
             each => {
-                Some((Duration::from_nanos(each), Duration::from_nanos(self.all.load(Ordering::Relaxed))))
+                let all = Duration::from_nanos(self.all.load(Ordering::Relaxed));
+                Said::Limit { each: Duration::from_nanos(each), all }
             }
         }
     }
@@ -62,17 +73,20 @@ impl Used {
 impl Table {
     /// An event came from the socket that `used` belongs to.
     pub(crate) fn pass(&self, used: &mut Used) -> Pass {
-        let parent = || self.parent.as_ref().and_then(|parent: &Arc<Table>| parent.rate.get());
-        match self.rate.get().or_else(parent) {
-            None => Pass::Yes,
-            Some((each, all)) => used.pass(each, all, Instant::now()),
+        let said = match (self.rate.get(), &self.parent) {
+            (Said::Nothing, Some(parent)) => parent.rate.get(),
+            (said, _) => said,
+        };
+        match said {
+            Said::Nothing | Said::Off => Pass::Yes,
+            Said::Limit { each, all } => used.pass(each, all, Instant::now()),
         }
     }
 }
 
 impl Namespace {
     /// Lets each socket send at most `events` at once, and as many again spread evenly `per` that time. Off by default, and
-    /// with `events` zero. Acknowledgements do not count.
+    /// with `events` zero, which on a child turns its parent's off. Acknowledgements do not count.
     ///
     /// An event beyond is dropped: if the client asked for an acknowledgement, it gets
     /// `{"error":{"message":"Too many events"}}`; [`Troubles::rate_limited`](crate::Troubles::rate_limited) counts it; and
@@ -93,7 +107,7 @@ impl Namespace {
     /// ```
     pub fn rate_limit(&self, events: u32, per: Duration) -> &Namespace {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4);
-        let each = per.checked_div(events).map_or(0, |each| nanos(each).max(1));
+        let each = per.checked_div(events).map_or(OFF, |each| nanos(each).max(1));
         self.0.rate.all.store(nanos(per), Ordering::Relaxed);
         self.0.rate.each.store(each, Ordering::Relaxed);
         self
