@@ -67,7 +67,7 @@ impl Builder {
             connect(cluster, bus);
         }
         sundew_worker::register(Arc::new(Hooks(server.clone())));
-        SocketIo::wrap(server)
+        server.into()
     }
 
     /// What joins this server to others. Default: nothing alone, the local bus between the workers of one app under the

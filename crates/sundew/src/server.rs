@@ -10,7 +10,15 @@ use crate::Builder;
 /// A Socket.IO server that works alone and as one of a supervisor's workers. Cheap to clone: hold one wherever something
 /// is to be emitted.
 ///
-/// All of [`sundew_socketio::SocketIo`] is there too.
+/// All of [`sundew_socketio::SocketIo`] is there too. What is asked for its server gives one of those, which is made into
+/// this one:
+///
+/// ```no_run
+/// # use sundew::{Namespace, Socket, SocketIo};
+/// fn servers(socket: &Socket, namespace: &Namespace) -> Option<(SocketIo, SocketIo)> {
+///     Some((socket.io()?.into(), namespace.io()?.into()))
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct SocketIo(sundew_socketio::SocketIo);
 
@@ -24,8 +32,11 @@ impl SocketIo {
     pub fn builder() -> Builder {
         Builder::new()
     }
+}
 
-    pub(crate) fn wrap(server: sundew_socketio::SocketIo) -> SocketIo {
+/// The same server, as [`Socket::io`](crate::Socket::io) and [`Namespace::io`](crate::Namespace::io) give it.
+impl From<sundew_socketio::SocketIo> for SocketIo {
+    fn from(server: sundew_socketio::SocketIo) -> SocketIo {
         SocketIo(server)
     }
 }
