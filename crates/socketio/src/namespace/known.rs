@@ -36,8 +36,11 @@ impl Known {
         if changes != self.changes {
             // Counted before they are read: a change in between is seen the next time.
             self.changes = changes;
-            self.own = Some(table.handlers.read().events.clone());
-            self.inherited = table.parent.as_ref().map(|parent| parent.handlers.read().events.clone());
+            let own = table.handlers.read().events.clone();
+            let inherited = table.parent.as_ref().map(|parent| parent.handlers.read().events.clone());
+            // Nothing is locked any more: those known before may be the last of their kind, and what they hold may come back
+            // here.
+            (self.own, self.inherited) = (Some(own), inherited);
         }
         [&self.own, &self.inherited].into_iter().find_map(|events| events.as_ref()?.get(event))
     }

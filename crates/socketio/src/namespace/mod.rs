@@ -150,7 +150,7 @@ impl Namespace {
 
     /// Runs for events that have no handler of their own.
     pub fn on_fallback<M>(&self, handler: impl Handler<EventCall, M>) -> &Namespace {
-        self.0.handlers.write().fallback = Some(erase(handler));
+        self.0.change(|handlers| handlers.fallback.replace(erase(handler)));
         self
     }
 
@@ -171,7 +171,7 @@ impl Namespace {
 
     /// Takes back what [`on_any`](Namespace::on_any) added.
     pub fn off_any(&self) -> &Namespace {
-        self.0.handlers.write().watch.any.clear();
+        self.0.change(|handlers| std::mem::take(&mut handlers.watch.any));
         self
     }
 
@@ -218,7 +218,7 @@ impl Namespace {
 
     /// Takes back what [`on_any_outgoing`](Namespace::on_any_outgoing) added.
     pub fn off_any_outgoing(&self) -> &Namespace {
-        self.0.handlers.write().listeners.clear();
+        self.0.change(|handlers| std::mem::take(&mut handlers.listeners));
         self
     }
 
@@ -257,7 +257,7 @@ impl Namespace {
     /// acknowledgement and got none yet, it gets `{"error":{"message","data"?}}`: of an [`EventError`](crate::EventError)
     /// what it says, of any other failure no more than that there was one.
     pub fn on_error(&self, hook: impl Fn(&HandlerError) + Send + Sync + 'static) -> &Namespace {
-        self.0.handlers.write().on_error = Some(Arc::new(hook));
+        self.0.change(|handlers| handlers.on_error.replace(Arc::new(hook)));
         self
     }
 
@@ -277,7 +277,7 @@ impl Namespace {
     /// io.when_full(OnFull::Drop).on_slow(|socket, _| println!("{} misses events", socket.id()));
     /// ```
     pub fn on_slow(&self, hook: impl Fn(&Socket, OnFull) + Send + Sync + 'static) -> &Namespace {
-        self.0.handlers.write().on_slow = Some(Arc::new(hook));
+        self.0.change(|handlers| handlers.on_slow.replace(Arc::new(hook)));
         self
     }
 
@@ -304,7 +304,7 @@ impl Namespace {
     /// Runs when a socket has come from another worker ([`movable`](Namespace::movable)), as `on_connect` does when one
     /// connects: to begin here what the app does for each socket.
     pub fn on_arrive<M>(&self, handler: impl Handler<ConnectCall, M>) -> &Namespace {
-        self.0.handlers.write().arrive = Some(erase(handler));
+        self.0.change(|handlers| handlers.arrive.replace(erase(handler)));
         self
     }
 

@@ -41,13 +41,13 @@ impl Namespace {
     /// io.on_server_event("how-many", async |io: SocketIo, ack: Ack| drop(ack.send(io.socket_count())));
     /// ```
     pub fn on_server_event<M>(&self, event: &str, handler: impl Handler<ServerCall, M>) -> &Namespace {
-        self.0.handlers.write().server_events.insert(event.into(), erase(handler));
+        self.0.change(|handlers| handlers.server_events.insert(event.into(), erase(handler)));
         self
     }
 
     /// Takes the handler of an event of other servers back.
     pub fn off_server_event(&self, event: &str) -> &Namespace {
-        self.0.handlers.write().server_events.remove(event);
+        self.0.change(|handlers| handlers.server_events.remove(event));
         self
     }
 

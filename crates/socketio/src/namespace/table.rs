@@ -259,6 +259,13 @@ impl Table {
         (disconnecting, self.inherited(|handlers| handlers.disconnect.clone()))
     }
 
+    /// Changes the handlers. What the change gives back is dropped when nothing is locked any more: what it holds may come back
+    /// here.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Handlers) -> T) {
+        let before = change(&mut self.handlers.write());
+        drop(before);
+    }
+
     /// A handler was registered where there may have been one, which many do not expect: an emitter of Node's would call
     /// both.
     pub(crate) fn replaced<H>(&self, before: Option<H>, event: &str) {

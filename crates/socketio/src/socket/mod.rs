@@ -300,18 +300,18 @@ impl Socket {
     /// `on_connect`, before its first `await`, it misses nothing.
     pub fn on<M>(&self, event: &str, handler: impl Handler<EventCall, M>) {
         let handler = OwnEvent { handler: erase(handler), once: false };
-        self.with_own(|own| drop(own.events.insert(event.into(), handler)));
+        self.with_own(|own| own.events.insert(event.into(), handler));
     }
 
     /// Handles the next event of that name of this socket alone; in all else as [`on`](Socket::on).
     pub fn once<M>(&self, event: &str, handler: impl Handler<EventCall, M>) {
         let handler = OwnEvent { handler: erase(handler), once: true };
-        self.with_own(|own| drop(own.events.insert(event.into(), handler)));
+        self.with_own(|own| own.events.insert(event.into(), handler));
     }
 
     /// Takes this socket's own handler of an event back.
     pub fn off(&self, event: &str) {
-        self.with_own(|own| drop(own.events.remove(event)));
+        self.with_own(|own| own.events.remove(event));
     }
 
     /// Hears of every event of this client, after those of [`Namespace::on_any`].
@@ -322,7 +322,7 @@ impl Socket {
 
     /// Takes back what [`on_any`](Socket::on_any) added.
     pub fn off_any(&self) {
-        self.with_own(|own| own.watch.any.clear());
+        self.with_own(|own| std::mem::take(&mut own.watch.any));
     }
 
     /// Adds a middleware for the events of this socket alone (`socket.use` in Node), after those of
@@ -341,21 +341,25 @@ impl Socket {
 
     /// Takes back what [`on_any_outgoing`](Socket::on_any_outgoing) added.
     pub fn off_any_outgoing(&self) {
-        self.with_own(|own| own.listeners.clear());
+        self.with_own(|own| std::mem::take(&mut own.listeners));
     }
 
     /// Runs when this socket leaves, its rooms still there until the handler first waits; goes before the namespace's.
     pub fn on_disconnecting<M>(&self, handler: impl Handler<DisconnectCall, M>) {
-        self.with_own(|own| own.disconnecting = Some(erase(handler)));
+        self.with_own(|own| own.disconnecting.replace(erase(handler)));
     }
 
     /// Runs when this socket has left; goes before the namespace's.
     pub fn on_disconnect<M>(&self, handler: impl Handler<DisconnectCall, M>) {
-        self.with_own(|own| own.disconnect = Some(erase(handler)));
+        self.with_own(|own| own.disconnect.replace(erase(handler)));
     }
 
-    fn with_own(&self, change: impl FnOnce(&mut Own)) {
-        self.0.with_own(change);
+    /// Changes what it has of its own. What the change gives back is dropped when nothing is locked any more: what it holds may
+    /// come back here.
+    fn with_own<T>(&self, change: impl FnOnce(&mut Own) -> T) {
+        let mut before = None;
+        self.0.with_own(|own| before = Some(change(own)));
+        drop(before);
     }
 
     /// Attaches data that all servers can read, through `fetch_sockets`.
