@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sundew_socketio::{DisconnectReason, Namespace, Order, Socket, SocketIo};
+use sundew_socketio::recovery::Recovery;
+use sundew_socketio::{AckError, DisconnectReason, Event, Namespace, Order, Socket, SocketIo};
 use support::{Client, PATIENCE, client, quick, serve, with};
 use tokio::sync::{Notify, mpsc};
 
@@ -160,7 +161,7 @@ async fn an_emit_that_waits_lets_others_work_and_ends() {
     for recovery in [false, true] {
         let mut builder = SocketIo::builder().max_queued(2_000_000, 4096);
         if recovery {
-            builder = builder.connection_state_recovery(sundew_socketio::recovery::Recovery::new());
+            builder = builder.connection_state_recovery(Recovery::new());
         }
         let io = builder.build();
         io.on("more", async |socket: Socket, namespace: Namespace| {
@@ -310,4 +311,181 @@ async fn the_end_of_the_server_waits_for_no_handler_longer_than_it_is_told() {
     let one = client(move || Client::connect(addr, "/")).await;
     tokio::time::timeout(PATIENCE, io.close()).await.expect("it ends");
     drop(one);
+}
+
+/// Tells of each event by its name, and of the end by its reason.
+fn told(io: &SocketIo) -> mpsc::UnboundedReceiver<String> {
+    let (tell, told) = mpsc::unbounded_channel();
+    let events = tell.clone();
+    io.on_fallback(with!([events] (Event(name): Event) => { events.send(name.to_string()).unwrap(); }));
+    io.on_disconnecting(with!([tell] (socket: Socket) => {
+        tell.send(format!("leaves {} rooms", socket.rooms().len())).unwrap();
+    }));
+    io.on_disconnect(with!([tell] (reason: DisconnectReason) => { tell.send(reason.to_string()).unwrap(); }));
+    told
+}
+
+async fn all(told: &mut mpsc::UnboundedReceiver<String>, expected: &[&str]) {
+    for expected in expected {
+        assert_eq!(next(told).await, *expected);
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(told.try_recv().is_err(), "one more");
+}
+
+#[tokio::test]
+async fn what_was_sent_before_the_end_is_handled_before_the_leaving_is_told() {
+    let io = quick().build();
+    let proceed = Arc::new(Notify::new());
+    io.on_connect(with!([proceed] () => proceed.notified().await));
+    let mut told = told(&io);
+    let addr = serve(&io).await;
+    for goodbye in ["", "41", "1"] {
+        client(move || {
+            let mut c = Client::open(addr);
+            c.send("40");
+            assert!(c.text().starts_with("40{"));
+            c.send("42[\"register\"]");
+            c.send("42[\"save\"]");
+            if !goodbye.is_empty() {
+                c.send(goodbye);
+            }
+            c.vanish();
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(told.try_recv().is_err(), "on_connect waits");
+        proceed.notify_one();
+        let reason = if goodbye == "41" { "client namespace disconnect" } else { "transport close" };
+        all(&mut told, &["register", "save", "leaves 1 rooms", reason]).await;
+        assert_eq!(io.socket_count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn in_the_serial_order_a_leaving_takes_its_turn_and_who_has_sent_nothing_leaves_at_once() {
+    let io = quick().build();
+    let (proceed, idle) = (Arc::new(Notify::new()), io.of("/idle"));
+    idle.on_disconnect(with!([proceed] () => proceed.notify_one()));
+    let mut told = told(&io);
+    io.order(Order::Serial);
+    io.on("slow", with!([proceed] () => proceed.notified().await));
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.join("/idle");
+        for event in ["slow", "a", "b", "c"] {
+            c.send(&format!("42[\"{event}\"]"));
+        }
+        c.vanish();
+    })
+    .await;
+    all(&mut told, &["a", "b", "c", "leaves 1 rooms", "transport close"]).await;
+}
+
+/// A handler that goes on for as long as its client is there is not to keep the leaving from its turn.
+#[tokio::test]
+async fn a_handler_that_waits_for_its_client_learns_of_the_end_before_the_leaving_takes_its_turn() {
+    let io = quick().ack_timeout(Duration::from_secs(3600)).build();
+    io.on_connect(async |socket: Socket| {
+        let answer = socket.emit_with_ack::<()>("question", ()).await;
+        assert!(matches!(answer, Err(AckError::Disconnected)), "{answer:?}");
+        let again = socket.emit_with_ack::<()>("question", ()).await;
+        assert!(matches!(again, Err(AckError::Disconnected)), "{again:?}");
+        while socket.is_connected() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut told = told(&io);
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        c.send("40");
+        assert!(c.text().starts_with("40{"));
+        c.send("42[\"x\"]");
+        c.vanish();
+    })
+    .await;
+    all(&mut told, &["x", "leaves 1 rooms", "transport close"]).await;
+}
+
+#[tokio::test]
+async fn nothing_begins_for_a_client_that_is_thrown_out_after_its_connection_has_ended() {
+    let io = quick().build();
+    let proceed = Arc::new(Notify::new());
+    io.on_connect(with!([proceed] (socket: Socket) => {
+        proceed.notified().await;
+        socket.disconnect(true);
+    }));
+    let mut told = told(&io);
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        c.send("40");
+        assert!(c.text().starts_with("40{"));
+        c.send("42[\"x\"]");
+        c.vanish();
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proceed.notify_one();
+    all(&mut told, &["leaves 1 rooms", "server namespace disconnect"]).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_server_waits_for_what_was_sent_before() {
+    let io = quick().handler_timeout(Duration::from_secs(5)).build();
+    io.on_connect(async || tokio::time::sleep(Duration::from_millis(300)).await);
+    let mut told = told(&io);
+    let addr = serve(&io).await;
+    let c = client(move || {
+        let mut c = Client::open(addr);
+        c.send("40");
+        assert!(c.text().starts_with("40{"));
+        c.send("42[\"x\"]");
+        c
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    io.close().await;
+    let mut seen = Vec::new();
+    while let Ok(what) = told.try_recv() {
+        seen.push(what);
+    }
+    assert_eq!(seen[..2], ["x", "leaves 1 rooms"]);
+    assert_eq!(seen.len(), 3);
+    drop(c);
+}
+
+#[tokio::test]
+async fn a_client_that_has_come_back_left_once_and_nothing_begins_for_what_it_was() {
+    let io = quick().connection_state_recovery(Recovery::new()).build();
+    let proceed = Arc::new(Notify::new());
+    io.on_connect(with!([proceed] (socket: Socket) => {
+        if !socket.recovered() {
+            proceed.notified().await;
+        }
+    }));
+    let mut told = told(&io);
+    let addr = serve(&io).await;
+    let c = client(move || {
+        let mut c = Client::open(addr);
+        c.send("40");
+        let first = c.text();
+        c.send("42[\"old\"]");
+        c.vanish();
+        std::thread::sleep(Duration::from_millis(100));
+        let ids: serde_json::Value = serde_json::from_str(first.strip_prefix("40").unwrap()).unwrap();
+        let mut c = Client::open(addr);
+        c.send(&format!("40{{\"pid\":{}}}", ids["pid"]));
+        assert_eq!(c.text(), first);
+        c.send("42[\"new\"]");
+        c
+    })
+    .await;
+    all(&mut told, &["leaves 1 rooms", "transport close", "new"]).await;
+    proceed.notify_one();
+    all(&mut told, &[]).await;
+    assert_eq!(io.socket_count(), 1);
+    drop(c);
 }

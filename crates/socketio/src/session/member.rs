@@ -22,7 +22,7 @@ pub(super) struct Member {
     pub(super) phase: Phase,
     /// What waits until `phase` is open.
     pub(super) queue: VecDeque<Arrived>,
-    /// The client has left; only what it sent before goes on.
+    /// The client has left, or its connection has ended; only what it sent before goes on.
     pub(super) leaving: bool,
     /// Of the namespace's rate limit, if it has one.
     pub(super) used: Used,
@@ -68,14 +68,15 @@ pub(super) enum Phase {
 /// What a client sent and what waits for its turn.
 pub(super) enum Arrived {
     Event(EventCall),
-    Leave,
+    /// Its leaving, for that reason.
+    Leave(DisconnectReason),
 }
 
 impl Arrived {
     fn size(&self) -> usize {
         match self {
             Arrived::Event(call) => call.event.len() + call.args.size(),
-            Arrived::Leave => 0,
+            Arrived::Leave(_) => 0,
         }
     }
 }
@@ -104,6 +105,20 @@ impl Member {
             used: Used::default(),
             known: Known::default(),
         }
+    }
+
+    /// Leaves. One that has said goodbye, and waits for its handlers, has left for that reason.
+    pub(super) fn leave(&self, reason: DisconnectReason) {
+        let said = self.queue.iter().find_map(|arrived| match arrived {
+            Arrived::Leave(reason) => Some(*reason),
+            Arrived::Event(_) => None,
+        });
+        self.socket.inner().leave(said.unwrap_or(reason));
+    }
+
+    /// Whether something its client has sent has not begun.
+    pub(super) fn has_events(&self) -> bool {
+        self.queue.iter().any(|arrived| matches!(arrived, Arrived::Event(_)))
     }
 }
 
@@ -225,7 +240,7 @@ impl Connection {
 
     /// Takes its place in the member's order.
     pub(super) fn arrive(&mut self, index: usize, arrived: Arrived) {
-        if matches!(arrived, Arrived::Leave) {
+        if matches!(arrived, Arrived::Leave(_)) {
             self.members[index].leaving = true;
         }
         self.waiting.count += 1;
@@ -248,8 +263,8 @@ impl Connection {
                 member.queue = VecDeque::new();
             }
             match arrived {
-                // As Node: nothing of a client that was thrown out begins any more.
-                Arrived::Event(call) if call.socket.inner().was_kicked() => {}
+                // As Node: nothing of a client that was thrown out begins any more. Nor of one that has come back.
+                Arrived::Event(call) if call.socket.inner().is_gone() => {}
                 Arrived::Event(call) => {
                     let table = &call.socket.inner().table;
                     match table.find(call.socket.inner(), &call.event) {
@@ -257,9 +272,9 @@ impl Connection {
                         None => self.unhandled(&call.socket, &call.event),
                     }
                 }
-                Arrived::Leave => {
+                Arrived::Leave(reason) => {
                     let member = self.members.swap_remove(index);
-                    member.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
+                    member.socket.inner().leave(reason);
                     member.socket.inner().drop_handlers();
                     return;
                 }

@@ -169,25 +169,16 @@ impl Session for Connection {
             let reason = if member.leaving { DisconnectReason::ClientNamespaceDisconnect } else { reason };
             member.socket.inner().abandon(reason);
         }
-        let leaving = self.members.iter().map(|member| (member.socket.clone(), member.leaving));
-        for (socket, by_itself) in leaving.collect::<Vec<_>>() {
-            // One that has said goodbye, and waits for its handlers, has left for that reason.
-            socket.inner().leave(if by_itself {
-                DisconnectReason::ClientNamespaceDisconnect
-            } else {
-                reason
-            });
-        }
-        match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
-            (true, Ok(runtime)) => {
-                runtime.spawn(async move {
-                    std::future::poll_fn(|cx| self.drive(cx)).await;
-                    self.drop_members();
-                });
-            }
+        let runtime = self.running.as_ref().and_then(|_| tokio::runtime::Handle::try_current().ok());
+        let Some(runtime) = runtime else {
             // Nothing to go on with, or the runtime is being torn down.
-            _ => self.drop_members(),
-        }
+            return self.end_members(reason);
+        };
+        self.leave_in_turn(reason);
+        runtime.spawn(async move {
+            std::future::poll_fn(|cx| self.drive(cx)).await;
+            self.end_members(reason);
+        });
     }
 }
 
@@ -290,7 +281,7 @@ impl Connection {
         // crossed a DISCONNECT on its way costs its client nothing.
         let Some(index) = self.member(nsp) else { return Ok(None) };
         if kind == Kind::Disconnect {
-            self.arrive(index, Arrived::Leave);
+            self.arrive(index, Arrived::Leave(DisconnectReason::ClientNamespaceDisconnect));
             return Ok(None);
         }
         Ok(Some(Addressed { index, ack, event, payload: text.len() - payload.len() }))
@@ -484,8 +475,27 @@ impl Connection {
         }
     }
 
-    fn drop_members(&mut self) {
+    /// The connection has ended: whoever has sent something that has not begun leaves behind it, the others at once.
+    fn leave_in_turn(&mut self, reason: DisconnectReason) {
+        let (later, now): (Vec<_>, Vec<_>) = self.members.iter_mut().partition(|member| member.has_events());
+        for member in later {
+            member.socket.inner().cut_off();
+            if !member.leaving {
+                member.leaving = true;
+                self.waiting.count += 1;
+                member.queue.push_back(Arrived::Leave(reason));
+            }
+        }
+        // Handlers of the app run here.
+        for member in now {
+            member.leave(reason);
+        }
+    }
+
+    /// All leave that have not yet, and nothing more begins.
+    fn end_members(&mut self, reason: DisconnectReason) {
         for member in self.members.drain(..) {
+            member.leave(reason);
             member.socket.inner().drop_handlers();
         }
     }
