@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
 use sundew_socketio::recovery::Recovery;
-use sundew_socketio::{AckError, DisconnectReason, Event, Namespace, Order, Socket, SocketIo};
+use sundew_socketio::{
+    Ack, AckError, DisconnectReason, EmitError, Event, Namespace, Order, Socket, SocketIo,
+};
 use support::{Client, PATIENCE, client, quick, serve, with};
 use tokio::sync::{Notify, mpsc};
 
@@ -391,7 +395,7 @@ async fn a_handler_that_waits_for_its_client_learns_of_the_end_before_the_leavin
         let answer = socket.emit_with_ack::<()>("question", ()).await;
         assert!(matches!(answer, Err(AckError::Disconnected)), "{answer:?}");
         let again = socket.emit_with_ack::<()>("question", ()).await;
-        assert!(matches!(again, Err(AckError::Disconnected)), "{again:?}");
+        assert!(matches!(again, Err(AckError::Emit(EmitError::Closed))), "{again:?}");
         while socket.is_connected() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -407,6 +411,7 @@ async fn a_handler_that_waits_for_its_client_learns_of_the_end_before_the_leavin
     })
     .await;
     all(&mut told, &["x", "leaves 1 rooms", "transport close"]).await;
+    assert_eq!(io.troubles().panics, 0);
 }
 
 #[tokio::test]
@@ -488,4 +493,75 @@ async fn a_client_that_has_come_back_left_once_and_nothing_begins_for_what_it_wa
     all(&mut told, &[]).await;
     assert_eq!(io.socket_count(), 1);
     drop(c);
+}
+
+/// A piece of binary data that is counted.
+struct Counted(Arc<()>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &[7; 1000]
+    }
+}
+
+#[tokio::test]
+async fn whoever_keeps_a_socket_that_was_refused_sends_nothing_and_holds_up_nothing() {
+    for recovery in [false, true] {
+        let mut builder = quick().max_queued(100_000, 64).ack_timeout(Duration::from_secs(3600));
+        if recovery {
+            builder = builder.connection_state_recovery(Recovery::new());
+        }
+        let io = builder.build();
+        let (sockets, mut kept) = mpsc::unbounded_channel();
+        let (held, answers) = (Arc::new(()), Arc::new(Mutex::new(Vec::new())));
+        for (name, by_itself) in [("/refused", false), ("/thrown-out", true)] {
+            io.of(name).with(with!([sockets, held, answers] (socket: Socket) => {
+                let data = || Bytes::from_owner(Counted(held.clone()));
+                socket.emit("held", data()).unwrap();
+                answers.lock().push(socket.emit_with_ack::<()>("held", data()));
+                sockets.send(socket.clone()).unwrap();
+                if by_itself {
+                    socket.disconnect(false);
+                    return Ok(());
+                }
+                Err("no")
+            }));
+        }
+        let addr = serve(&io).await;
+        let mut c = client(move || {
+            let mut c = Client::open(addr);
+            c.send("40");
+            assert!(c.text().starts_with("40{"));
+            for name in ["/refused", "/thrown-out"] {
+                c.send(&format!("40{name},"));
+                assert!(c.text().starts_with(&format!("44{name},")));
+            }
+            c
+        })
+        .await;
+        let waiting = std::mem::take(&mut *answers.lock());
+        for answer in waiting {
+            let answer = tokio::time::timeout(PATIENCE, answer).await.expect("nobody will answer");
+            assert!(matches!(answer, Err(AckError::Disconnected)), "{answer:?}");
+        }
+        for _ in 0..2 {
+            let socket = next(&mut kept).await;
+            for _ in 0..2000 {
+                let sent = socket.emit("x", Bytes::from_owner(Counted(held.clone())));
+                assert!(matches!(sent, Err(EmitError::Closed)), "{sent:?}");
+            }
+            assert!(matches!(socket.emit_async("x", ()).await, Err(EmitError::Closed)));
+            let answer = socket.emit_with_ack::<()>("x", ()).await;
+            assert!(matches!(answer, Err(AckError::Emit(EmitError::Closed))), "{answer:?}");
+            assert!(!socket.is_connected());
+        }
+        // This one, and those of the middlewares.
+        assert_eq!(Arc::strong_count(&held), 3);
+        io.on("ping me", async |ack: Ack| ack.send(1).unwrap());
+        client(move || {
+            c.send("421[\"ping me\"]");
+            c.expect("431[1]");
+        })
+        .await;
+    }
 }

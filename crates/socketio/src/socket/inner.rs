@@ -355,6 +355,10 @@ impl Inner {
         }
         if self.holding.load(Ordering::Acquire) {
             let mut held = self.held.lock();
+            // It may have been refused meanwhile, and what was held is gone.
+            if self.is_gone() {
+                return Err(SendError::Closed(frames));
+            }
             if self.holding.load(Ordering::Acquire) {
                 let bytes = held.bytes + frames.len();
                 // One that is larger is taken alone, as by the queue itself.
@@ -490,8 +494,12 @@ impl Inner {
         self.keep_out();
     }
 
-    /// It does not enter: nothing of it is kept, however long somebody holds it.
+    /// It does not enter: nothing of it is kept, however long somebody holds it, and nothing is sent to it any more.
     pub(crate) fn keep_out(&self) {
+        self.end(GONE);
+        let held = std::mem::take(&mut *self.held.lock());
+        drop(held);
+        self.close_acks();
         self.let_go();
         self.drop_handlers();
         if let Some(resume) = &self.resume {
