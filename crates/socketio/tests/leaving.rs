@@ -496,7 +496,9 @@ async fn a_client_that_has_come_back_left_once_and_nothing_begins_for_what_it_wa
 }
 
 /// A piece of binary data that is counted.
-struct Counted(Arc<()>);
+struct Counted {
+    _held: Arc<()>,
+}
 
 impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
@@ -516,7 +518,7 @@ async fn whoever_keeps_a_socket_that_was_refused_sends_nothing_and_holds_up_noth
         let (held, answers) = (Arc::new(()), Arc::new(Mutex::new(Vec::new())));
         for (name, by_itself) in [("/refused", false), ("/thrown-out", true)] {
             io.of(name).with(with!([sockets, held, answers] (socket: Socket) => {
-                let data = || Bytes::from_owner(Counted(held.clone()));
+                let data = || Bytes::from_owner(Counted { _held: held.clone() });
                 socket.emit("held", data()).unwrap();
                 answers.lock().push(socket.emit_with_ack::<()>("held", data()));
                 sockets.send(socket.clone()).unwrap();
@@ -547,7 +549,7 @@ async fn whoever_keeps_a_socket_that_was_refused_sends_nothing_and_holds_up_noth
         for _ in 0..2 {
             let socket = next(&mut kept).await;
             for _ in 0..2000 {
-                let sent = socket.emit("x", Bytes::from_owner(Counted(held.clone())));
+                let sent = socket.emit("x", Bytes::from_owner(Counted { _held: held.clone() }));
                 assert!(matches!(sent, Err(EmitError::Closed)), "{sent:?}");
             }
             assert!(matches!(socket.emit_async("x", ()).await, Err(EmitError::Closed)));

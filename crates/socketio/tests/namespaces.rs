@@ -262,15 +262,12 @@ async fn a_client_that_asks_twice_takes_back_or_leaves_while_a_predicate_decides
     io.on("ping", async |socket: Socket| socket.emit("pong", ()).unwrap());
     let addr = serve(&io).await;
     let mut c = client(move || {
-        let mut twice = Client::open(addr);
-        twice.send("40/a,");
-        twice.send("40/a,");
-        twice.expect_closed();
-
         let mut c = Client::connect(addr, "/");
+        c.send("40/b,");
+        // It waits for the first answer.
+        c.send("40/b,");
         c.send("40/w,");
         c.send("41/w,");
-        c.send("40/b,");
         // Those that are asked about count.
         c.send("40/c,");
         c.expect("44/c,{\"message\":\"Too many namespaces\"}");
@@ -353,6 +350,123 @@ async fn a_child_that_is_gone_keeps_nothing_of_what_holds_it() {
     .await;
     until("the child is gone", || orgs.children().is_empty()).await;
     until("its handlers are", || Arc::strong_count(&token) == 1).await;
+}
+
+#[tokio::test]
+async fn asked_for_twice_while_a_predicate_decides_a_namespace_is_joined_once() {
+    let io = SocketIo::new();
+    let gate = Arc::new(Notify::new());
+    let waits = gate.clone();
+    io.of_when(with!([waits] (_name: String, _auth: Value) => {
+        waits.notified().await;
+        true
+    }));
+    io.on("ping", async |socket: Socket| socket.emit("pong", ()).unwrap());
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("40/a,");
+        c.send("40/a,");
+        c.send("42[\"ping\"]");
+        c.expect("42[\"pong\"]");
+        gate.notify_one();
+        assert!(c.text().starts_with("40/a,{"));
+        // Once it is joined it cannot be again.
+        c.send("40/a,");
+        c.expect_closed();
+    })
+    .await;
+}
+
+/// As `connect`, `disconnect`, `connect` of the official client before it has an answer.
+#[tokio::test]
+async fn asked_for_twice_while_the_middleware_decides_a_namespace_is_joined_once() {
+    let io = SocketIo::new();
+    let (gate, asked) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (waits, count) = (gate.clone(), asked.clone());
+    let slow = io.of("/slow");
+    slow.with(with!([waits, count] (Auth(auth): Auth<Value>) => {
+        count.fetch_add(1, Ordering::SeqCst);
+        waits.notified().await;
+        if auth["no"].is_null() { Ok(()) } else { Err("no") }
+    }));
+    slow.on("ping", async |socket: Socket| socket.emit("pong", ()).unwrap());
+    io.on("ping", async |socket: Socket| socket.emit("pong", ()).unwrap());
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        for no in [false, true] {
+            for _ in 0..3 {
+                c.send(if no { "40/slow,{\"no\":1}" } else { "40/slow," });
+            }
+            c.send("42/slow,[\"ping\"]");
+            c.send("42[\"ping\"]");
+            c.expect("42[\"pong\"]");
+            gate.notify_one();
+            if no {
+                c.expect("44/slow,{\"message\":\"no\"}");
+            } else {
+                assert!(c.text().starts_with("40/slow,{"));
+                c.expect("42/slow,[\"pong\"]");
+                c.send("41/slow,");
+            }
+        }
+    })
+    .await;
+    assert_eq!((asked.load(Ordering::SeqCst), slow.socket_count()), (2, 0));
+}
+
+#[tokio::test]
+async fn taken_back_and_asked_for_again_a_namespace_is_decided_anew() {
+    let io = SocketIo::builder().max_namespaces(4).build();
+    let (gate, asked) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (waits, count) = (gate.clone(), asked.clone());
+    let slow = io.of("/slow");
+    slow.with(with!([waits, count] (Auth(who): Auth<Value>, socket: Socket) => {
+        count.fetch_add(1, Ordering::SeqCst);
+        socket.set_data(&who["who"]).unwrap();
+        waits.notified().await;
+        if who["who"] == 0 { Err("no") } else { Ok(()) }
+    }));
+    slow.on("who", async |socket: Socket| socket.emit("who", socket.data()).unwrap());
+    io.on("ping", async |socket: Socket| socket.emit("pong", ()).unwrap());
+    let addr = serve(&io).await;
+    let mut c = client(move || {
+        let mut c = Client::connect(addr, "/");
+        for who in 0..3 {
+            c.send(&format!("40/slow,{{\"who\":{who}}}"));
+            // Nothing of the one that was taken back is heard by the next.
+            c.send("42/slow,[\"who\"]");
+            c.send("41/slow,");
+        }
+        // As many are at work as there may be namespaces.
+        c.send("40/slow,{\"who\":3}");
+        c.expect("44/slow,{\"message\":\"Too many namespaces\"}");
+        c.send("42[\"ping\"]");
+        c.expect("42[\"pong\"]");
+        c
+    })
+    .await;
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    gate.notify_waiters();
+    c = client(move || {
+        c.send("42[\"ping\"]");
+        c.expect("42[\"pong\"]");
+        c.send("40/slow,{\"who\":4}");
+        c.send("42/slow,[\"who\"]");
+        c
+    })
+    .await;
+    until("the last one is decided about", || asked.load(Ordering::SeqCst) == 4).await;
+    gate.notify_waiters();
+    client(move || {
+        assert!(c.text().starts_with("40/slow,{"));
+        c.expect("42/slow,[\"who\",4]");
+        c.send("41/slow,");
+        c.vanish();
+    })
+    .await;
+    until("it has left", || slow.socket_count() == 0).await;
 }
 
 #[tokio::test]

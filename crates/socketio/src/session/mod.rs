@@ -84,6 +84,8 @@ pub struct Connection {
     waiting: Waiting,
     /// Namespaces a parent is asked about. None while there are none.
     asking: Option<Box<FuturesUnordered<Asking>>>,
+    /// Middlewares at work whose client waits for them no longer.
+    abandoned: usize,
     /// Until the first namespace is joined.
     timer: Option<Pin<Box<Sleep>>>,
     /// The client broke the protocol: nothing it sends counts any more.
@@ -167,6 +169,7 @@ impl Session for Connection {
         self.over = true;
         for member in self.members.extract_if(.., |member| member.phase == Phase::Middleware) {
             let reason = if member.leaving { DisconnectReason::ClientNamespaceDisconnect } else { reason };
+            self.abandoned += 1;
             member.socket.inner().abandon(reason);
         }
         let runtime = self.running.as_ref().and_then(|_| tokio::runtime::Handle::try_current().ok());
@@ -192,6 +195,7 @@ impl Connection {
             partial: None,
             running: None,
             asking: None,
+            abandoned: 0,
             in_progress: 0,
             waiting: Waiting::default(),
             timer: None,
@@ -304,9 +308,23 @@ impl Connection {
     fn connect(&mut self, nsp: &str, auth: &str) -> Result<(), Violation> {
         self.forget_gone();
         let named = |member: &&Member| &*member.socket.inner().table.name == nsp;
-        let joined = |member: &Member| {
-            member.phase == Phase::Middleware || (!member.leaving && !member.socket.inner().is_gone())
-        };
+        let undecided = |member: &Member| named(&member) && member.phase == Phase::Middleware;
+        if let Some(index) = self.members.iter().position(undecided) {
+            if !self.members[index].leaving {
+                self.asked_already(nsp);
+                return Ok(());
+            }
+            // It was taken back. This one may say something else: the middleware decides anew.
+            let member = self.members.swap_remove(index);
+            self.waiting.take(&member.queue);
+            self.abandoned += 1;
+            member.socket.inner().abandon(DisconnectReason::ClientNamespaceDisconnect);
+        }
+        if self.asked(nsp).is_some() {
+            self.asked_already(nsp);
+            return Ok(());
+        }
+        let joined = |member: &Member| !member.leaving && !member.socket.inner().is_gone();
         if self.members.iter().filter(named).any(joined) {
             return Err(Violation::ConnectedTwice);
         }
@@ -321,10 +339,7 @@ impl Connection {
             }
         }
         let asking = self.asking.as_ref().map_or(0, |asking| asking.len());
-        if self.asked(nsp).is_some() {
-            return Err(Violation::ConnectedTwice);
-        }
-        if self.members.len() + asking >= self.shared.options.max_namespaces {
+        if self.members.len() + asking + self.abandoned >= self.shared.options.max_namespaces {
             self.refuse(nsp, &ConnectError::new("Too many namespaces"));
             return Ok(());
         }
@@ -338,6 +353,12 @@ impl Connection {
             Claim::Asked(asking) => self.asking.get_or_insert_default().push(asking),
         }
         Ok(())
+    }
+
+    /// A client that goes back and forth before it has an answer (`connect`, `disconnect`, `connect`) sends CONNECT twice
+    /// and nothing in between: the first answer is for both.
+    fn asked_already(&self, nsp: &str) {
+        tracing::debug!(nsp, peer = ?self.link.peer_addr, "asked for twice before it was decided: answered once");
     }
 
     /// Sockets that have left, and of which nothing waits, count no more.
@@ -466,6 +487,9 @@ impl Connection {
         if let Some(index) = self.members.iter().position(|member| member.socket == done.socket) {
             self.advance(index, done);
         } else {
+            if matches!(done.what, What::Middleware) {
+                self.abandoned -= 1;
+            }
             // It is no member any more: what this handler has registered meanwhile may hold the socket.
             done.socket.inner().drop_handlers();
         }
