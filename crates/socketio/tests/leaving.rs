@@ -298,13 +298,7 @@ async fn nothing_is_left_of_sockets_that_never_entered() {
     })
     .await;
     // The middleware of each namespace holds one.
-    let gone = async {
-        while Arc::strong_count(&held) > 3 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let waited = tokio::time::timeout(PATIENCE, gone).await;
-    assert!(waited.is_ok(), "{} are left", Arc::strong_count(&held));
+    none_is_left(&held, 3).await;
 }
 
 #[tokio::test]
@@ -566,4 +560,48 @@ async fn whoever_keeps_a_socket_that_was_refused_sends_nothing_and_holds_up_noth
         })
         .await;
     }
+}
+
+/// Counts those that are left of what a handler holds together with its socket.
+async fn none_is_left(held: &Arc<()>, registered: usize) {
+    let gone = async {
+        while Arc::strong_count(held) > registered {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, gone).await;
+    assert!(waited.is_ok(), "{} are left", Arc::strong_count(held) - registered);
+}
+
+#[tokio::test]
+async fn what_is_registered_on_a_socket_after_its_end_is_not_kept() {
+    let io = quick().build();
+    let (held, proceed) = (Arc::new(()), Arc::new(Notify::new()));
+    let register = |socket: &Socket, held: &Arc<()>| {
+        let keep = with!([held, socket] () => drop((held, socket)));
+        socket.on("x", keep.clone());
+        socket.once("y", keep.clone());
+        socket.on_any(keep.clone());
+        socket.on_disconnect(keep);
+    };
+    let (sockets, mut joined) = mpsc::unbounded_channel();
+    io.on_connect(with!([sockets] (socket: Socket) => sockets.send(socket).unwrap()));
+    io.on_disconnect(with!([held, proceed] (socket: Socket) => {
+        proceed.notified().await;
+        register(&socket, &held);
+    }));
+    let addr = serve(&io).await;
+    client(move || Client::connect(addr, "/").vanish()).await;
+    let socket = next(&mut joined).await;
+    while io.socket_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    register(&socket, &held);
+    socket.off("x");
+    drop(socket);
+    proceed.notify_one();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // `on_disconnect` has one.
+    none_is_left(&held, 2).await;
 }

@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) own: RwLock<Option<Box<Own>>>,
     /// Whether there may be something in it.
     has_own: AtomicBool,
+    /// Whether they were dropped for good. Changed under the lock of `own`.
+    bare: AtomicBool,
     pub(crate) kept: Mutex<Option<Box<Kept>>>,
     /// Of a namespace that goes when it is empty: keeps it until this socket has left.
     pub(crate) hold: Mutex<Option<Hold>>,
@@ -107,6 +109,7 @@ impl Inner {
             acks: Mutex::default(),
             own: RwLock::default(),
             has_own: AtomicBool::new(false),
+            bare: AtomicBool::new(false),
             kept: Mutex::default(),
             hold: Mutex::default(),
         }
@@ -117,9 +120,12 @@ impl Inner {
         self.has_own.load(Ordering::Acquire)
     }
 
-    /// Changes what it has of its own.
+    /// Changes what it has of its own. Nothing comes to that when all of it was dropped: nobody would drop it again.
     pub(crate) fn with_own(&self, change: impl FnOnce(&mut Own)) {
         let mut own = self.own.write();
+        if self.bare.load(Ordering::Relaxed) {
+            return;
+        }
         change(own.get_or_insert_default());
         self.has_own.store(true, Ordering::Release);
     }
@@ -513,9 +519,13 @@ impl Inner {
         drop(hold);
     }
 
-    /// Drops its own handlers: they often hold the socket itself.
+    /// Drops its own handlers, as they often hold the socket itself, and takes no others.
     pub(crate) fn drop_handlers(&self) {
-        let own = self.own.write().take();
+        let own = {
+            let mut own = self.own.write();
+            self.bare.store(true, Ordering::Relaxed);
+            own.take()
+        };
         drop(own);
     }
 
