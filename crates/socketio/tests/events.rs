@@ -6,19 +6,34 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
 use sundew_socketio::{Ack, Args, Data, Event, EventError, Failure, Order, Socket, SocketIo};
-use support::{Client, client, serve, with};
-use tokio::sync::Notify;
+use support::{Client, PATIENCE, client, serve, with};
+use tokio::sync::{Notify, mpsc};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn take(log: &Log) -> Vec<String> {
     std::mem::take(&mut log.lock())
+}
+
+async fn next<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
+    tokio::time::timeout(PATIENCE, receiver.recv()).await.expect("nothing happened").expect("sender gone")
+}
+
+/// Waits for what other tasks do.
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 #[tokio::test]
@@ -223,6 +238,80 @@ async fn listeners_hear_what_is_sent_and_to_whom() {
     io.emit("all", ());
     assert_eq!((take(&log).len(), take(&own).len()), (0, 1));
     drop(clients);
+}
+
+#[tokio::test]
+async fn what_is_refused_does_not_use_up_a_handler_for_once() {
+    let io = SocketIo::new();
+    let (wait, proceed, waiting) =
+        (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    io.with_event(with!([wait, waiting] (Data(what): Data<String>) => {
+        match &*what {
+            "no" => return Err("no"),
+            "wait" => {
+                waiting.fetch_add(1, Ordering::SeqCst);
+                wait.notified().await;
+            }
+            _ => {}
+        }
+        Ok(())
+    }));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    io.on("e", with!([tell] () => { tell.send("namespace").unwrap(); }));
+    io.on_connect(with!([tell, proceed] (socket: Socket) => {
+        socket.once("e", with!([tell] () => { tell.send("once").unwrap(); }));
+        socket.once("only", with!([tell] () => { tell.send("only").unwrap(); }));
+        socket.once("off", with!([tell] () => { tell.send("off").unwrap(); }));
+        socket.on("take back", async |socket: Socket| socket.off("off"));
+        socket.on("go on", with!([proceed] () => proceed.notify_one()));
+    }));
+    let addr = serve(&io).await;
+    let start = |events: &'static [&'static str]| {
+        client(move || {
+            let mut c = Client::connect(addr, "/");
+            for event in events {
+                c.send(&format!("42{event}"));
+            }
+            c
+        })
+    };
+    // Refused, then handled, and that once.
+    let c = start(&["[\"e\",\"no\"]", "[\"e\",\"no\"]", "[\"e\",\"\"]", "[\"e\",\"\"]"]).await;
+    assert_eq!((next(&mut told).await, next(&mut told).await), ("once", "namespace"));
+    drop(c);
+    // On their way together. Whoever is late goes to who handles it then, or to nobody.
+    let c = start(&[
+        "[\"e\",\"wait\"]",
+        "[\"e\",\"wait\"]",
+        "[\"only\",\"wait\"]",
+        "[\"only\",\"wait\"]",
+        "[\"off\",\"wait\"]",
+        "[\"take back\",\"\"]",
+        "[\"go on\",\"\"]",
+    ])
+    .await;
+    tokio::time::timeout(PATIENCE, proceed.notified()).await.unwrap();
+    wait.notify_waiters();
+    let mut seen = [next(&mut told).await, next(&mut told).await, next(&mut told).await];
+    seen.sort_unstable();
+    assert_eq!(seen, ["namespace", "once", "only"]);
+    until("nobody handles the others", || io.troubles().unhandled == 2).await;
+    drop(c);
+    // Their client has left by then.
+    waiting.store(0, Ordering::SeqCst);
+    let c = start(&["[\"only\",\"wait\"]", "[\"only\",\"wait\"]"]).await;
+    until("both are on their way", || waiting.load(Ordering::SeqCst) == 2).await;
+    client(move || {
+        let mut c = c;
+        c.send("41");
+        c.vanish();
+    })
+    .await;
+    until("it has left", || io.socket_count() == 0).await;
+    wait.notify_waiters();
+    assert_eq!(next(&mut told).await, "only");
+    until("nobody handles the other", || io.troubles().unhandled == 3).await;
+    assert!(told.try_recv().is_err());
 }
 
 #[tokio::test]

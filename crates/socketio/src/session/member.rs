@@ -11,7 +11,7 @@ use super::Connection;
 use super::running::{Done, Running, What};
 use crate::ack::Owed;
 use crate::call::{ConnectCall, EventCall};
-use crate::error::{ConnectError, Failure, HandlerError, short};
+use crate::error::{ConnectError, Failure, HandlerError};
 use crate::namespace::{Found, Known, Pass, Used, Watch};
 use crate::packet::{Args, EventName};
 use crate::{DisconnectReason, Socket};
@@ -224,18 +224,8 @@ impl Connection {
                 let call = sent.call(member.socket.clone(), Some(&found.event));
                 self.run(index, call, found);
             }
-            None => self.unhandled(&self.members[index].socket, sent.name()),
+            None => self.members[index].socket.inner().unhandled(sent.name()),
         }
-    }
-
-    fn unhandled(&self, socket: &Socket, event: &str) {
-        self.shared.counters.unhandled.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(
-            nsp = &*socket.inner().table.name,
-            socket = socket.id(),
-            event = short(event),
-            "no handler for this event"
-        );
     }
 
     /// Takes its place in the member's order.
@@ -269,7 +259,7 @@ impl Connection {
                     let table = &call.socket.inner().table;
                     match table.find(call.socket.inner(), &call.event) {
                         Some(found) => self.run(index, call, found),
-                        None => self.unhandled(&call.socket, &call.event),
+                        None => call.socket.inner().unhandled(&call.event),
                     }
                 }
                 Arrived::Leave(reason) => {
@@ -294,7 +284,7 @@ impl Connection {
             }
         }
         if handler.is_none() {
-            self.unhandled(&call.socket, &call.event);
+            call.socket.inner().unhandled(&call.event);
         }
         let running = match handler {
             Some(handler) if middleware.is_empty() => Running::event(call, |call| handler(call)),

@@ -11,7 +11,7 @@ use sundew_engineio::{CloseReason, Frames, SendError};
 
 use super::acks::{Acks, Refused, Waiter};
 use crate::call::{DisconnectCall, EventCall};
-use crate::error::EmitError;
+use crate::error::{EmitError, short};
 use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
@@ -68,6 +68,8 @@ struct Held {
 #[derive(Default)]
 pub(crate) struct Own {
     pub(crate) events: HashMap<Arc<str>, OwnEvent>,
+    /// Of handlers for once that events are on their way to: whether they were called.
+    used: HashMap<Arc<str>, Arc<AtomicBool>>,
     pub(crate) watch: Watch,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
@@ -86,6 +88,24 @@ pub(crate) struct OwnEvent {
 pub(crate) struct Kept {
     pub(crate) data: serde_json::Value,
     pub(crate) values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+}
+
+/// Calls `handler` if nobody has. An event that comes too late, as it waited in a middleware with the one that was first,
+/// goes to whoever handles it now.
+fn once(handler: Erased<EventCall>, used: Arc<AtomicBool>) -> Erased<EventCall> {
+    Arc::new(move |call: &mut EventCall| {
+        let inner = call.socket.inner().clone();
+        if inner.use_up(&call.event, &handler, &used) {
+            return handler(call);
+        }
+        match inner.table.find(&inner, &call.event).and_then(|found| found.handler) {
+            Some(handler) => handler(call),
+            None => {
+                inner.unhandled(&call.event);
+                Ok(Box::pin(async { Ok(()) }))
+            }
+        }
+    })
 }
 
 impl Inner {
@@ -130,19 +150,48 @@ impl Inner {
         self.has_own.store(true, Ordering::Release);
     }
 
-    /// Its own handler of an event, if it has one. It is for this one if it was for once.
+    /// Its own handler of an event, if it has one. One that is for once is used up when it is called: a middleware may still
+    /// refuse the event.
     pub(crate) fn own_handler(&self, event: &str) -> Option<(Arc<str>, Erased<EventCall>)> {
         let (name, own) = {
             let own = self.own.read();
             let (name, event) = own.as_ref()?.events.get_key_value(event)?;
             (name.clone(), event.clone())
         };
-        if own.once
-            && let Some(mine) = &mut *self.own.write()
-        {
-            mine.events.remove(event);
+        if !own.once {
+            return Some((name, own.handler));
         }
-        Some((name, own.handler))
+        let used = match &mut *self.own.write() {
+            Some(own) => own.used.entry(name.clone()).or_default().clone(),
+            None => Arc::default(),
+        };
+        Some((name, once(own.handler, used)))
+    }
+
+    /// Whether this handler, which is for once, is still to be called. It is not any more.
+    fn use_up(&self, event: &str, handler: &Erased<EventCall>, used: &AtomicBool) -> bool {
+        let mut own = self.own.write();
+        if let Some(own) = &mut *own {
+            if !own.events.get(event).is_some_and(|own| own.once && Arc::ptr_eq(&own.handler, handler)) {
+                return false;
+            }
+            // Whoever calls it has another: nothing is dropped here.
+            own.events.remove(event);
+            own.used.remove(event);
+        }
+        // Those of a socket that has left are dropped, but not what was sent before.
+        !used.swap(true, Ordering::Relaxed)
+    }
+
+    /// Nobody handles this event.
+    pub(crate) fn unhandled(&self, event: &str) {
+        self.table.counters.unhandled.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(
+            nsp = &*self.table.name,
+            socket = &*self.id,
+            event = short(event),
+            "no handler for this event"
+        );
     }
 
     /// A client asks to join; with recovery, perhaps as what it was before. `None` if the system has no randomness.
