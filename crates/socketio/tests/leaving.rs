@@ -393,6 +393,8 @@ async fn a_handler_that_waits_for_its_client_learns_of_the_end_before_the_leavin
         while socket.is_connected() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let sent = socket.emit("x", ());
+        assert!(matches!(sent, Err(EmitError::Closed)), "{sent:?}");
     });
     let mut told = told(&io);
     let addr = serve(&io).await;
