@@ -376,7 +376,7 @@ impl Builder {
         self
     }
 
-    /// Whether a namespace that exists because a client asked for it goes when its last socket has left
+    /// Whether a namespace that exists because a client asked for it goes when its last socket has left and cannot come back
     /// (`cleanupEmptyChildNamespaces`). Default true, unlike Node: otherwise clients could fill the server with names.
     #[must_use]
     pub fn cleanup_empty_namespaces(mut self, cleanup: bool) -> Builder {

@@ -175,7 +175,7 @@ impl SocketIo {
     }
 
     /// Hears of every namespace made from now on, before its first socket enters (`new_namespace` in Node): those who ask for
-    /// it meanwhile wait, so do not wait in it yourself. Where it panics for a child, nobody enters.
+    /// it meanwhile wait, so do not wait in it yourself, nor take a lock that you hold around [`of`](SocketIo::of). Where it panics for a child, nobody enters.
     ///
     /// A child goes when it is empty ([`Builder::cleanup_empty_namespaces`](crate::Builder::cleanup_empty_namespaces)), its
     /// handlers with it. A [`Namespace`] of it that you keep does nothing on this server any more, even when there is a new

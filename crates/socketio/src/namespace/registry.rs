@@ -37,6 +37,16 @@ struct Tables {
 }
 
 impl Tables {
+    /// The namespace of that name stays, if it is there.
+    fn pin(&mut self, nsp: &str) -> Option<Arc<Table>> {
+        let table = self.by_name.get(nsp)?.clone();
+        if !table.pinned.swap(true, Ordering::Relaxed) && table.parent.is_some() {
+            // No longer one of those that clients may bring about as they like.
+            self.dynamic -= 1;
+        }
+        Some(table)
+    }
+
     /// One of those that clients have brought about goes.
     fn take_out(&mut self, nsp: &str) {
         self.dynamic -= usize::from(self.by_name.remove(nsp).is_some());
@@ -66,7 +76,7 @@ struct Parent {
 pub(crate) struct Hold(Arc<Table>);
 
 impl Hold {
-    /// Under the registry's lock.
+    /// Under the registry's lock, or while there is another.
     fn new(table: &Arc<Table>) -> Hold {
         if table.parent.is_some() {
             table.held.fetch_add(1, Ordering::Relaxed);
@@ -76,6 +86,11 @@ impl Hold {
 
     pub(crate) fn table(&self) -> &Arc<Table> {
         &self.0
+    }
+
+    /// Another of the same.
+    pub(crate) fn again(&self) -> Hold {
+        Hold::new(&self.0)
     }
 }
 
@@ -109,7 +124,7 @@ pub(crate) struct Asking {
 impl Asking {
     /// The client may join when the session it wants to take up was looked for on the other servers. `Err`: at once.
     pub(crate) fn to_look_for(hold: Hold, auth: &str) -> Result<Asking, Hold> {
-        let Some(looking) = elsewhere::look_for(hold.table(), auth) else { return Err(hold) };
+        let Some(looking) = elsewhere::look_for(&hold, auth) else { return Err(hold) };
         let nsp = hold.table().name.clone();
         let work = Box::pin(async move {
             looking.await;
@@ -179,16 +194,15 @@ impl Registry {
         {
             return table;
         }
+        if let Some(table) = self.tables.write().pin(nsp) {
+            return table;
+        }
         let parents = self.parents.read().clone();
         let (parent, params) = matching(&parents, nsp).unzip();
         let _setting_up = self.setting_up.lock();
         let mut tables = self.tables.write();
-        if let Some(table) = tables.by_name.get(nsp) {
-            if !table.pinned.swap(true, Ordering::Relaxed) && table.parent.is_some() {
-                // No longer one of those that clients may bring about as they like.
-                tables.dynamic -= 1;
-            }
-            return tables.by_name[nsp].clone();
+        if let Some(table) = tables.pin(nsp) {
+            return table;
         }
         let parent = parent.map(|parent| parent.table.clone());
         let table = Arc::new(Table::new(nsp.into(), shared).child_of(parent, params.unwrap_or_default()));

@@ -16,7 +16,7 @@ use super::live::Live;
 use super::{Elsewhere, Logged, Offset, Recipients, SavedSession};
 use crate::DisconnectReason;
 use crate::adapter::{Request, Response};
-use crate::namespace::Table;
+use crate::namespace::{Hold, Table};
 use crate::packet::Packet;
 use crate::socket::Inner;
 
@@ -51,7 +51,8 @@ impl Wanted {
 /// Looks for the session a client wants to take up where it is not here but may be elsewhere. When the task ends it is here,
 /// or nowhere. Once others are asked it goes on if nobody waits for it any more: a session that is on its way must not be
 /// lost. Before that, a client that is gone is not to have what another connection of its own has taken up since.
-pub(crate) fn look_for(table: &Arc<Table>, auth: &str) -> Option<impl Future<Output = ()> + Send + use<>> {
+pub(crate) fn look_for(hold: &Hold, auth: &str) -> Option<impl Future<Output = ()> + Send + use<>> {
+    let table = hold.table();
     let live = table.recovery.as_ref()?;
     let wanted = Wanted::read(auth).filter(|wanted| wanted.pid.len() == PID)?;
     let runtime = tokio::runtime::Handle::try_current().ok()?;
@@ -59,10 +60,12 @@ pub(crate) fn look_for(table: &Arc<Table>, auth: &str) -> Option<impl Future<Out
     if !live.busy.is(&wanted.pid) && (alone || live.knows(table, &wanted.pid)) {
         return None;
     }
-    let table = table.clone();
+    let (table, hold) = (table.clone(), hold.again());
     let waiting = Arc::new(());
     let waits = Arc::downgrade(&waiting);
     let looking = runtime.spawn(async move {
+        // What it finds is for this namespace, whether or not its client still waits.
+        let _hold = hold;
         let Some(live) = &table.recovery else { return };
         let timeout = live.settings.recovery.lookup_timeout;
         let looked = match live.busy.begin(&wanted.pid) {
@@ -151,7 +154,7 @@ impl Live {
             self.append(table, Logged { offset: session.sent, packet, mark: None }, to);
         }
         session.left = session.sent;
-        self.store().save(&table.name, session, Live::now(), until);
+        self.save(table, session);
         Some(())
     }
 

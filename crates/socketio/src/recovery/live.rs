@@ -187,7 +187,7 @@ impl Live {
     }
 
     /// Keeps a session for its client.
-    fn save(&self, table: &Table, session: SavedSession) {
+    pub(super) fn save(&self, table: &Table, session: SavedSession) {
         let until = session.until;
         {
             let mut awaited = self.awaited.lock();
