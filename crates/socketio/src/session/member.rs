@@ -22,7 +22,7 @@ pub(super) struct Member {
     pub(super) phase: Phase,
     /// What waits until `phase` is open.
     pub(super) queue: VecDeque<Arrived>,
-    /// The client has left, or its connection has ended; only what it sent before goes on.
+    /// The client has left; only what it sent before goes on.
     pub(super) leaving: bool,
     /// Of the namespace's rate limit, if it has one.
     pub(super) used: Used,
@@ -114,11 +114,6 @@ impl Member {
             Arrived::Event(_) => None,
         });
         self.socket.inner().leave(said.unwrap_or(reason));
-    }
-
-    /// Whether something its client has sent has not begun.
-    pub(super) fn has_events(&self) -> bool {
-        self.queue.iter().any(|arrived| matches!(arrived, Arrived::Event(_)))
     }
 }
 
@@ -253,8 +248,8 @@ impl Connection {
                 member.queue = VecDeque::new();
             }
             match arrived {
-                // As Node: nothing of a client that was thrown out begins any more. Nor of one that has come back.
-                Arrived::Event(call) if call.socket.inner().is_gone() => {}
+                // As Node: nothing of a client that was thrown out begins any more.
+                Arrived::Event(call) if call.socket.inner().was_kicked() => {}
                 Arrived::Event(call) => {
                     let table = &call.socket.inner().table;
                     match table.find(call.socket.inner(), &call.event) {

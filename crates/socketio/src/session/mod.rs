@@ -172,16 +172,19 @@ impl Session for Connection {
             self.abandoned += 1;
             member.socket.inner().abandon(reason);
         }
-        let runtime = self.running.as_ref().and_then(|_| tokio::runtime::Handle::try_current().ok());
-        let Some(runtime) = runtime else {
+        for member in &self.members {
+            member.leave(reason);
+        }
+        match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
+            (true, Ok(runtime)) => {
+                runtime.spawn(async move {
+                    std::future::poll_fn(|cx| self.drive(cx)).await;
+                    self.drop_members();
+                });
+            }
             // Nothing to go on with, or the runtime is being torn down.
-            return self.end_members(reason);
-        };
-        self.leave_in_turn(reason);
-        runtime.spawn(async move {
-            std::future::poll_fn(|cx| self.drive(cx)).await;
-            self.end_members(reason);
-        });
+            _ => self.drop_members(),
+        }
     }
 }
 
@@ -499,27 +502,8 @@ impl Connection {
         }
     }
 
-    /// The connection has ended: whoever has sent something that has not begun leaves behind it, the others at once.
-    fn leave_in_turn(&mut self, reason: DisconnectReason) {
-        let (later, now): (Vec<_>, Vec<_>) = self.members.iter_mut().partition(|member| member.has_events());
-        for member in later {
-            member.socket.inner().cut_off();
-            if !member.leaving {
-                member.leaving = true;
-                self.waiting.count += 1;
-                member.queue.push_back(Arrived::Leave(reason));
-            }
-        }
-        // Handlers of the app run here.
-        for member in now {
-            member.leave(reason);
-        }
-    }
-
-    /// All leave that have not yet, and nothing more begins.
-    fn end_members(&mut self, reason: DisconnectReason) {
+    fn drop_members(&mut self) {
         for member in self.members.drain(..) {
-            member.leave(reason);
             member.socket.inner().drop_handlers();
         }
     }

@@ -24,11 +24,9 @@ use crate::{DisconnectReason, Socket};
 /// In middleware: not in the namespace yet.
 const NEW: u8 = 0;
 const OPEN: u8 = 1;
-/// Its connection has ended. It leaves its namespace when what its client sent before has begun.
-const CUT_OFF: u8 = 2;
-const GONE: u8 = 3;
+const GONE: u8 = 2;
 /// The same, and this side wanted it: what the client sent and what has not begun does not begin any more.
-const KICKED: u8 = 4;
+const KICKED: u8 = 3;
 
 /// How many packets may be held for a socket whose CONNECT is not answered yet.
 const MOST_HELD: usize = 1024;
@@ -231,6 +229,11 @@ impl Inner {
         self.state.load(Ordering::Acquire) >= GONE
     }
 
+    /// Whether this side disconnected it.
+    pub(crate) fn was_kicked(&self) -> bool {
+        self.state.load(Ordering::Acquire) == KICKED
+    }
+
     /// Enters the namespace. False if it was disconnected meanwhile.
     pub(crate) fn open(self: &Arc<Self>) -> bool {
         if self.state.compare_exchange(NEW, OPEN, Ordering::AcqRel, Ordering::Acquire).is_err() {
@@ -320,15 +323,6 @@ impl Inner {
         let unanswered = self.acks.lock().close();
         self.link.pending_acks.fetch_sub(unanswered.len(), Ordering::Relaxed);
         drop(unanswered);
-    }
-
-    /// Its connection has ended, and it stays until what was sent has begun. A handler that waits for its client, or for
-    /// as long as it is connected, is what keeps that from beginning: it is not to wait any more.
-    pub(crate) fn cut_off(&self) {
-        let open = self.state.compare_exchange(OPEN, CUT_OFF, Ordering::AcqRel, Ordering::Acquire);
-        if open.is_ok() {
-            self.close_acks();
-        }
     }
 
     /// Answers CONNECT, then sends what was held. Does nothing the second time.
@@ -511,12 +505,12 @@ impl Inner {
     pub(crate) fn leave(self: &Arc<Self>, reason: DisconnectReason) -> bool {
         let _leaving = self.table.recovery.as_ref().and_then(|recovery| recovery.leaving(self));
         let gone = if reason == DisconnectReason::ServerNamespaceDisconnect { KICKED } else { GONE };
-        if !matches!(self.end(gone), Some(OPEN | CUT_OFF)) {
+        if self.end(gone) != Some(OPEN) {
             return false;
         }
         tracing::debug!(socket = &*self.id, nsp = &*self.table.name, %reason, "disconnected");
         let socket = Socket::from(self.clone());
-        // Its event handlers stay until its connection drops them: one of them may be what runs here.
+        // Its event handlers stay: events that wait for `on_connect` still run.
         let (own_disconnecting, own_disconnect) = match &mut *self.own.write() {
             Some(own) => (own.disconnecting.take(), own.disconnect.take()),
             None => (None, None),
@@ -582,7 +576,7 @@ impl Inner {
     pub(crate) fn disconnect(self: &Arc<Self>, close: bool) {
         // In middleware, it is told when that is done.
         let new = self.state.compare_exchange(NEW, KICKED, Ordering::AcqRel, Ordering::Acquire);
-        if matches!(new, Err(OPEN | CUT_OFF)) {
+        if new == Err(OPEN) {
             self.release();
             let told = self.link.handle.send(self.table.codec.disconnect(&self.table.name));
             if matches!(told, Err(SendError::Full(_))) {

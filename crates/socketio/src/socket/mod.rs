@@ -377,7 +377,8 @@ impl Socket {
         self.0.kept.lock().as_ref().map(|kept| kept.data.clone()).unwrap_or_default()
     }
 
-    /// Attaches a value of this server's own, one per type. Returns the one it replaces.
+    /// Attaches a value of this server's own, one per type. Returns the one it replaces. A value that holds this socket keeps
+    /// both for ever: let it hold the id.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<Arc<T>> {
         let old = self.with_kept(|kept| kept.values.insert(TypeId::of::<T>(), Arc::new(value)));
         old.and_then(|old: Arc<dyn Any + Send + Sync>| old.downcast().ok())
