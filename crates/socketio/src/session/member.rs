@@ -68,15 +68,14 @@ pub(super) enum Phase {
 /// What a client sent and what waits for its turn.
 pub(super) enum Arrived {
     Event(EventCall),
-    /// Its leaving, for that reason.
-    Leave(DisconnectReason),
+    Leave,
 }
 
 impl Arrived {
     fn size(&self) -> usize {
         match self {
             Arrived::Event(call) => call.event.len() + call.args.size(),
-            Arrived::Leave(_) => 0,
+            Arrived::Leave => 0,
         }
     }
 }
@@ -109,10 +108,7 @@ impl Member {
 
     /// Leaves. One that has said goodbye, and waits for its handlers, has left for that reason.
     pub(super) fn leave(&self, reason: DisconnectReason) {
-        let said = self.queue.iter().find_map(|arrived| match arrived {
-            Arrived::Leave(reason) => Some(*reason),
-            Arrived::Event(_) => None,
-        });
+        let said = self.leaving.then_some(DisconnectReason::ClientNamespaceDisconnect);
         self.socket.inner().leave(said.unwrap_or(reason));
     }
 }
@@ -225,7 +221,7 @@ impl Connection {
 
     /// Takes its place in the member's order.
     pub(super) fn arrive(&mut self, index: usize, arrived: Arrived) {
-        if matches!(arrived, Arrived::Leave(_)) {
+        if matches!(arrived, Arrived::Leave) {
             self.members[index].leaving = true;
         }
         self.waiting.count += 1;
@@ -257,9 +253,9 @@ impl Connection {
                         None => call.socket.inner().unhandled(&call.event),
                     }
                 }
-                Arrived::Leave(reason) => {
+                Arrived::Leave => {
                     let member = self.members.swap_remove(index);
-                    member.socket.inner().leave(reason);
+                    member.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
                     member.socket.inner().drop_handlers();
                     return;
                 }

@@ -288,7 +288,7 @@ impl Connection {
         // crossed a DISCONNECT on its way costs its client nothing.
         let Some(index) = self.member(nsp) else { return Ok(None) };
         if kind == Kind::Disconnect {
-            self.arrive(index, Arrived::Leave(DisconnectReason::ClientNamespaceDisconnect));
+            self.arrive(index, Arrived::Leave);
             return Ok(None);
         }
         Ok(Some(Addressed { index, ack, event, payload: text.len() - payload.len() }))
