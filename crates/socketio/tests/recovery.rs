@@ -63,6 +63,18 @@ fn join(addr: SocketAddr) -> (Client, Ids) {
     (c, ids)
 }
 
+/// One that was there, and whose connection was lost.
+async fn come_and_go(addr: SocketAddr, gone: &mut mpsc::UnboundedReceiver<DisconnectReason>) -> Ids {
+    let ids = client(move || {
+        let (c, ids) = join(addr);
+        c.vanish();
+        ids
+    })
+    .await;
+    gone.recv().await.unwrap();
+    ids
+}
+
 fn back(addr: SocketAddr, pid: &str, offset: Option<&str>) -> (Client, Ids, Vec<String>) {
     let mut c = Client::open(addr);
     c.send(&format!("40{}", json!({"pid": pid, "offset": offset, "token": 1})));
@@ -152,13 +164,7 @@ async fn missed_events_then_the_answer_with_everything_as_it_was() {
 async fn taken_up_twice_it_is_one_session() {
     let (io, mut gone) = app(patient());
     let addr = serve(&io).await;
-    let ids = client(move || {
-        let (c, ids) = join(addr);
-        c.vanish();
-        ids
-    })
-    .await;
-    gone.recv().await.unwrap();
+    let ids = come_and_go(addr, &mut gone).await;
     io.emit("missed", 1);
     let (server, old) = (io.clone(), ids.clone());
     client(move || {
@@ -190,13 +196,7 @@ async fn taken_up_twice_it_is_one_session() {
 async fn taken_up_by_many_at_the_same_time_it_is_one_session() {
     let (io, mut gone) = app(patient());
     let addr = serve(&io).await;
-    let ids = client(move || {
-        let (c, ids) = join(addr);
-        c.vanish();
-        ids
-    })
-    .await;
-    gone.recv().await.unwrap();
+    let ids = come_and_go(addr, &mut gone).await;
     io.emit("missed", 1);
     let start = Arc::new(Barrier::new(8));
     let all = (0..8).map(|_| {
@@ -295,13 +295,7 @@ async fn legacy_clients_get_new_sessions() {
     let (io, mut gone) = app(patient().allow_eio3(true));
     let news = recoveries(&io);
     let addr = serve(&io).await;
-    let ids = client(move || {
-        let (c, ids) = join(addr);
-        c.vanish();
-        ids
-    })
-    .await;
-    gone.recv().await.unwrap();
+    let ids = come_and_go(addr, &mut gone).await;
     io.emit("missed", 1);
     let (server, old) = (io.clone(), ids.clone());
     client(move || {
@@ -350,13 +344,7 @@ async fn before_the_first_event() {
     let (io, mut gone) = app(recovering());
     let addr = serve(&io).await;
     io.emit("long ago", ());
-    let ids = client(move || {
-        let (c, ids) = join(addr);
-        c.vanish();
-        ids
-    })
-    .await;
-    gone.recv().await.unwrap();
+    let ids = come_and_go(addr, &mut gone).await;
     io.emit("first", 1);
     client(move || {
         // No offset at all, or one of an earlier server: the client never forgets one.
@@ -376,13 +364,7 @@ async fn an_offset_that_is_no_text_starts_anew() {
     let (io, mut gone) = app(recovering());
     let addr = serve(&io).await;
     for offset in [json!(123), json!({}), json!(true), json!(["abcd-7"])] {
-        let ids = client(move || {
-            let (c, ids) = join(addr);
-            c.vanish();
-            ids
-        })
-        .await;
-        gone.recv().await.unwrap();
+        let ids = come_and_go(addr, &mut gone).await;
         client(move || {
             let mut c = Client::open(addr);
             c.send(&format!("40{}", json!({"pid": ids.pid, "offset": offset, "token": 1})));
@@ -464,13 +446,7 @@ async fn after_the_window_or_with_a_gap_it_is_a_new_session() {
     let (io, mut gone) = app(quick().connection_state_recovery(recovery));
     let addr = serve(&io).await;
     for (events, wait, recovered) in [(3, 0, true), (4, 0, false), (1, 150, false)] {
-        let ids = client(move || {
-            let (c, ids) = join(addr);
-            c.vanish();
-            ids
-        })
-        .await;
-        gone.recv().await.unwrap();
+        let ids = come_and_go(addr, &mut gone).await;
         for number in 0..events {
             io.emit("e", number);
         }
@@ -503,13 +479,7 @@ async fn middleware_is_asked_if_it_is_to_be() {
             }
         });
         let addr = serve(&io).await;
-        let ids = client(move || {
-            let (c, ids) = join(addr);
-            c.vanish();
-            ids
-        })
-        .await;
-        gone.recv().await.unwrap();
+        let ids = come_and_go(addr, &mut gone).await;
         io.emit("one", ());
         let news = client(move || back(addr, &ids.pid, None));
         if !skip {
@@ -537,13 +507,7 @@ async fn a_connection_that_dies_in_the_middleware_costs_no_session() {
         }
     });
     let addr = serve(&io).await;
-    let ids = client(move || {
-        let (c, ids) = join(addr);
-        c.vanish();
-        ids
-    })
-    .await;
-    gone.recv().await.unwrap();
+    let ids = come_and_go(addr, &mut gone).await;
     io.emit("one", ());
     let again = ids.clone();
     client(move || {
@@ -619,13 +583,7 @@ async fn handles_outlive_their_connections() {
 async fn more_than_fits_into_a_queue_is_not_replayed() {
     let (io, mut gone) = app(recovering().max_queued(100_000, 100));
     let addr = serve(&io).await;
-    let ids = client(move || {
-        let (c, ids) = join(addr);
-        c.vanish();
-        ids
-    })
-    .await;
-    gone.recv().await.unwrap();
+    let ids = come_and_go(addr, &mut gone).await;
     for _ in 0..101 {
         io.emit("e", 1);
     }
