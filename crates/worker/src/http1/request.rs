@@ -27,8 +27,9 @@ pub(crate) struct Head {
 /// Whether all of the head that `bytes` begin with is there. `searched`: so much was looked at before.
 pub(crate) fn is_complete(bytes: &[u8], searched: usize) -> bool {
     const END: &[u8] = b"\r\n\r\n";
-    // Nothing follows on most heads.
-    bytes.ends_with(END) || memchr::memmem::find(&bytes[searched.saturating_sub(3)..], END).is_some()
+    // Nothing follows on most heads, and nothing is there before they come.
+    bytes.ends_with(END)
+        || !bytes.is_empty() && memchr::memmem::find(&bytes[searched.saturating_sub(3)..], END).is_some()
 }
 
 /// The head that `bytes` begin with, or all of them.
@@ -60,7 +61,7 @@ pub(crate) fn read(bytes: &Bytes, ours: impl FnOnce(&str) -> bool) -> Option<Hea
         return None;
     }
     // httparse takes a bare LF for a line end; others may not.
-    if memchr::memchr_iter(b'\n', &bytes[..end]).any(|at| at == 0 || bytes[at - 1] != b'\r') {
+    if has_bare_lf(&bytes[..end]) {
         return None;
     }
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + 1);
@@ -107,6 +108,13 @@ pub(crate) fn read(bytes: &Bytes, ours: impl FnOnce(&str) -> bool) -> Option<Hea
     *request.uri_mut() = Uri::from_maybe_shared(bytes.slice_ref(target.as_bytes())).ok()?;
     *request.headers_mut() = headers;
     Some(Head { request, end, body, keep_alive, upgrade: websocket })
+}
+
+/// Without an early end, many bytes are looked at at once.
+fn has_bare_lf(bytes: &[u8]) -> bool {
+    let bare = |(&before, &byte): (&u8, &u8)| (byte == b'\n') & (before != b'\r');
+    bytes.first() == Some(&b'\n')
+        || bytes.iter().zip(bytes.get(1..).unwrap_or_default()).fold(false, |found, two| found | bare(two))
 }
 
 fn digits(value: &[u8]) -> Option<u64> {
@@ -167,6 +175,7 @@ mod tests {
             "GET /io/ HTTP/1.1\r\nfolded: a\r\n b\r\n\r\n",
             "GET /io/ HTTP/1.1\r\nname : a\r\n\r\n",
             "GET /io/ HTTP/1.1\nHost: a\r\n\r\n",
+            "\nGET /io/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /io/ HTTP/1.1\r\nHost: a\n\r\n",
             "GET /io/ HTTP/1.1\n\nGET /io/ HTTP/1.1\r\n\r\n",
             "GET /io/ HTTP/1.1\r\nHost: a",
