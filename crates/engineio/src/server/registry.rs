@@ -1,11 +1,11 @@
 //! What all sessions of an engine share: options, the table of ids, counters, the timer wheel.
 
-use std::borrow::Borrow;
-use std::collections::HashSet;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -29,8 +29,11 @@ pub(crate) struct Registry {
     /// Sessions are being closed, whoever comes.
     pub(crate) draining: AtomicBool,
     hasher: RandomState,
-    shards: [Mutex<HashSet<Entry>>; SHARDS],
+    /// The sessions by their ids.
+    shards: [Shard; SHARDS],
 }
+
+type Shard = Mutex<HashTable<Arc<Shared>>>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -63,29 +66,6 @@ impl NoPlace {
     }
 }
 
-/// A session in the table, found by its id.
-struct Entry(Arc<Shared>);
-
-impl Borrow<str> for Entry {
-    fn borrow(&self) -> &str {
-        self.0.sid()
-    }
-}
-
-impl Hash for Entry {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.sid().hash(state);
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.0.sid() == other.0.sid()
-    }
-}
-
-impl Eq for Entry {}
-
 impl Registry {
     pub(crate) fn new(config: Config) -> Registry {
         let settings = Settings {
@@ -113,12 +93,15 @@ impl Registry {
         }
     }
 
-    fn shard(&self, sid: &str) -> &Mutex<HashSet<Entry>> {
-        &self.shards[self.hasher.hash_one(sid) as usize % SHARDS]
+    /// Where the session of that id is, and its hash there. Hashed once: a table uses the lowest bits of it and the highest.
+    fn shard(&self, sid: &str) -> (&Shard, u64) {
+        let hash = self.hasher.hash_one(sid);
+        (&self.shards[(hash >> 32) as usize % SHARDS], hash)
     }
 
     pub(crate) fn find(&self, sid: &str) -> Option<Arc<Shared>> {
-        self.shard(sid).lock().get(sid).map(|entry| entry.0.clone())
+        let (shard, hash) = self.shard(sid);
+        shard.lock().find(hash, |session| session.sid() == sid).cloned()
     }
 
     /// No session is entered any more once this returns.
@@ -154,10 +137,14 @@ impl Registry {
         opened: bool,
     ) -> Result<(), NoPlace> {
         {
-            let mut shard = self.shard(session.sid()).lock();
+            let sid = session.sid();
+            let (shard, hash) = self.shard(sid);
+            let mut shard = shard.lock();
             self.place()?;
-            if !shard.insert(Entry(session.clone())) {
-                return Err(NoPlace::Taken);
+            let rehash = |session: &Arc<Shared>| self.hasher.hash_one(session.sid());
+            match shard.entry(hash, |session| session.sid() == sid, rehash) {
+                Entry::Occupied(_) => return Err(NoPlace::Taken),
+                Entry::Vacant(place) => drop(place.insert(session.clone())),
             }
             self.counters.sessions.fetch_add(1, Ordering::Relaxed);
             self.counters.of(transport).fetch_add(1, Ordering::Relaxed);
@@ -175,7 +162,10 @@ impl Registry {
     }
 
     pub(crate) fn remove(&self, sid: &str, transport: Transport) {
-        if self.shard(sid).lock().remove(sid) {
+        let (shard, hash) = self.shard(sid);
+        let found =
+            shard.lock().find_entry(hash, |session| session.sid() == sid).ok().map(|found| found.remove().0);
+        if found.is_some() {
             self.counters.of(transport).fetch_sub(1, Ordering::Relaxed);
             self.counters.sessions.fetch_sub(1, Ordering::Relaxed);
             self.changed.notify_waiters();
@@ -190,7 +180,7 @@ impl Registry {
     pub(crate) fn all(&self) -> Vec<Arc<Shared>> {
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
-            all.extend(shard.lock().iter().map(|entry| entry.0.clone()));
+            all.extend(shard.lock().iter().cloned());
         }
         all
     }
