@@ -108,25 +108,28 @@ impl Connection {
             // Unconstrained, it is registered by its first poll, whatever the task has done before.
             let told = pin!(unconstrained(async { drop(leaving.wait_for(|leaving| *leaving).await) }));
             let mut leaving = Leaving::new(&glance, told);
-            let next = match requests.servers.is_empty() {
-                true => Next::Hyper,
-                false => quick.serve(&requests, &mut app, &mut leaving).await,
-            };
-            match next {
-                Next::Over => None,
-                Next::Switched { take_over, head } => {
-                    let mut connection = quick.into_conn().into_recovered();
-                    connection.unwritten = head;
-                    take_over.begin(connection)
-                }
-                Next::Hyper => {
-                    // One that has been polled may hold what it was promised (a permit, say) for as long as it lives.
-                    let unpolled = app.clone();
-                    drop(app);
-                    Box::pin(by_hyper(quick.into_conn(), &requests, unpolled, &mut leaving, patience)).await;
-                    None
+            // In a scope of its own, what it leaves takes no room while hyper has the connection.
+            {
+                let next = match requests.servers.is_empty() {
+                    true => Next::Hyper,
+                    false => quick.serve(&requests, &mut app, &mut leaving).await,
+                };
+                match next {
+                    Next::Over => return None,
+                    Next::Switched { take_over, head } => {
+                        let mut connection = quick.into_conn().into_recovered();
+                        connection.unwritten = head;
+                        return take_over.begin(connection);
+                    }
+                    Next::Hyper => {}
                 }
             }
+            // One that has been polled may hold what it was promised (a permit, say) for as long as it lives.
+            let unpolled = app.clone();
+            drop(app);
+            let patience = quick.patience();
+            Box::pin(by_hyper(quick.into_conn(), &requests, unpolled, &mut leaving, patience)).await;
+            None
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! It has a task of its own, which ends by giving the connection to the session's task, or by closing it.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use sundew_io::Recovered;
+use tokio::time::{Sleep, sleep_until};
 
 use super::now;
 use super::shared::{Arrival, Shared};
@@ -44,51 +46,43 @@ impl Drop for Begun {
 }
 
 /// Runs the probe on a websocket that has just been accepted.
-pub(crate) async fn websocket(
+pub(crate) fn websocket(
     shared: Arc<Shared>,
     begun: Option<Begun>,
     connection: Recovered,
     agreed: Option<Agreed>,
-) {
+) -> impl Future<Output = ()> + Send {
     let Taken { writer, arrival, unwritten } = take(connection, &shared.registry().config, agreed);
-    run(shared, begun, Probe { writer, arrival, unwritten }, agreed).await;
+    run(shared, begun, Probe { writer, arrival, unwritten }, agreed)
 }
 
 /// Runs the probe on its connection.
-pub(crate) async fn run(shared: Arc<Shared>, begun: Option<Begun>, mut probe: Probe, agreed: Option<Agreed>) {
-    let config = &shared.registry().config;
-    let Some(begun) = begun else {
-        return probe.close(CLOSE, now() + config.close_timeout).await;
-    };
-    let (id, until) = (begun.id, begun.until);
-    let frame = match probe.negotiate(&shared, id, until).await {
-        Outcome::Failed(frame) => frame,
-        Outcome::Lost => return probe.writer.abort(),
-        Outcome::Upgrade => {
-            let mut probe = Some(probe);
-            // In one step, so that nothing can be sent or closed between the decision and the connection's arrival.
-            let upgraded = shared.act(|state| {
-                if state.machine.probe_packet(id, &Packet::Upgrade, now()) == ProbeStep::Upgraded
-                    && let Some(Probe { writer, arrival, .. }) = probe.take()
-                {
-                    if let Some((agreed, options)) = agreed.zip(config.per_message_deflate.as_ref()) {
-                        state.machine.compress_with(Box::new(Deflater::new(agreed, options)));
+// What is moved into the future is not there twice, as arguments of an `async fn` would be; and what is rare is boxed.
+pub(crate) fn run(
+    shared: Arc<Shared>,
+    begun: Option<Begun>,
+    mut probe: Probe,
+    agreed: Option<Agreed>,
+) -> impl Future<Output = ()> + Send {
+    let close_timeout = shared.registry().config.close_timeout;
+    async move {
+        let frame = match &begun {
+            Some(begun) => match probe.negotiate(&shared, begun.id, begun.until).await {
+                Outcome::Failed(frame) => frame,
+                Outcome::Lost => return probe.writer.abort(),
+                Outcome::Upgrade => match probe.become_connection(&shared, begun.id, agreed) {
+                    None => return shared.task.wake(),
+                    Some(refused) => {
+                        probe = refused;
+                        CLOSE
                     }
-                    state.upgraded(shared.registry(), writer, Box::new(arrival));
-                    return true;
-                }
-                false
-            });
-            match (upgraded, probe) {
-                (false, Some(refused)) => {
-                    return refused.close(CLOSE, now() + config.close_timeout).await;
-                }
-                _ => return shared.task.wake(),
-            }
-        }
-    };
-    drop(begun);
-    probe.close(frame, now() + config.close_timeout).await;
+                },
+            },
+            None => CLOSE,
+        };
+        drop(begun);
+        Box::pin(probe.close(frame, now() + close_timeout)).await;
+    }
 }
 
 /// A connection that may become the session's.
@@ -116,13 +110,28 @@ fn caught_up(shared: &Shared, reader: &Reader) {
 }
 
 impl Probe {
+    /// The client has sent the upgrade packet. Given back if it may not upgrade.
+    fn become_connection(self, shared: &Arc<Shared>, id: ProbeId, agreed: Option<Agreed>) -> Option<Probe> {
+        // In one step, so that nothing can be sent or closed between the decision and the connection's arrival.
+        shared.act(|state| {
+            if state.machine.probe_packet(id, &Packet::Upgrade, now()) != ProbeStep::Upgraded {
+                return Some(self);
+            }
+            if let Some((agreed, options)) = agreed.zip(shared.registry().config.per_message_deflate.as_ref())
+            {
+                state.machine.compress_with(Box::new(Deflater::new(agreed, options)));
+            }
+            state.upgraded(shared.registry(), self.writer, Box::new(self.arrival));
+            None
+        })
+    }
+
     async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId, until: Instant) -> Outcome {
         let version = shared.look(|state| state.machine.dialect().version);
-        let deadline = tokio::time::sleep_until(until.into());
-        tokio::pin!(deadline);
+        let mut deadline = pin!(sleep_until(until.into()));
         if !self.unwritten.is_empty() {
             let greeting = std::mem::take(&mut self.unwritten);
-            if !self.write_until(Frames::raw(greeting.into()), until).await {
+            if !self.write_until(Frames::raw(greeting.into()), deadline.as_mut()).await {
                 return Outcome::Lost;
             }
         }
@@ -141,7 +150,7 @@ impl Probe {
             let packet = match item.map(|item| Incoming::of(item, version)) {
                 Ok(Incoming::Packet(packet)) => packet,
                 Ok(Incoming::Ping(answer)) => {
-                    if !self.write_until(Frames::raw(answer), until).await {
+                    if !self.write_until(Frames::raw(answer), deadline.as_mut()).await {
                         return Outcome::Lost;
                     }
                     continue;
@@ -155,7 +164,7 @@ impl Probe {
             }
             match shared.act(|state| state.machine.probe_packet(id, &packet, now())) {
                 ProbeStep::Pong => {
-                    if !self.write_until(Frames::control(PROBE_ANSWER), until).await {
+                    if !self.write_until(Frames::control(PROBE_ANSWER), deadline.as_mut()).await {
                         return Outcome::Lost;
                     }
                 }
@@ -182,8 +191,12 @@ impl Probe {
     }
 
     /// Whether the client took it: one that takes nothing is no reason to wait for ever.
-    async fn write_until(&mut self, frames: Frames, until: Instant) -> bool {
-        matches!(tokio::time::timeout_at(until.into(), self.write(frames)).await, Ok(Ok(())))
+    async fn write_until(&mut self, frames: Frames, deadline: Pin<&mut Sleep>) -> bool {
+        tokio::select! {
+            biased;
+            written = self.write(frames) => written.is_ok(),
+            () = deadline => false,
+        }
     }
 
     async fn write(&mut self, frames: Frames) -> std::io::Result<()> {

@@ -89,6 +89,11 @@ impl Quick {
         Quick { conn, input: BytesMut::new(), patience: Patience::new(patience) }
     }
 
+    /// How long the connection may be idle, and a head take.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.patience.limit
+    }
+
     /// The connection, with all that was read and not used.
     pub(crate) fn into_conn(mut self) -> Conn {
         self.conn.put_back(self.input.freeze());
@@ -113,7 +118,7 @@ impl Quick {
             let mut searched = 0;
             while !request::is_complete(&self.input, searched) {
                 searched = self.input.len();
-                if searched >= READ_SIZE || !request::may_come(&self.input) {
+                if searched >= READ_SIZE || searched > 0 && !request::may_come(&self.input) {
                     return Next::Hyper;
                 }
                 match poll_fn(|cx| self.poll_input(cx, leaving)).await {
