@@ -1,6 +1,6 @@
 //! Engine.IO packets: one character of type, then data. The same in versions 3 and 4.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::{Message, Text};
 
@@ -41,24 +41,24 @@ pub(crate) enum PacketError {
 }
 
 /// Reads a packet sent as text.
-pub(crate) fn parse_text(bytes: Bytes) -> Result<Packet, PacketError> {
+pub(crate) fn parse_text(mut bytes: Bytes) -> Result<Packet, PacketError> {
     let Some(&kind) = bytes.first() else { return Err(PacketError::Empty) };
+    if !matches!(kind, b'0'..=b'6') {
+        return Err(PacketError::Type(kind as char));
+    }
+    // Not sliced, which would share memory that is this packet's alone.
+    bytes.advance(1);
     // The type is ASCII, so what follows it is UTF-8 exactly when the whole is.
-    let packet = match kind {
-        b'4' => {
-            let text = Text::from_utf8(bytes.slice(1..)).map_err(|_| PacketError::Utf8)?;
-            return Ok(Packet::Message(Message::Text(text)));
-        }
+    let text = Text::from_utf8(bytes).map_err(|_| PacketError::Utf8)?;
+    Ok(match kind {
         b'0' => Packet::Open,
         b'1' => Packet::Close,
-        b'2' => Packet::Ping(bytes.slice(1..)),
+        b'2' => Packet::Ping(text.into_bytes()),
         b'3' => Packet::Pong,
+        b'4' => Packet::Message(Message::Text(text)),
         b'5' => Packet::Upgrade,
-        b'6' => Packet::Noop,
-        other => return Err(PacketError::Type(other as char)),
-    };
-    std::str::from_utf8(&bytes).map_err(|_| PacketError::Utf8)?;
-    Ok(packet)
+        _ => Packet::Noop,
+    })
 }
 
 #[cfg(test)]

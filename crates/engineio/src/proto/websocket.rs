@@ -205,8 +205,12 @@ impl Decoder {
                 frame.check(None, 0, self.max)?;
                 input.advance(header);
                 if frame.last && input.len() >= frame.remaining {
-                    // The common case: the whole message is here. No copy.
-                    let mut payload = input.split_to(frame.remaining);
+                    // The common case: the whole message is here. No copy; and what is alone in its memory is not made to
+                    // share it.
+                    let mut payload = match input.len() == frame.remaining {
+                        true => std::mem::take(input),
+                        false => input.split_to(frame.remaining),
+                    };
                     unmask(&mut payload, frame.mask);
                     let item = frame.item(payload.freeze())?;
                     return self.plain(item, frame.compressed).map(Some);
@@ -379,8 +383,8 @@ fn unmask(data: &mut [u8], mask: [u8; 4]) {
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (byte, key) in tail.iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= key;
+    for (at, byte) in tail.iter_mut().enumerate() {
+        *byte ^= mask[at % 4];
     }
 }
 

@@ -8,9 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
-use rustix::net::{RecvFlags, recv};
+use rustix::io::writev;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use sundew_io::{AsyncReadWrite, Raw};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::{tcp, unix};
 
 use crate::proto::framing::Framing;
@@ -75,11 +76,33 @@ pub(crate) fn unite(reader: Reader, writer: Writer) -> Option<Raw> {
 }
 
 impl Reader {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Reader::Tcp(half) => Pin::new(half).poll_read(cx, buf),
-            Reader::Unix(half) => Pin::new(half).poll_read(cx, buf),
-            Reader::Other(half) => Pin::new(half).poll_read(cx, buf),
+    /// Reads once. Returns how much: nothing is the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut read = Read::default();
+            let result = match self {
+                Reader::Tcp(half) => {
+                    let stream = half.as_ref();
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || read.from(stream.as_fd(), into))
+                }
+                Reader::Unix(half) => {
+                    let stream = half.as_ref();
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || read.from(stream.as_fd(), into))
+                }
+                Reader::Other(half) => {
+                    let mut buf = ReadBuf::new(into);
+                    ready!(Pin::new(half).poll_read(cx, &mut buf))?;
+                    return Poll::Ready(Ok(buf.filled().len()));
+                }
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && read.0 == 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
+                _ => return Poll::Ready(Ok(read.0)),
+            }
         }
     }
 
@@ -91,9 +114,8 @@ impl Reader {
         decoder: &mut Framing,
     ) -> Poll<io::Result<Option<BytesMut>>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buf = ReadBuf::new(scratch);
-            ready!(self.poll_read(cx, &mut buf))?;
-            let read = buf.filled_mut();
+            let count = ready!(self.poll_read(cx, scratch))?;
+            let read = &mut scratch[..count];
             if read.is_empty() {
                 return Poll::Ready(Ok(None));
             }
@@ -127,9 +149,8 @@ impl Reader {
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         SCRATCH.with_borrow_mut(|scratch| {
             loop {
-                let mut buf = ReadBuf::new(scratch);
-                match ready!(self.poll_read(cx, &mut buf)) {
-                    Ok(()) if !buf.filled().is_empty() => {}
+                match ready!(self.poll_read(cx, scratch)) {
+                    Ok(count) if count > 0 => {}
                     _ => return Poll::Ready(()),
                 }
             }
@@ -159,12 +180,16 @@ impl Writer {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let result = match (&mut *self, slices) {
-                (Writer::Tcp(half), [slice]) => half.try_write(slice),
-                (Writer::Tcp(half), _) => half.try_write_vectored(slices),
-                (Writer::Unix(half), [slice]) => half.try_write(slice),
-                (Writer::Unix(half), _) => half.try_write_vectored(slices),
-                (Writer::Other(stream), _) => return stream.poll_write(cx, slices),
+            let result = match &mut *self {
+                Writer::Tcp(half) => {
+                    let stream = half.as_ref();
+                    stream.try_io(Interest::WRITABLE, || write(stream.as_fd(), slices))
+                }
+                Writer::Unix(half) => {
+                    let stream = half.as_ref();
+                    stream.try_io(Interest::WRITABLE, || write(stream.as_fd(), slices))
+                }
+                Writer::Other(stream) => return stream.poll_write(cx, slices),
             };
             match result {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -216,6 +241,32 @@ impl Writer {
             let _ = half.as_ref().set_zero_linger();
         }
     }
+}
+
+/// How much was read.
+#[derive(Default)]
+struct Read(usize);
+
+impl Read {
+    /// Straight from the system: what libc does around a call, for threads that may be cancelled, is felt when there is one for
+    /// every message.
+    fn from(&mut self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<()> {
+        let room = into.len();
+        self.0 = recv(socket, into, RecvFlags::empty())?.0;
+        // What fills less than the room was all there is. The runtime is told so, as if it had been asked once more.
+        match self.0 > 0 && self.0 < room {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Straight into the system, too.
+fn write(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    Ok(match slices {
+        [slice] => send(socket, slice, SendFlags::NOSIGNAL)?,
+        _ => writev(socket, slices)?,
+    })
 }
 
 impl Buffered {
