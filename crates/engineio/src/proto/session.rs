@@ -320,18 +320,18 @@ impl Machine {
     // --- Packets ---
 
     /// A packet arrived on the session's transport; a message is handed back. As long as the session is open, another message at
-    /// the same instant is too, and changes nothing.
-    pub(crate) fn packet(&mut self, packet: Packet, now: Instant) -> Option<Message> {
+    /// the same instant is too, and changes nothing. Few packets have to know what time it is.
+    pub(crate) fn packet(&mut self, packet: Packet, now: impl Fn() -> Instant) -> Option<Message> {
         if !self.is_open() {
             return None;
         }
         match (&packet, self.dialect.version) {
             (Packet::Pong, ProtocolVersion::V4) => {
-                self.heartbeat = Heartbeat::PingAt(now + self.settings.ping_interval);
+                self.heartbeat = Heartbeat::PingAt(now() + self.settings.ping_interval);
                 return None;
             }
             (Packet::Ping(_), ProtocolVersion::V3) => {
-                self.heartbeat = Heartbeat::PingBy(self.silence(now));
+                self.heartbeat = Heartbeat::PingBy(self.silence(now()));
                 // The client asks again in time; a queue that is full already needs no answer.
                 if self.has_room() {
                     self.queue(Frames::control(PONG_PACKET));
@@ -342,15 +342,15 @@ impl Machine {
         }
         if let Heartbeat::PongBy(until, extended @ false) = &mut self.heartbeat {
             *extended = true;
-            *until = now + self.settings.ping_timeout;
+            *until = now() + self.settings.ping_timeout;
         }
         match packet {
             Packet::Message(message) => return Some(message),
             // In version 4 only the server pings, in version 3 only the client.
-            Packet::Ping(_) | Packet::Pong => self.fail(CloseReason::TransportError, websocket::CLOSE, now),
+            Packet::Ping(_) | Packet::Pong => self.fail(CloseReason::TransportError, websocket::CLOSE, now()),
             Packet::Close => {
                 self.word = Some(NOOP_PACKET);
-                self.fail(CloseReason::TransportClose, websocket::CLOSE, now);
+                self.fail(CloseReason::TransportClose, websocket::CLOSE, now());
             }
             // Node ignores these too.
             Packet::Open | Packet::Upgrade | Packet::Noop => {}

@@ -82,7 +82,8 @@ impl Rig {
     }
 
     fn packet(&mut self, packet: Packet) -> Option<Message> {
-        self.machine.packet(packet, self.now)
+        let now = self.now;
+        self.machine.packet(packet, || now)
     }
 
     fn poll(&mut self) -> Option<String> {

@@ -215,7 +215,7 @@ fn bring(
         return Ok(None);
     };
     if let Some(packet) = packets.single_control() {
-        drop(state.machine.packet(packet, now()));
+        drop(state.machine.packet(packet, now));
         return Ok(None);
     }
     let (sender, taken) = oneshot::channel();

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 
@@ -37,13 +37,26 @@ pub(crate) struct SessionTask<S: Session> {
 struct Link {
     reader: Reader,
     decoder: Framing,
-    /// Bytes read and not decoded yet: the rest of a batch in which the session fell behind.
+    /// Bytes read and not decoded yet.
     unread: BytesMut,
+    /// The peer has ended the connection, or it has failed: what the last read found.
+    ended: bool,
 }
 
 impl From<Arrival> for Link {
     fn from(Arrival { reader, decoder, unread }: Arrival) -> Link {
-        Link { reader, decoder, unread }
+        Link { reader, decoder, unread, ended: false }
+    }
+}
+
+impl Link {
+    /// Reads once.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.reader.poll_batch(cx, &mut self.decoder)) {
+            Ok(Some(batch)) => self.unread = batch,
+            Ok(None) | Err(_) => self.ended = true,
+        }
+        Poll::Ready(())
     }
 }
 
@@ -115,24 +128,31 @@ impl<S: Session> SessionTask<S> {
             return Received::Something;
         }
         let Some(link) = &mut self.link else { return Received::Nothing };
-        if link.unread.is_empty() {
-            match link.reader.poll_batch(cx, &mut link.decoder) {
-                Poll::Pending => return Received::Nothing,
-                Poll::Ready(Ok(Some(batch))) => link.unread = batch,
-                Poll::Ready(Ok(None) | Err(_)) => {
-                    self.shared.within_batch(|state| state.machine.disconnected());
-                    return Received::Something;
-                }
-            }
+        if link.unread.is_empty() && !link.ended && link.poll_read(cx).is_pending() {
+            return Received::Nothing;
         }
-        self.digest();
+        if link.ended {
+            self.shared.within_batch(|state| state.machine.disconnected());
+        } else {
+            self.digest();
+        }
         Received::Something
+    }
+
+    /// Whether something is there for another batch. A batch that receives nothing is spared: whatever else it would take wakes
+    /// the task.
+    fn goes_on(&mut self, cx: &mut Context<'_>) -> bool {
+        // One that is behind has to be told apart, which a batch does.
+        if self.posted.is_some() || self.session.as_ref().is_some_and(|session| !session.ready_for_more()) {
+            return true;
+        }
+        let Some(link) = &mut self.link else { return false };
+        !link.unread.is_empty() || link.ended || link.poll_read(cx).is_ready()
     }
 
     /// Gives the session the messages of a request, until it has enough.
     fn digest_body(&mut self, mut posted: Box<Posted>) {
         let Some(session) = &mut self.session else { return };
-        let now = now();
         while session.ready_for_more() {
             match posted.packets.next() {
                 Some(Ok(packet)) => {
@@ -143,7 +163,7 @@ impl<S: Session> SessionTask<S> {
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%error, "a body with a packet that cannot be read");
-                    self.shared.within_batch(|state| state.machine.unreadable(now));
+                    self.shared.within_batch(|state| state.machine.unreadable(now()));
                 }
                 None => {
                     let _ = posted.taken.send(());
@@ -157,7 +177,6 @@ impl<S: Session> SessionTask<S> {
     /// Gives the session the messages of a read, until it has enough.
     fn digest(&mut self) {
         let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else { return };
-        let now = now();
         // Whether the machine has seen a message of this read: it learns nothing from another, as `Machine::packet` says.
         let mut heard = false;
         while session.ready_for_more() {
@@ -183,7 +202,7 @@ impl<S: Session> SessionTask<S> {
                 Incoming::Over(reason, frame) => return self.fail(reason, frame),
                 Incoming::Unreadable(error) => {
                     tracing::debug!(%error, "a packet that cannot be read");
-                    return self.shared.within_batch(|state| state.machine.unreadable(now));
+                    return self.shared.within_batch(|state| state.machine.unreadable(now()));
                 }
             };
             match message {
@@ -285,7 +304,7 @@ impl<S: Session> Future for SessionTask<S> {
                 return this.poll_end(cx, closed);
             }
             let again = match received {
-                Received::Something => true,
+                Received::Something => this.goes_on(cx),
                 Received::Nothing => false,
                 Received::Held => this.session.as_ref().is_some_and(|session| session.ready_for_more()),
             };
