@@ -35,7 +35,44 @@ pub struct Engine<P: Protocol>(Arc<Inner<P>>);
 
 struct Inner<P> {
     registry: Arc<Registry>,
+    offers: Offers,
     protocol: P,
+}
+
+/// What all open packets say behind the session's id.
+struct Offers {
+    polling: String,
+    polling_v3: String,
+    others: String,
+}
+
+impl Offers {
+    fn new(config: &Config, upgrades: Transports) -> Offers {
+        let names = match (upgrades.websocket, upgrades.webtransport) {
+            (true, true) => r#""websocket","webtransport""#,
+            (true, false) => r#""websocket""#,
+            (false, true) => r#""webtransport""#,
+            (false, false) => "",
+        };
+        let names_v3 = if upgrades.websocket { r#""websocket""# } else { "" };
+        let offer = |names| {
+            format!(
+                r#"","upgrades":[{names}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
+                config.ping_interval.as_millis(),
+                config.ping_timeout.as_millis(),
+                config.max_payload,
+            )
+        };
+        Offers { polling: offer(names), polling_v3: offer(names_v3), others: offer("") }
+    }
+
+    fn to(&self, transport: Transport, version: ProtocolVersion) -> &str {
+        match (transport, version) {
+            (Transport::Polling, ProtocolVersion::V4) => &self.polling,
+            (Transport::Polling, ProtocolVersion::V3) => &self.polling_v3,
+            (Transport::Websocket | Transport::WebTransport, _) => &self.others,
+        }
+    }
 }
 
 /// Why a request opens no session.
@@ -77,7 +114,9 @@ pub struct Stats {
 impl<P: Protocol> Engine<P> {
     /// An engine that serves `protocol`.
     pub fn new(config: Config, protocol: P) -> Engine<P> {
-        Engine(Arc::new(Inner { registry: Arc::new(Registry::new(config.in_force())), protocol }))
+        let registry = Arc::new(Registry::new(config.in_force()));
+        let offers = Offers::new(&registry.config, registry.settings.upgrades);
+        Engine(Arc::new(Inner { registry, offers, protocol }))
     }
 
     /// The options in force.
@@ -237,27 +276,9 @@ impl<P: Protocol> Inner<P> {
     }
 
     fn open_packet(&self, sid: &str, transport: Transport, dialect: Dialect) -> Frames {
-        let config = &self.registry.config;
-        let upgrades = match transport {
-            Transport::Polling => self.registry.settings.upgrades,
-            Transport::Websocket | Transport::WebTransport => Transports::NONE,
-        };
-        let upgrades =
-            match (upgrades.websocket, upgrades.webtransport && dialect.version == ProtocolVersion::V4) {
-                (true, true) => r#""websocket","webtransport""#,
-                (true, false) => r#""websocket""#,
-                (false, true) => r#""webtransport""#,
-                (false, false) => "",
-            };
-        Frames::control(&format!(
-            r#"0{{"sid":"{sid}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
-            config.ping_interval.as_millis(),
-            config.ping_timeout.as_millis(),
-            config.max_payload,
-        ))
+        Frames::control(&[r#"0{"sid":""#, sid, self.offers.to(transport, dialect.version)].concat())
     }
 
-    /// Opens the protocol's half; what is returned runs the session.
     fn session(
         &self,
         shared: &Arc<Shared>,

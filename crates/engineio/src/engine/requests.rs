@@ -9,7 +9,6 @@ use http::header::{Entry, ORIGIN, SET_COOKIE, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use sundew_io::PeerAddr;
-use tokio::sync::oneshot;
 
 use super::{Engine, NotOpened};
 use crate::proto::deflate::Deflater;
@@ -109,24 +108,28 @@ impl<P: Protocol> Engine<P> {
                 }
                 _ => polling::refuse(&session, "neither GET nor POST", reply::method_not_served()),
             },
-            Ok(Wanted::Handshake(transport)) => {
-                let engine = self.clone();
-                return Answer::later(
-                    async move { with(engine.open(parts, transport, upgrade).await, extra) },
-                );
-            }
+            Ok(Wanted::Handshake(transport)) => match self.config().allow_request.clone() {
+                None => self.open(parts, transport, upgrade),
+                Some(allow) => {
+                    let engine = self.clone();
+                    return Answer::later(async move {
+                        let response = match allowed(&allow, &parts).await {
+                            Ok(()) => engine.open(parts, transport, upgrade),
+                            Err(message) => {
+                                let message = (!message.is_empty()).then_some(message);
+                                engine.refused(&parts, upgrade, ErrorCode::Forbidden, message)
+                            }
+                        };
+                        with(response, extra)
+                    });
+                }
+            },
         };
         with(response, extra).into()
     }
 
     /// A new session.
-    async fn open(&self, parts: Parts, transport: Transport, upgrade: bool) -> Response<Body> {
-        if let Some(allow) = &self.config().allow_request
-            && let Err(message) = allowed(allow, &parts).await
-        {
-            let message = (!message.is_empty()).then_some(message);
-            return self.refused(&parts, upgrade, ErrorCode::Forbidden, message);
-        }
+    fn open(&self, parts: Parts, transport: Transport, upgrade: bool) -> Response<Body> {
         let dialect = match self.dialect(&parts, transport) {
             Ok(dialect) => dialect,
             Err(code) => return self.refused(&parts, upgrade, code, None),
@@ -135,7 +138,7 @@ impl<P: Protocol> Engine<P> {
             (Err(no_place), _) => Err((Box::new(parts), NotOpened::Unavailable(no_place))),
             (Ok(()), Transport::Websocket) => self.open_websocket(parts, dialect),
             // A request of HTTP asks for no third one.
-            (Ok(()), Transport::Polling | Transport::WebTransport) => self.open_polling(parts, dialect).await,
+            (Ok(()), Transport::Polling | Transport::WebTransport) => self.open_polling(parts, dialect),
         };
         opened.unwrap_or_else(|(parts, why)| match why {
             NotOpened::BadRequest => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
@@ -220,7 +223,7 @@ impl<P: Protocol> Engine<P> {
         Dialect::of(&query, version, transport, self.config().allow_jsonp)
     }
 
-    async fn open_polling(
+    fn open_polling(
         &self,
         parts: Parts,
         dialect: Dialect,
@@ -231,10 +234,10 @@ impl<P: Protocol> Engine<P> {
         };
         let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
         let taken = polling::taken(&parts.headers);
-        let (sender, answer) = oneshot::channel();
-        shared.act(|state| state.get = Some(sender));
-        tokio::spawn(self.0.session(&shared, parts, Transport::Polling, None));
-        let mut response = polling::wait(&shared, answer, taken).await;
+        let session = self.0.session(&shared, parts, Transport::Polling, None);
+        // A handshake is a poll, and there is something to say.
+        let mut response = polling::answer_now(&shared, taken);
+        tokio::spawn(session);
         if let Some(cookie) = cookie {
             response.headers_mut().insert(SET_COOKIE, cookie);
         }

@@ -99,8 +99,8 @@ pub(crate) fn taken(headers: &HeaderMap) -> Option<Encoding> {
     Encoding::best(headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()))
 }
 
-/// Waits for the answer of a poll (or of the handshake, which is one).
-pub(crate) async fn wait(
+/// Waits for the answer of a poll.
+async fn wait(
     shared: &Arc<Shared>,
     answer: oneshot::Receiver<Answer>,
     taken: Option<Encoding>,
@@ -109,13 +109,25 @@ pub(crate) async fn wait(
     match answer.await {
         Ok(answer) => {
             guard.done();
-            let options = shared.registry().config.http_compression;
-            let options = options.filter(|options| answer.compress && answer.body.len() >= options.threshold);
-            reply::packets(answer, taken.zip(options.map(|options| options.level)))
+            respond(shared, answer, taken)
         }
         // The session's task is gone without a word.
         Err(_) => refusal(shared, Refused::Unknown),
     }
+}
+
+/// The answer of a poll that need not wait.
+pub(crate) fn answer_now(shared: &Arc<Shared>, taken: Option<Encoding>) -> Response<Body> {
+    match shared.act(|state| state.machine.poll_get()) {
+        Some(answer) => respond(shared, answer, taken),
+        None => refusal(shared, Refused::Unknown),
+    }
+}
+
+fn respond(shared: &Shared, answer: Answer, taken: Option<Encoding>) -> Response<Body> {
+    let options = shared.registry().config.http_compression;
+    let options = options.filter(|options| answer.compress && answer.body.len() >= options.threshold);
+    reply::packets(answer, taken.zip(options.map(|options| options.level)))
 }
 
 /// What the headers say of a body.
