@@ -27,6 +27,12 @@ pub trait Extract<C>: Sized {
     /// # Errors
     /// It cannot be made: the handler does not run, and the error is reported.
     fn extract(call: &mut C) -> Result<Self, ExtractError>;
+
+    /// The same for the last argument of a handler: nobody reads from the call after it.
+    #[doc(hidden)]
+    fn extract_last(call: &mut C) -> Result<Self, ExtractError> {
+        Self::extract(call)
+    }
 }
 
 /// An argument of a handler could not be made.
@@ -155,6 +161,10 @@ macro_rules! events {
         impl Extract<$call> for Args {
             fn extract(call: &mut $call) -> Result<Args, ExtractError> {
                 Ok(call.args.clone())
+            }
+
+            fn extract_last(call: &mut $call) -> Result<Args, ExtractError> {
+                Ok(call.args.take())
             }
         }
 

@@ -104,49 +104,55 @@ pub(crate) fn erase_middleware<M>(middleware: impl Middleware<M>) -> Erased<Conn
 }
 
 macro_rules! handlers {
-    ($(($($arg:ident),*);)*) => {$(
+    ($(($($arg:ident),*; $($last:ident)?);)*) => {$(
         #[allow(non_snake_case, unused_variables)]
-        impl<F, Fut, C, $($arg),*> Handler<C, ($($arg,)*)> for F
+        impl<F, Fut, C, $($arg,)* $($last)?> Handler<C, ($($arg,)* $($last,)?)> for F
         where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
+            F: Fn($($arg,)* $($last)?) -> Fut + Send + Sync + 'static,
             Fut: Future + Send + 'static,
             Fut::Output: Outcome,
             C: Call,
             $($arg: Extract<C>,)*
+            $($last: Extract<C>,)?
         {
             fn start(&self, call: &mut C) -> Result<Work, ExtractError> {
                 $(let $arg = $arg::extract(call)?;)*
-                let future = self($($arg),*);
+                $(let $last = $last::extract_last(call)?;)?
+                let future = self($($arg,)* $($last)?);
                 Ok(Box::pin(async move { future.await.outcome() }))
             }
         }
 
         #[allow(non_snake_case, unused_variables)]
-        impl<F, Fut, E, $($arg),*> Middleware<($($arg,)*)> for F
+        impl<F, Fut, E, $($arg,)* $($last)?> Middleware<($($arg,)* $($last,)?)> for F
         where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
+            F: Fn($($arg,)* $($last)?) -> Fut + Send + Sync + 'static,
             Fut: Future<Output = Result<(), E>> + Send + 'static,
             E: Into<ConnectError>,
             $($arg: Extract<ConnectCall>,)*
+            $($last: Extract<ConnectCall>,)?
         {
             fn start(&self, call: &mut ConnectCall) -> Result<Work, ExtractError> {
                 $(let $arg = $arg::extract(call)?;)*
-                let future = self($($arg),*);
+                $(let $last = $last::extract(call)?;)?
+                let future = self($($arg,)* $($last)?);
                 Ok(Box::pin(async move { future.await.map_err(|error| Failure::Refused(error.into())) }))
             }
         }
 
         #[allow(non_snake_case, unused_variables)]
-        impl<F, Fut, E, $($arg),*> EventMiddleware<($($arg,)*)> for F
+        impl<F, Fut, E, $($arg,)* $($last)?> EventMiddleware<($($arg,)* $($last,)?)> for F
         where
-            F: Fn($($arg),*) -> Fut + Send + Sync + 'static,
+            F: Fn($($arg,)* $($last)?) -> Fut + Send + Sync + 'static,
             Fut: Future<Output = Result<(), E>> + Send + 'static,
             E: Into<EventError>,
             $($arg: Extract<EventCall>,)*
+            $($last: Extract<EventCall>,)?
         {
             fn start(&self, call: &mut EventCall) -> Result<Work, ExtractError> {
                 $(let $arg = $arg::extract(call)?;)*
-                let future = self($($arg),*);
+                $(let $last = $last::extract(call)?;)?
+                let future = self($($arg,)* $($last)?);
                 Ok(Box::pin(async move { future.await.map_err(|error| Failure::Rejected(error.into())) }))
             }
         }
@@ -154,13 +160,13 @@ macro_rules! handlers {
 }
 
 handlers! {
-    ();
-    (A1);
-    (A1, A2);
-    (A1, A2, A3);
-    (A1, A2, A3, A4);
-    (A1, A2, A3, A4, A5);
-    (A1, A2, A3, A4, A5, A6);
-    (A1, A2, A3, A4, A5, A6, A7);
-    (A1, A2, A3, A4, A5, A6, A7, A8);
+    (;);
+    (; A1);
+    (A1; A2);
+    (A1, A2; A3);
+    (A1, A2, A3; A4);
+    (A1, A2, A3, A4; A5);
+    (A1, A2, A3, A4, A5; A6);
+    (A1, A2, A3, A4, A5, A6; A7);
+    (A1, A2, A3, A4, A5, A6, A7; A8);
 }

@@ -12,8 +12,8 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use serde_json::{Value, json};
 use sundew_socketio::{
-    Ack, Auth, ConnectError, Data, DisconnectReason, Event, Failure, HttpExtension, Order, Params, Socket,
-    SocketIo, State,
+    Ack, Args, Auth, ConnectError, Data, DisconnectReason, Event, Failure, HttpExtension, Order, Params,
+    Socket, SocketIo, State,
 };
 use support::{Client, PATIENCE, client, quick, serve, with};
 use tokio::sync::{Notify, mpsc};
@@ -47,6 +47,42 @@ async fn extractors_give_what_they_say() {
         assert!(answer.ends_with(",true]"));
     })
     .await;
+}
+
+/// Whoever has read them before: observers, middleware, an extractor further left.
+#[tokio::test]
+async fn the_arguments_are_there_for_everybody() {
+    let io = SocketIo::new();
+    let (seen, mut told) = mpsc::unbounded_channel();
+    let tell = move |who: &'static str| {
+        let seen = seen.clone();
+        move |args: Args| {
+            seen.send((who, args.elements().to_owned())).unwrap();
+            std::future::ready(())
+        }
+    };
+    io.on_any(tell("observer")).on_any(tell("another"));
+    let middleware = tell("middleware");
+    io.with_event(move |args: Args| {
+        drop(middleware(args));
+        std::future::ready(Ok::<(), &str>(()))
+    });
+    io.on("last", tell("last"));
+    let handler = tell("handler");
+    io.on("often", move |first: Args, Data(number): Data<u8>, last: Args| {
+        assert_eq!((first.elements(), number), ("1,\"x\"", 1));
+        handler(last)
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        c.send("42[\"last\",1,\"x\"]");
+        c.send("42[\"often\",1,\"x\"]");
+    })
+    .await;
+    for who in ["last", "handler"].into_iter().flat_map(|last| ["observer", "another", "middleware", last]) {
+        assert_eq!(next(&mut told).await, (who, "1,\"x\"".to_owned()));
+    }
 }
 
 /// A layer around the server knows who asks.

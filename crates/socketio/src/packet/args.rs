@@ -31,6 +31,11 @@ impl Args {
         self.text.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// Takes them away: none are left here.
+    pub(crate) fn take(&mut self) -> Args {
+        std::mem::replace(self, Args::new(Text::default(), 0, Some(0), Vec::new()))
+    }
+
     /// The same in memory of their own: what came with them, and shares theirs, is let go.
     pub(crate) fn detached(mut self) -> Args {
         self.text = Text::from(&*self.text);
