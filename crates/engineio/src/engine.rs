@@ -279,6 +279,7 @@ impl<P: Protocol> Inner<P> {
         Frames::control(&[r#"0{"sid":""#, sid, self.offers.to(transport, dialect.version)].concat())
     }
 
+    /// Opens the protocol's half; what is returned runs the session.
     fn session(
         &self,
         shared: &Arc<Shared>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sundew_socketio::{Ack, Args, Auth, ConnectError, Socket, SocketIo};
-use support::{Client, client, serve};
+use support::{Client, client, http, serve};
 
 fn app() -> SocketIo {
     let io = SocketIo::builder().allow_eio3(true).connect_timeout(Duration::from_millis(300)).build();
@@ -51,6 +51,20 @@ async fn the_client_is_in_the_main_namespace_at_once_under_its_sessions_id() {
         c.expect("42[\"echo\",1]");
         c.send("427[\"ack\",{\"a\":1}]");
         c.expect("437[{\"a\":1}]");
+    })
+    .await;
+}
+
+/// And on polling it, and what `on_connect` sends without waiting, is in the answer to the handshake.
+#[tokio::test]
+async fn the_main_namespace_is_in_the_first_answer() {
+    run(|addr| {
+        let (status, _, body) = http(addr, "GET", "/socket.io/?EIO=3&transport=polling&b64=1", "", "");
+        assert_eq!(status, 200);
+        let (open, rest) = body.split_once('}').unwrap();
+        let sid = open.split('"').nth(3).unwrap();
+        let hello = format!("42[\"hello\",null,\"{sid}\",true]");
+        assert_eq!(rest, format!("2:40{}:{hello}", hello.len()), "{body}");
     })
     .await;
 }

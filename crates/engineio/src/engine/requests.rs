@@ -41,7 +41,11 @@ fn add_headers(name: &'static str, hook: &AddHeaders, headers: &mut HeaderMap, p
 
 impl<P: Protocol> Engine<P> {
     /// Answers one request: CORS, verification, handshake, polling, upgrade. Dropping the answer while a poll
-    /// waits ends that session (the client is gone). To be called inside a tokio runtime.
+    /// waits ends that session (the client is gone). A handshake opens its session in this call, unless `allow_request` has to
+    /// be asked first; a client that never gets the answer is given up when it misses its pings.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, and where [`Protocol::open`] does.
     pub fn handle<B>(&self, request: Request<B>) -> Answer
     where
         B: http_body::Body + Send + 'static,
@@ -235,7 +239,7 @@ impl<P: Protocol> Engine<P> {
         let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
         let taken = polling::taken(&parts.headers);
         let session = self.0.session(&shared, parts, Transport::Polling, None);
-        // A handshake is a poll, and there is something to say.
+        // A handshake is a poll, and there is something to say: the open packet, and what the protocol has sent by now.
         let mut response = polling::answer_now(&shared, taken);
         tokio::spawn(session);
         if let Some(cookie) = cookie {

@@ -2,7 +2,8 @@
 //!
 //! Its methods come in three kinds: what happened (`get_opened`, `packet`, `close`, ...), the passing of time
 //! (`handle_timeout`, with `poll_timeout` saying when), and what is to be done now (`poll_get` for a waiting poll,
-//! `outbox` for a websocket, `over` for the protocol above). None of them blocks, none looks at a clock.
+//! `outbox` for a websocket, `over` for the protocol above). None of them blocks, none has a
+//! clock but the one it is given.
 
 mod end;
 mod polling;
@@ -319,8 +320,8 @@ impl Machine {
 
     // --- Packets ---
 
-    /// A packet arrived on the session's transport; a message is handed back. As long as the session is open, another message at
-    /// the same instant is too, and changes nothing. Few packets have to know what time it is.
+    /// A packet arrived on the session's transport; a message is handed back. As long as the session is open, another message of
+    /// the same read is too, and changes nothing. Few packets need the time.
     pub(crate) fn packet(&mut self, packet: Packet, now: impl Fn() -> Instant) -> Option<Message> {
         if !self.is_open() {
             return None;

@@ -79,17 +79,17 @@ impl Reader {
     /// Reads once. Returns how much: nothing is the end.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            let mut read = Read::default();
+            let mut count = None;
             let result = match self {
                 Reader::Tcp(half) => {
                     let stream = half.as_ref();
                     ready!(stream.poll_read_ready(cx))?;
-                    stream.try_io(Interest::READABLE, || read.from(stream.as_fd(), into))
+                    stream.try_io(Interest::READABLE, || read(stream.as_fd(), into, &mut count))
                 }
                 Reader::Unix(half) => {
                     let stream = half.as_ref();
                     ready!(stream.poll_read_ready(cx))?;
-                    stream.try_io(Interest::READABLE, || read.from(stream.as_fd(), into))
+                    stream.try_io(Interest::READABLE, || read(stream.as_fd(), into, &mut count))
                 }
                 Reader::Other(half) => {
                     let mut buf = ReadBuf::new(into);
@@ -97,11 +97,11 @@ impl Reader {
                     return Poll::Ready(Ok(buf.filled().len()));
                 }
             };
-            match result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && read.0 == 0 => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(error)),
-                _ => return Poll::Ready(Ok(read.0)),
+            match (count, result) {
+                (Some(count), _) => return Poll::Ready(Ok(count)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, result) => return Poll::Ready(result.map(|()| 0)),
             }
         }
     }
@@ -243,25 +243,20 @@ impl Writer {
     }
 }
 
-/// How much was read.
-#[derive(Default)]
-struct Read(usize);
-
-impl Read {
-    /// Straight from the system: what libc does around a call, for threads that may be cancelled, is felt when there is one for
-    /// every message.
-    fn from(&mut self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<()> {
-        let room = into.len();
-        self.0 = recv(socket, into, RecvFlags::empty())?.0;
-        // What fills less than the room was all there is. The runtime is told so, as if it had been asked once more.
-        match self.0 > 0 && self.0 < room {
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => Ok(()),
-        }
-    }
+/// Reads into `into`, and says how much in `count`. An error of this kind, beside a count, tells the runtime that there is no
+/// more: what filled less than the room was all there was, and with edge-triggered events nobody has to ask again to be told of
+/// the next. The runtime's own reading does the same.
+///
+/// Straight from the system: what libc does around a call, for threads that may be cancelled, is felt when there is one for
+/// every message.
+fn read(socket: BorrowedFd<'_>, into: &mut [u8], count: &mut Option<usize>) -> io::Result<()> {
+    let room = into.len();
+    let (read, _) = recv(socket, into, RecvFlags::empty())?;
+    *count = Some(read);
+    if read > 0 && read < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
 }
 
-/// Straight into the system, too.
+/// Writes, straight into the system as well.
 fn write(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match slices {
         [slice] => send(socket, slice, SendFlags::NOSIGNAL)?,

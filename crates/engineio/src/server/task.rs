@@ -139,13 +139,15 @@ impl<S: Session> SessionTask<S> {
         Received::Something
     }
 
-    /// Whether something is there for another batch. A batch that receives nothing is spared: whatever else it would take wakes
-    /// the task.
+    /// After a batch that received something: whether there is something for another one. If not, the other one is spared, as
+    /// all that may come, but for what it would read, wakes the task.
     fn goes_on(&mut self, cx: &mut Context<'_>) -> bool {
-        // One that is behind has to be told apart, which a batch does.
+        // Only `receive` tells that the session is behind, or is so no longer.
         if self.posted.is_some() || self.session.as_ref().is_some_and(|session| !session.ready_for_more()) {
             return true;
         }
+        // Nothing is received while frozen, and only this task freezes: between batches, in `leave`.
+        debug_assert!(!self.frozen);
         let Some(link) = &mut self.link else { return false };
         !link.unread.is_empty() || link.ended || link.poll_read(cx).is_ready()
     }
@@ -245,6 +247,7 @@ impl<S: Session> SessionTask<S> {
     /// Frozen before, it is taken away now. Nothing of it is left when whoever takes it has it.
     fn leave_with_socket(&mut self) {
         let link = self.link.take();
+        debug_assert!(link.as_ref().is_none_or(|link| link.unread.is_empty()));
         let given = self.shared.act(|state| {
             let Some(Taker::Socket(taker)) = state.taker.take().map(|taker| *taker) else { return None };
             let queued = state.machine.outbox().to_vec();

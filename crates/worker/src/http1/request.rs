@@ -27,7 +27,7 @@ pub(crate) struct Head {
 /// Whether all of the head that `bytes` begin with is there. `searched`: so much was looked at before.
 pub(crate) fn is_complete(bytes: &[u8], searched: usize) -> bool {
     const END: &[u8] = b"\r\n\r\n";
-    // Nothing follows on most heads, and nothing is there before they come.
+    // Nothing follows on most heads. Before the first read there is nothing to search.
     bytes.ends_with(END)
         || !bytes.is_empty() && memchr::memmem::find(&bytes[searched.saturating_sub(3)..], END).is_some()
 }
