@@ -2,8 +2,7 @@
 //!
 //! Its methods come in three kinds: what happened (`get_opened`, `packet`, `close`, ...), the passing of time
 //! (`handle_timeout`, with `poll_timeout` saying when), and what is to be done now (`poll_get` for a waiting poll,
-//! `outbox` for a websocket, `over` for the protocol above). None of them blocks, none has a
-//! clock but the one it is given.
+//! `outbox` for a websocket, `over` for the protocol above). None of them blocks, none has a clock but the one it is given.
 
 mod end;
 mod polling;

@@ -98,6 +98,7 @@ impl Reader {
                 }
             };
             match (count, result) {
+                // Also beside a `WouldBlock`, which was for the runtime.
                 (Some(count), _) => return Poll::Ready(Ok(count)),
                 (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -243,9 +244,9 @@ impl Writer {
     }
 }
 
-/// Reads into `into`, and says how much in `count`. An error of this kind, beside a count, tells the runtime that there is no
-/// more: what filled less than the room was all there was, and with edge-triggered events nobody has to ask again to be told of
-/// the next. The runtime's own reading does the same.
+/// Reads into `into`, and says how much in `count`. `WouldBlock` beside a count tells the runtime that there is no more: what
+/// filled less than the room was all there was, and with edge-triggered events nobody has to ask again to be told of the next.
+/// The runtime's own reading does the same.
 ///
 /// Straight from the system: what libc does around a call, for threads that may be cancelled, is felt when there is one for
 /// every message.
