@@ -9,6 +9,7 @@ use sundew_engineio::Text;
 
 use super::Packet;
 use super::binary::Wrap;
+use super::decode::skip_space;
 
 /// The arguments of an event or an acknowledgement, as they came: nothing is parsed until [`decode`](Args::decode).
 ///
@@ -48,13 +49,13 @@ impl Args {
     /// `text[array..]` is a whole JSON array; with `named`, its first element is not an argument and is followed by
     /// `text[rest..]` (a comma or the bracket).
     pub(crate) fn new(text: Text, array: usize, rest: Option<usize>, attachments: Vec<Bytes>) -> Args {
+        let bytes = text.as_bytes();
         let start = match rest {
-            Some(rest) if text.as_bytes().get(rest) == Some(&b',') => rest + 1,
+            Some(rest) if bytes.get(rest) == Some(&b',') => rest + 1,
             Some(rest) => rest,
             None => array + 1,
         };
-        let space = text[start..].len() - text[start..].trim_start().len();
-        Args { first: start + space, array, named: rest.is_some(), text, attachments }
+        Args { first: skip_space(bytes, start), array, named: rest.is_some(), text, attachments }
     }
 
     /// Whether there are none.

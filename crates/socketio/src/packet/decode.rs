@@ -6,6 +6,8 @@ use std::ops::Range;
 use memchr::memchr;
 use serde::de::IgnoredAny;
 
+use super::plain;
+
 /// Packet types of protocol v5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -39,6 +41,7 @@ pub(crate) enum EventName {
 
 impl EventName {
     /// The name, in the payload it was found in.
+    #[inline(always)]
     pub(crate) fn of<'a>(&'a self, payload: &'a str) -> &'a str {
         match self {
             EventName::Plain(range) => &payload[range.clone()],
@@ -124,6 +127,7 @@ pub(crate) fn parse(text: &str, max_attachments: usize) -> Result<Header<'_>, Pa
 }
 
 /// Checks the payload as `isPayloadValid` of Node's parser does, and that it is JSON to its end.
+#[inline(always)]
 pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName, usize)>, ParseError> {
     match (kind, payload.as_bytes().first()) {
         (Kind::Connect | Kind::Disconnect, None) => Ok(None),
@@ -150,21 +154,29 @@ pub(crate) fn check(kind: Kind, payload: &str) -> Result<Option<(EventName, usiz
 
 /// The first element of the array: a string, or a number (whose digits then are the name). And where what follows it
 /// starts.
+#[inline(always)]
 pub(super) fn name(payload: &str) -> Result<(EventName, usize), ParseError> {
-    let start = skip_space(payload.as_bytes(), 1);
-    let stop = value(payload, start)?;
-    let name = match payload.as_bytes()[start] {
-        b'"' if payload[start..stop].contains('\\') => EventName::Unescaped(
-            serde_json::from_str(&payload[start..stop]).map_err(|_| ParseError::Payload)?,
-        ),
-        b'"' => EventName::Plain(start + 1..stop - 1),
-        b'-' | b'0'..=b'9' => EventName::Plain(start..stop),
-        _ => return Err(ParseError::Payload),
+    let bytes = payload.as_bytes();
+    let start = skip_space(bytes, 1);
+    let (name, stop) = match plain_string(bytes, start) {
+        Some(stop) => (EventName::Plain(start + 1..stop - 1), stop),
+        None => {
+            let stop = any_value(payload, start)?;
+            let name = match bytes[start] {
+                b'"' => EventName::Unescaped(
+                    serde_json::from_str(&payload[start..stop]).map_err(|_| ParseError::Payload)?,
+                ),
+                b'-' | b'0'..=b'9' => EventName::Plain(start..stop),
+                _ => return Err(ParseError::Payload),
+            };
+            (name, stop)
+        }
     };
-    Ok((name, skip_space(payload.as_bytes(), stop)))
+    Ok((name, skip_space(bytes, stop)))
 }
 
 /// The rest of an array, from behind an element to the end of the payload.
+#[inline(always)]
 fn elements(payload: &str, mut at: usize) -> Result<(), ParseError> {
     loop {
         at = skip_space(payload.as_bytes(), at);
@@ -178,6 +190,7 @@ fn elements(payload: &str, mut at: usize) -> Result<(), ParseError> {
 
 /// Where the JSON value at `at` ends: read without building anything and without recursion (types that read it are held
 /// to serde_json's 128 levels).
+#[inline(always)]
 fn value(payload: &str, at: usize) -> Result<usize, ParseError> {
     // What most values are is read faster than by a reader of everything.
     if let Some(stop) = plain_string(payload.as_bytes(), at) {
@@ -195,12 +208,11 @@ fn any_value(payload: &str, at: usize) -> Result<usize, ParseError> {
 }
 
 /// Where the string at `at` ends, if it is one without escapes.
+#[inline(always)]
 fn plain_string(bytes: &[u8], at: usize) -> Option<usize> {
     let text = bytes.get(at..)?.strip_prefix(b"\"")?;
-    let end = memchr(b'"', text)?;
-    // Without an early end, many bytes are looked at at once.
-    let plain = text[..end].iter().fold(true, |plain, &byte| plain & (byte != b'\\') & (byte >= b' '));
-    plain.then_some(at + end + 2)
+    let end = plain::prefix(text);
+    (text.get(end) == Some(&b'"')).then_some(at + end + 2)
 }
 
 /// Nothing but space follows.
@@ -219,7 +231,7 @@ fn number(bytes: &[u8], from: usize) -> Option<(u64, usize)> {
     (at > from).then_some((value, at))
 }
 
-fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
         at += 1;
     }

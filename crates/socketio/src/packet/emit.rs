@@ -9,6 +9,7 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 use super::Args;
 use super::binary::Lifted;
+use super::plain::is_plain;
 use super::spread::{NotSpread, Spread};
 
 /// What can be emitted: anything serializable. A tuple is several arguments (so is a fixed-size array: serde does not
@@ -74,6 +75,17 @@ impl<W: io::Write> Writer<'_, W> {
         Ok(())
     }
 
+    #[inline(always)]
+    fn name(&mut self, event: &str) -> Result<(), serde_json::Error> {
+        // Hardly any name has something to escape.
+        if !is_plain(event) {
+            return self.element(event);
+        }
+        self.separate()?;
+        let mut put = |part: &[u8]| self.target.write_all(part).map_err(serde_json::Error::io);
+        put(b"\"").and_then(|()| put(event.as_bytes())).and_then(|()| put(b"\""))
+    }
+
     pub(crate) fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), serde_json::Error> {
         self.separate()?;
         let lift = Lift(self.attachments);
@@ -82,6 +94,7 @@ impl<W: io::Write> Writer<'_, W> {
 }
 
 /// Writes `["name",args...]`.
+#[inline(always)]
 pub(crate) fn write_array<W: io::Write>(
     target: &mut W,
     attachments: &mut Vec<Bytes>,
@@ -91,7 +104,7 @@ pub(crate) fn write_array<W: io::Write>(
     target.write_all(b"[").map_err(serde_json::Error::io)?;
     let mut writer = Writer { target, attachments, first: true };
     if let Some(event) = event {
-        writer.element(event)?;
+        writer.name(event)?;
     }
     args.write(&mut writer)?;
     target.write_all(b"]").map_err(serde_json::Error::io)

@@ -28,6 +28,7 @@ pub(crate) fn ack(nsp: &str, id: u64, args: impl EmitArgs) -> Result<Frames, ser
     build(Kind::Ack, nsp, Some(id), None, args)
 }
 
+#[inline(always)]
 fn build(
     kind: Kind,
     nsp: &str,
@@ -147,6 +148,7 @@ pub(crate) fn disconnect(nsp: &str) -> Frames {
     builder.finish()
 }
 
+#[inline(always)]
 fn head(builder: &mut FramesBuilder, kind: Kind, attachments: usize, nsp: &str, ack: Option<u64>) {
     let binary = attachments > 0;
     builder.push(match (kind, binary) {

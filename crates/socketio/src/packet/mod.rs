@@ -8,6 +8,7 @@ mod depth;
 mod emit;
 mod encode;
 mod placeholders;
+mod plain;
 mod spread;
 
 pub(crate) use args::from_payload;
