@@ -45,6 +45,7 @@ impl Eq for Frames {}
 
 impl Frames {
     /// A builder for a text message (and its attachments) of about `capacity` bytes.
+    #[inline(always)]
     pub fn builder(capacity: usize) -> FramesBuilder {
         FramesBuilder::with_capacity(capacity)
     }
@@ -281,6 +282,7 @@ pub struct FramesBuilder {
 }
 
 impl FramesBuilder {
+    #[inline(always)]
     fn with_capacity(capacity: usize) -> FramesBuilder {
         let mut buf = memory::buffer(MAX_HEADER + 1 + capacity);
         buf.extend_from_slice(&[0; MAX_HEADER]);

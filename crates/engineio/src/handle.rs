@@ -78,6 +78,7 @@ impl SessionHandle {
     ///
     /// # Errors
     /// As there.
+    #[inline(always)]
     pub fn send_within(&self, frames: Frames, burst: Duration) -> Result<(), SendError> {
         self.0.send(frames, burst.max(BURST)).map_err(|(why, frames)| match why {
             Unsendable::Full => SendError::Full(frames),

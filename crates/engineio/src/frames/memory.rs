@@ -28,6 +28,7 @@ pub(super) struct Own {
 }
 
 /// An empty buffer with room for `capacity` bytes; spare memory if that is short.
+#[inline(always)]
 pub(super) fn buffer(capacity: usize) -> Vec<u8> {
     let mut buf = if capacity <= SHORT { SPARE.take() } else { Vec::new() };
     buf.reserve(capacity);

@@ -23,6 +23,7 @@ pub(crate) enum Incoming {
 
 impl Incoming {
     /// Reads a frame of a client of that version.
+    #[inline(always)]
     pub(crate) fn of(item: Item, version: ProtocolVersion) -> Incoming {
         let packet = match (item, version) {
             (Item::Text(text), ProtocolVersion::V4) => payload::parse_packet(text),

@@ -41,6 +41,7 @@ pub(crate) enum PacketError {
 }
 
 /// Reads a packet sent as text.
+#[inline(always)]
 pub(crate) fn parse_text(mut bytes: Bytes) -> Result<Packet, PacketError> {
     let Some(&kind) = bytes.first() else { return Err(PacketError::Empty) };
     if !matches!(kind, b'0'..=b'6') {

@@ -117,6 +117,7 @@ fn separator(body: &[u8]) -> Option<usize> {
 }
 
 /// Reads a packet sent as text, which may be binary: on any transport, as Node reads it.
+#[inline(always)]
 pub(crate) fn parse_packet(bytes: Bytes) -> Result<Packet, PacketError> {
     match bytes.first() {
         Some(b'b') => {

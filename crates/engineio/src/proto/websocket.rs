@@ -254,6 +254,7 @@ impl Decoder {
     }
 
     /// A message as it was before it was compressed.
+    #[inline(always)]
     fn plain(&mut self, item: Item, compressed: bool) -> Result<Item, Violation> {
         let Some(inflater) = self.inflater.as_mut().filter(|_| compressed) else { return Ok(item) };
         Ok(match item {
@@ -383,8 +384,12 @@ fn unmask(data: &mut [u8], mask: [u8; 4]) {
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    for (at, byte) in tail.iter_mut().enumerate() {
-        *byte ^= mask[at % 4];
+    let (half, tail) = tail.as_chunks_mut::<4>();
+    for half in half {
+        *half = (u32::from_ne_bytes(*half) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+    }
+    for (byte, mask) in tail.iter_mut().zip(mask) {
+        *byte ^= mask;
     }
 }
 

@@ -29,6 +29,7 @@ impl From<Kind> for PacketType {
 
 impl Codec {
     /// An event, for one socket or for all recipients of a broadcast.
+    #[inline(always)]
     pub(crate) fn event(
         &self,
         nsp: &str,

@@ -98,8 +98,9 @@ impl Member {
         }
         let rooms = {
             let rooms = inner.table.rooms.read();
-            // The app holds the socket: what it does with it later would go nowhere. This member's own handle is one more.
-            if Arc::strong_count(inner) > rooms.handles(&inner.id) + 1 {
+            // The app holds the socket: what it does with it later would go nowhere. This member's own handles are not the app's.
+            let own = 1 + usize::from(self.last.is_some());
+            if Arc::strong_count(inner) > rooms.handles(&inner.id) + own {
                 return None;
             }
             rooms.rooms_of(&inner.id)

@@ -27,6 +27,9 @@ pub(super) struct Member {
     /// Of the namespace's rate limit, if it has one.
     pub(super) used: Used,
     pub(super) known: Known,
+    /// What the last handler was called with that ran where it was found, for the next one: of a client that sends the same
+    /// event again, no references are counted.
+    pub(super) last: Option<(Socket, Arc<str>)>,
 }
 
 /// An event as a client sent it.
@@ -45,9 +48,9 @@ impl Sent {
         self.name.of(&self.text[self.payload..])
     }
 
-    /// The call of a handler; `event` is the name, if somebody has it already.
-    fn call(self, socket: Socket, event: Option<&Arc<str>>) -> EventCall {
-        let event = event.map_or_else(|| self.name().into(), Arc::clone);
+    /// The call of a handler; `event` is the name.
+    #[inline(always)]
+    fn call(self, socket: Socket, event: Arc<str>) -> EventCall {
         let ack = self.ack.map(|id| Arc::new(Owed::new(id)));
         let args = Args::new(self.text, self.payload, Some(self.rest), self.attachments);
         EventCall { socket, event, args, ack }
@@ -103,6 +106,7 @@ impl Member {
             leaving: false,
             used: Used::default(),
             known: Known::default(),
+            last: None,
         }
     }
 
@@ -185,6 +189,7 @@ impl Connection {
         }
     }
 
+    #[inline(always)]
     pub(super) fn event(&mut self, index: usize, sent: Sent) {
         let member = &mut self.members[index];
         let table = &member.socket.inner().table;
@@ -197,7 +202,8 @@ impl Connection {
             && self.in_progress < self.shared.options.max_in_progress;
         if !now {
             // Its handler is looked for when its turn comes: `on_connect` may still register it.
-            let mut call = sent.call(member.socket.clone(), None);
+            let event = sent.name().into();
+            let mut call = sent.call(member.socket.clone(), event);
             // It may be a few bytes of a large body, which would stay with it.
             call.args = call.args.detached();
             return self.arrive(index, Arrived::Event(call));
@@ -206,13 +212,19 @@ impl Connection {
         if table.is_plain(member.socket.inner())
             && let Some((event, handler)) = member.known.find(table, sent.name())
         {
-            let call = sent.call(member.socket.clone(), Some(event));
-            let running = Running::event(call, |call| handler(call));
-            return self.set_off(index, running);
+            let (socket, event) = match member.last.take() {
+                Some((socket, last)) if Arc::ptr_eq(&last, event) => (socket, last),
+                _ => (member.socket.clone(), event.clone()),
+            };
+            match Running::event(sent.call(socket, event), handler) {
+                Ok(last) => member.last = Some(last),
+                Err(rest) => self.goes_on(index, rest),
+            }
+            return;
         }
         match table.find(member.socket.inner(), sent.name()) {
             Some(found) => {
-                let call = sent.call(member.socket.clone(), Some(&found.event));
+                let call = sent.call(member.socket.clone(), found.event.clone());
                 self.run(index, call, found);
             }
             None => self.members[index].socket.inner().unhandled(sent.name()),
@@ -277,8 +289,8 @@ impl Connection {
         if handler.is_none() {
             call.socket.inner().unhandled(&call.event);
         }
-        let running = match handler {
-            Some(handler) if middleware.is_empty() => Running::event(call, |call| handler(call)),
+        let began = match handler {
+            Some(handler) if middleware.is_empty() => Running::event(call, &handler).map(drop),
             None if middleware.is_empty() => return,
             handler => {
                 let (socket, owed, what) =
@@ -292,22 +304,21 @@ impl Connection {
                         None => Ok(()),
                     }
                 };
-                Running::new(Ok(Box::pin(work)), socket, what).owing(owed)
+                Running::new(Ok(Box::pin(work)), socket, what).owing(owed).first().map(drop)
             }
         };
-        self.set_off(index, running);
+        if let Err(rest) = began {
+            self.goes_on(index, rest);
+        }
     }
 
-    /// Starts the handler of an event.
-    fn set_off(&mut self, index: usize, running: Running) {
+    /// The handler of an event waits.
+    fn goes_on(&mut self, index: usize, rest: Running) {
         if self.members[index].socket.inner().table.is_serial() {
             self.members[index].phase = Phase::Busy;
         }
         self.in_progress += 1;
-        if let Some(done) = self.start(running) {
-            self.in_progress -= 1;
-            self.advance(index, done);
-        }
+        self.running.get_or_insert_default().push(rest);
     }
 }
 

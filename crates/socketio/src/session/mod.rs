@@ -270,6 +270,7 @@ impl Connection {
     }
 
     /// Whom a packet is for, if it is an event or an acknowledgement; any other is dealt with.
+    #[inline(always)]
     fn address(&mut self, header: Header<'_>, text: &Text) -> Result<Option<Addressed>, Violation> {
         let Header { kind, nsp, ack, payload, event, .. } = header;
         let (nsp, query) = match self.link.legacy {
@@ -294,6 +295,7 @@ impl Connection {
         Ok(Some(Addressed { index, ack, event, payload: text.len() - payload.len() }))
     }
 
+    #[inline(always)]
     fn deliver(&mut self, to: Addressed, text: Text, attachments: Vec<Bytes>) {
         let Addressed { index, ack, event, payload } = to;
         match (event, ack) {
@@ -439,6 +441,7 @@ impl Connection {
     }
 
     /// The index of the live member of that namespace.
+    #[inline(always)]
     fn member(&self, nsp: &str) -> Option<usize> {
         self.members.iter().position(|member| {
             !member.leaving && &*member.socket.inner().table.name == nsp && !member.socket.inner().is_gone()

@@ -12,7 +12,7 @@ use crate::ack::Owed;
 use crate::call::EventCall;
 use crate::error::{ConnectError, Failure, HandlerError};
 use crate::extract::ExtractError;
-use crate::handler::Work;
+use crate::handler::{Erased, Work};
 use crate::troubles::AtWork;
 
 /// Which handler.
@@ -73,14 +73,33 @@ impl Running {
         Running { work: Some(guarded(call)), socket, what, owed: None }
     }
 
-    /// Calls the handler of an event.
+    /// Calls the handler of an event and polls it, once and in place. Gives back whose it was, and which, if it is over then;
+    /// a failure was reported.
+    #[inline(always)]
     pub(crate) fn event(
         mut call: EventCall,
-        handler: impl FnOnce(&mut EventCall) -> Result<Work, ExtractError>,
-    ) -> Running {
+        handler: &Erased<EventCall>,
+    ) -> Result<(Socket, Arc<str>), Running> {
         let owed = call.ack.clone();
-        let work = Some(guarded(|| handler(&mut call)));
-        Running { work, socket: call.socket, what: What::Event(call.event), owed }
+        let mut work = None;
+        let polled = catch_unwind(AssertUnwindSafe(|| match handler(&mut call) {
+            Ok(started) => work.insert(started).as_mut().poll(&mut Context::from_waker(Waker::noop())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }));
+        let EventCall { socket, event, .. } = call;
+        let failure = match polled {
+            Ok(Poll::Ready(Ok(()))) => return Ok((socket, event)),
+            Ok(Poll::Pending) => {
+                return Err(Running { work: work.map(Ok), socket, what: What::Event(event), owed });
+            }
+            Ok(Poll::Ready(Err(failure))) => failure,
+            Err(panic) => Failure::Panicked(message(&*panic)),
+        };
+        // The work goes first, as in `poll_work`.
+        drop(work);
+        let ended = Running { work: None, socket: socket.clone(), what: What::Event(event.clone()), owed };
+        ended.end(Err(failure));
+        Ok((socket, event))
     }
 
     /// If it fails, and has not answered by then, the client is told.

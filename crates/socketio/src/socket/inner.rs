@@ -398,6 +398,7 @@ impl Inner {
         self.try_deliver_within(frames, Duration::ZERO)
     }
 
+    #[inline(always)]
     fn try_deliver_within(&self, frames: Frames, burst: Duration) -> Result<(), SendError> {
         if self.is_gone() {
             return Err(SendError::Closed(frames));
