@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -29,14 +30,15 @@ impl<S> Layer<S> for SocketIoLayer {
     type Service = SocketIoService<S>;
 
     fn layer(&self, inner: S) -> SocketIoService<S> {
-        SocketIoService { io: self.0.clone(), inner }
+        SocketIoService { io: Arc::new(self.0.clone()), inner }
     }
 }
 
 /// A [`SocketIo`] before a service.
 #[derive(Clone)]
 pub struct SocketIoService<S> {
-    io: SocketIo,
+    /// Cloned for every connection.
+    io: Arc<SocketIo>,
     inner: S,
 }
 

@@ -4,6 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -57,18 +58,24 @@ impl<B, S> App<B> for S where
 {
 }
 
-/// What one connection's task needs.
-pub(crate) struct Connection {
+/// What the connections of a server have in common.
+pub(crate) struct Serving {
     pub(crate) cluster: Option<Cluster>,
     /// Whose requests are taken by the quick way.
     pub(crate) servers: Servers,
-    /// True once the server leaves. The server also waits until all of these are gone.
+    /// True once the server leaves. The server also waits until this is gone, and so all its connections.
     pub(crate) leaving: watch::Receiver<bool>,
 }
 
-impl Connection {
+impl Serving {
+    #[cfg(test)]
+    pub(crate) fn of_test(servers: Servers, leaving: watch::Receiver<bool>) -> Arc<Serving> {
+        Arc::new(Serving { cluster: None, servers, leaving })
+    }
+
+    /// The task of a connection.
     pub(crate) fn run<S, B>(
-        self,
+        self: Arc<Self>,
         conn: Conn,
         placement: Option<Placement>,
         app: S,
@@ -88,7 +95,7 @@ impl Connection {
 
     /// What it becomes, if it does.
     pub(crate) fn http<S, B>(
-        self,
+        self: Arc<Self>,
         conn: Conn,
         placement: Option<Placement>,
         mut app: S,
@@ -97,20 +104,20 @@ impl Connection {
         S: App<B>,
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
-        let Connection { cluster, servers, mut leaving } = self;
         let (origin, peer) = (conn.origin(), conn.peer_addr());
-        let requests = Requests { cluster, origin, peer, servers, placement: Mutex::new(placement) };
+        let placement = placement.map(|placement| Mutex::new(Some(placement)));
+        let requests = Requests { serving: self, origin, peer, placement };
         let patience = (origin != Origin::Leg).then_some(HEAD_TIMEOUT);
         let mut quick = Quick::new(conn, patience);
         // What is moved into it is not there twice, as arguments of an `async fn` would be.
         async move {
-            let glance = leaving.clone();
+            let glance = &requests.serving.leaving;
             // Unconstrained, it is registered by its first poll, whatever the task has done before.
-            let told = pin!(unconstrained(async { drop(leaving.wait_for(|leaving| *leaving).await) }));
-            let mut leaving = Leaving::new(&glance, told);
+            let told = pin!(unconstrained(async { drop(glance.clone().wait_for(|leaving| *leaving).await) }));
+            let mut leaving = Leaving::new(glance, told);
             // In a scope of its own, what it leaves takes no room while hyper has the connection.
             {
-                let next = match requests.servers.is_empty() {
+                let next = match requests.serving.servers.is_empty() {
                     true => Next::Hyper,
                     false => quick.serve(&requests, &mut app, &mut leaving).await,
                 };
@@ -237,18 +244,17 @@ impl<'a> Leaving<'a> {
 
 /// What the requests of one connection have in common.
 pub(crate) struct Requests {
-    cluster: Option<Cluster>,
+    serving: Arc<Serving>,
     origin: Origin,
     peer: Option<SocketAddr>,
-    servers: Servers,
-    /// Of a handed-over connection, until its one request takes it.
-    placement: Mutex<Option<Placement>>,
+    /// Of a handed-over connection: there until its one request takes it.
+    placement: Option<Mutex<Option<Placement>>>,
 }
 
 impl Requests {
     #[cfg(test)]
-    pub(crate) fn of_test(origin: Origin, servers: Servers) -> Requests {
-        Requests { cluster: None, origin, peer: None, servers, placement: Mutex::new(None) }
+    pub(crate) fn of_test(origin: Origin, serving: Arc<Serving>) -> Requests {
+        Requests { serving, origin, peer: None, placement: None }
     }
 
     pub(crate) fn origin(&self) -> Origin {
@@ -257,19 +263,19 @@ impl Requests {
 
     /// Whether a request for this path is a session server's.
     pub(crate) fn is_for_sessions(&self, path: &str) -> bool {
-        self.servers.iter().any(|server| server.is_for(path))
+        self.serving.servers.iter().any(|server| server.is_for(path))
     }
 
     /// Sets the client's address. What is returned counts the session the request opens once it is dropped.
     pub(crate) fn prepare<B>(&self, request: &mut Request<B>) -> Option<Placement> {
         let (peer, placement) = if self.origin == Origin::Leg {
             let marks = address::take_marks(request.headers_mut());
-            let cluster = self.cluster.as_ref().filter(|_| marks.place);
+            let cluster = self.serving.cluster.as_ref().filter(|_| marks.place);
             (marks.peer, cluster.map(|cluster| Placement::new(cluster.clone())))
         } else {
             // Only the front door may say it.
             request.headers_mut().remove(PEER_HEADER);
-            (self.peer, self.placement.lock().take())
+            (self.peer, self.placement.as_ref().and_then(|placement| placement.lock().take()))
         };
         if let Some(peer) = peer {
             request.extensions_mut().insert(ConnectInfo(peer));

@@ -1,6 +1,7 @@
 //! Where connections come from: a socket of this process, or the supervisor.
 
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -120,7 +121,8 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 
 async fn accept(listener: &TcpListener) -> Conn {
     loop {
-        match listener.accept().await {
+        // Without what `accept` itself keeps of who waits: there is nobody but this loop.
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, peer)) => return Conn::tcp(stream, Some(peer), Origin::Accepted),
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before accept")

@@ -1,6 +1,7 @@
 //! The serve loop: a task for every connection, and a graceful end.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::BoxError;
@@ -13,7 +14,7 @@ use tower_service::Service;
 
 use crate::body::RequestBody;
 use crate::cluster::{Cluster, Phase};
-use crate::connection::Connection;
+use crate::connection::Serving;
 use crate::signals::Signals;
 use crate::{Listener, sessions};
 
@@ -51,15 +52,13 @@ where
     let leaving = watch::Sender::new(false);
     let mut accepting = JoinSet::new();
     accepting.spawn({
-        let (cluster, leaving) = (cluster.clone(), leaving.clone());
-        let servers = sessions::servers();
+        let (cluster, leaving) = (cluster.clone(), leaving.subscribe());
+        let serving = Arc::new(Serving { cluster, servers: sessions::servers(), leaving });
         // A task, so that connections begin on the thread that accepts them, and not through the queue of all threads.
         async move {
             loop {
                 let (conn, placement) = listener.next().await;
-                let (cluster, servers, leaving) = (cluster.clone(), servers.clone(), leaving.subscribe());
-                let connection = Connection { cluster, servers, leaving };
-                tokio::spawn(connection.run(conn, placement, app.clone()));
+                tokio::spawn(serving.clone().run(conn, placement, app.clone()));
             }
         }
     });

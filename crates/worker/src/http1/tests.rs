@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::connection::Connection;
+use crate::connection::{Leaving, Requests, Serving};
 use crate::sessions::Servers;
 use crate::{Pace, SessionStats, Sessions};
 
@@ -163,8 +163,9 @@ fn driven(origin: Origin) -> Driven {
     let seen = Arc::new(Seen::default());
     let (mut app, mut told) = (app(&seen), leaving.subscribe());
     let next = tokio::spawn(async move {
-        let requests = Requests::of_test(origin, Arc::new(vec![Arc::new(Io)]));
         let glance = told.clone();
+        let serving = Serving::of_test(Arc::new(vec![Arc::new(Io)]), glance.clone());
+        let requests = Requests::of_test(origin, serving);
         let told = pin!(async { drop(told.wait_for(|leaving| *leaving).await) });
         let mut leaving = Leaving::new(&glance, told);
         let patience = (origin != Origin::Leg).then_some(PATIENCE);

@@ -6,8 +6,8 @@ use super::*;
 async fn a_connection_that_waits_is_small() {
     let (_client, server) = UnixStream::pair().unwrap();
     let (_leaving, leaving) = watch::channel(false);
-    let connection = Connection { cluster: None, servers: Arc::default(), leaving };
-    let http = connection.http(Conn::unix(server, Origin::Accepted), None, Small);
+    let serving = Serving::of_test(Arc::default(), leaving);
+    let http = serving.http(Conn::unix(server, Origin::Accepted), None, Small);
     assert!(size_of_val(&http) <= 1024, "{} bytes, of which malloc keeps no spare", size_of_val(&http));
 }
 
@@ -104,9 +104,9 @@ async fn what_an_app_has_promised_to_one_connection_is_not_kept_from_the_others(
     for path in ["/page", "/page", "/io/x", "/io/x", "/page"] {
         let (mut client, server) = UnixStream::pair().unwrap();
         let (leaving, told) = watch::channel(false);
-        let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving: told };
+        let serving = Serving::of_test(Arc::new(vec![Arc::new(Io)]), told);
         let app = Limited { permits: permits.clone(), held: false };
-        tokio::spawn(connection.run(Conn::unix(server, Origin::Accepted), None, app));
+        tokio::spawn(serving.run(Conn::unix(server, Origin::Accepted), None, app));
         client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = [0; 512];
         let count = tokio::time::timeout(SOON, client.read(&mut answer)).await.expect("no answer").unwrap();
@@ -141,8 +141,8 @@ async fn an_app_that_will_never_be_ready_ends_the_connection() {
     for path in ["/page", "/io/x"] {
         let (mut client, server) = UnixStream::pair().unwrap();
         let (_leaving, leaving) = watch::channel(false);
-        let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving };
-        let task = tokio::spawn(connection.run(Conn::unix(server, Origin::Accepted), None, Broken));
+        let serving = Serving::of_test(Arc::new(vec![Arc::new(Io)]), leaving);
+        let task = tokio::spawn(serving.run(Conn::unix(server, Origin::Accepted), None, Broken));
         client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         tokio::time::timeout(SOON, client.read_to_string(&mut answer)).await.expect("still open").unwrap();

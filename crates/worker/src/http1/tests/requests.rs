@@ -127,8 +127,8 @@ async fn the_rest_of_a_body_that_is_there_is_read_before_the_answer() {
 async fn answered_by(servers: Servers, request: &str) -> String {
     let (mut client, server) = UnixStream::pair().unwrap();
     let (_leaving, leaving) = watch::channel(false);
-    let connection = Connection { cluster: None, servers, leaving };
-    tokio::spawn(connection.run(Conn::unix(server, Origin::Accepted), None, app(&Arc::default())));
+    let serving = Serving::of_test(servers, leaving);
+    tokio::spawn(serving.run(Conn::unix(server, Origin::Accepted), None, app(&Arc::default())));
     client.write_all(request.as_bytes()).await.unwrap();
     let mut all = String::new();
     tokio::time::timeout(SOON, client.read_to_string(&mut all)).await.expect("still open").unwrap();

@@ -27,8 +27,8 @@ async fn a_websocket_has_every_byte_and_the_head_to_write() {
         .await
         .unwrap();
     let (_leaving, leaving) = watch::channel(false);
-    let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving };
-    let life = connection.http(Conn::unix(server, Origin::Accepted), None, app).await;
+    let serving = Serving::of_test(Arc::new(vec![Arc::new(Io)]), leaving);
+    let life = serving.http(Conn::unix(server, Origin::Accepted), None, app).await;
     assert!(life.is_some());
     assert_eq!(taken.load(Ordering::Relaxed), 1);
 }
@@ -39,9 +39,9 @@ async fn a_101_that_nobody_took_ends_the_connection() {
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(format!("GET /io/switch HTTP/1.1\r\n{asked}\r\n").as_bytes()).await.unwrap();
         let (_leaving, leaving) = watch::channel(false);
-        let connection = Connection { cluster: None, servers: Arc::new(vec![Arc::new(Io)]), leaving };
+        let serving = Serving::of_test(Arc::new(vec![Arc::new(Io)]), leaving);
         let app = app(&Arc::default());
-        let life = connection.http(Conn::unix(server, Origin::Accepted), None, app).await;
+        let life = serving.http(Conn::unix(server, Origin::Accepted), None, app).await;
         assert!(life.is_none());
         let mut all = Vec::new();
         client.read_to_end(&mut all).await.unwrap();
