@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::proto::session::Unsendable;
 use crate::server::now;
@@ -122,6 +122,12 @@ impl SessionHandle {
     /// (polling) or close frame (websocket). The protocol's session is told at once. Closing twice does nothing.
     pub fn close(&self, reason: CloseReason) {
         self.0.act(|state| state.machine.close(reason, now()));
+    }
+
+    /// Has the session's [`poll`](crate::Session::poll) called at `at`, or up to 100 ms after: what it costs is next to
+    /// nothing, however many sessions want it. There is one such instant per session, the one that was set last.
+    pub fn wake_at(&self, at: Instant) {
+        self.0.act(|state| state.alarm = Some(at));
     }
 
     /// A handle that keeps nothing alive.

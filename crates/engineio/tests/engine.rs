@@ -14,7 +14,7 @@ use common::{Echo, Frame, Ws, calm, get, open, quick, request, serve, serve_stre
 use sundew_engineio::{CloseReason, Config, Engine, EngineLayer, Frames, Pace, SendError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test]
 async fn draining_waits_and_then_lets_go_in_batches() {
@@ -47,7 +47,7 @@ async fn draining_ends_early_when_everybody_left() {
     let (ws, _) = Ws::open(server.addr).await;
     let engine = server.engine.clone();
     let drain = tokio::spawn(async move { engine.drain(Duration::from_secs(60), Pace::default()).await });
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    sleep(Duration::from_millis(20)).await;
     assert!(!drain.is_finished());
     drop(ws);
     timeout(Duration::from_secs(5), drain).await.unwrap().unwrap();
@@ -266,7 +266,7 @@ async fn what_a_stream_holds_back_leaves_when_it_can() {
     handle.send(Frames::text("told")).unwrap();
     until(|| !handle.is_writable()).await;
     handle.send(Frames::text("next")).unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    sleep(Duration::from_millis(20)).await;
     jam.end();
     assert_eq!(ws.next().await, text("4told"));
     assert_eq!(ws.next().await, text("4next"));
@@ -338,6 +338,30 @@ async fn times_without_end_are_as_long_as_clients_can_wait() {
     assert_eq!(ws.next().await, text("4x"));
     server.handle().close(CloseReason::ForcedClose);
     assert_eq!(ws.next().await, Frame::Close(None));
+}
+
+#[tokio::test]
+async fn a_session_is_polled_when_it_wanted_to_be() {
+    let server = serve(calm()).await;
+    let mut ws = Ws::open(server.addr).await.0;
+    let polled = || server.echo.log.lock().unwrap().polled;
+    // Long before its first ping. The one that is set last counts.
+    let started = Instant::now();
+    server.handle().wake_at((started + Duration::from_secs(3600)).into());
+    server.handle().wake_at((started + Duration::from_millis(300)).into());
+    sleep(Duration::from_millis(50)).await;
+    let before = polled();
+    until(|| polled() > before).await;
+    let taken = started.elapsed();
+    assert!(taken >= Duration::from_millis(300), "{taken:?}");
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(polled(), before + 1, "once");
+    // It goes on as before, and is no session to wake when it is over.
+    ws.text("4x").await;
+    assert_eq!(ws.next().await, text("4x"));
+    server.handle().wake_at((Instant::now() + Duration::from_millis(100)).into());
+    server.handle().close(CloseReason::ForcedClose);
+    server.until_closed(&[CloseReason::ForcedClose]).await;
 }
 
 /// One in a `static`, for example.

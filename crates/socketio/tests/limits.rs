@@ -174,3 +174,13 @@ async fn a_socket_is_in_at_most_so_many_rooms() {
     assert_eq!(io.troubles().rooms_refused, 3);
     drop(c);
 }
+
+#[tokio::test]
+async fn a_client_may_take_its_time_where_it_is_given_all_of_it() {
+    let addr = serve(&SocketIo::builder().connect_timeout(Duration::MAX).build()).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        assert_eq!(c.join("/").len(), 20);
+    })
+    .await;
+}

@@ -3,17 +3,17 @@
 //! It has a task of its own, which ends by giving the connection to the session's task, or by closing it.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
 use sundew_io::Recovered;
-use tokio::time::{Sleep, sleep_until};
 
 use super::now;
 use super::shared::{Arrival, Shared};
-use super::socket::{Reader, Writer};
+use super::socket::Writer;
 use super::upgrade::{Taken, take};
 use crate::proto::deflate::{Agreed, Deflater};
 use crate::proto::incoming::Incoming;
@@ -27,15 +27,14 @@ use crate::{Frames, Transport};
 pub(crate) struct Begun {
     shared: Arc<Shared>,
     id: ProbeId,
-    until: Instant,
 }
 
 impl Begun {
     /// Before the client learns that its connection is accepted: what it does next comes after this. None where the session is
     /// upgraded, upgrading or over.
     pub(crate) fn new(shared: &Arc<Shared>, to: Transport) -> Option<Begun> {
-        let (id, until) = shared.act(|state| state.machine.probe_opened(to, now())).ok()?;
-        Some(Begun { shared: shared.clone(), id, until })
+        let id = shared.act(|state| state.machine.probe_opened(to, now())).ok()?;
+        Some(Begun { shared: shared.clone(), id })
     }
 }
 
@@ -67,7 +66,7 @@ pub(crate) fn run(
     let close_timeout = shared.registry().config.close_timeout;
     async move {
         let frame = match &begun {
-            Some(begun) => match probe.negotiate(&shared, begun.id, begun.until).await {
+            Some(begun) => match probe.negotiate(&shared, begun.id).await {
                 Outcome::Failed(frame) => frame,
                 Outcome::Lost => return probe.writer.abort(),
                 Outcome::Upgrade => match probe.become_connection(&shared, begun.id, agreed) {
@@ -102,13 +101,6 @@ enum Outcome {
     Lost,
 }
 
-/// A poll waits until what has come here before it has had its effect. What is there of `reader` has been read; is there more?
-fn caught_up(shared: &Shared, reader: &Reader) {
-    if shared.look(|state| state.behind_probe.is_some()) && !reader.has_more() {
-        shared.within_batch(|state| state.behind_probe = None);
-    }
-}
-
 impl Probe {
     /// The client has sent the upgrade packet. Given back if it may not upgrade.
     fn become_connection(self, shared: &Arc<Shared>, id: ProbeId, agreed: Option<Agreed>) -> Option<Probe> {
@@ -122,35 +114,33 @@ impl Probe {
                 state.machine.compress_with(Box::new(Deflater::new(agreed, options)));
             }
             state.upgraded(shared.registry(), self.writer, Box::new(self.arrival));
+            // It is this task.
+            state.prober = None;
             None
         })
     }
 
-    async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId, until: Instant) -> Outcome {
+    /// Talks to the client until it has upgraded or the probe is over.
+    async fn negotiate(&mut self, shared: &Arc<Shared>, id: ProbeId) -> Outcome {
         let version = shared.look(|state| state.machine.dialect().version);
-        let mut deadline = pin!(sleep_until(until.into()));
         if !self.unwritten.is_empty() {
             let greeting = std::mem::take(&mut self.unwritten);
-            if !self.write_until(Frames::raw(greeting.into()), deadline.as_mut()).await {
+            if !self.write_during(Frames::raw(greeting.into()), shared, id).await {
                 return Outcome::Lost;
             }
         }
         loop {
-            let news = shared.news.notified();
-            let item = tokio::select! {
-                item = self.next_item(|reader| caught_up(shared, reader)) => item,
-                () = &mut deadline => return Outcome::Failed(CLOSE),
-                () = news => {
-                    if shared.look(|state| state.machine.is_open()) {
-                        continue;
-                    }
-                    return Outcome::Failed(CLOSE);
-                }
-            };
+            let item = poll_fn(|cx| match self.poll_item(cx) {
+                Poll::Ready(item) => Poll::Ready(Some(item)),
+                // A poll waits until what has come here before it has had its effect. What was there has been read; is there
+                // more?
+                Poll::Pending => shared.poll_probe(cx, id, || self.arrival.reader.has_more()).map(|()| None),
+            });
+            let Some(item) = item.await else { return Outcome::Failed(CLOSE) };
             let packet = match item.map(|item| Incoming::of(item, version)) {
                 Ok(Incoming::Packet(packet)) => packet,
                 Ok(Incoming::Ping(answer)) => {
-                    if !self.write_until(Frames::raw(answer), deadline.as_mut()).await {
+                    if !self.write_during(Frames::raw(answer), shared, id).await {
                         return Outcome::Lost;
                     }
                     continue;
@@ -164,7 +154,7 @@ impl Probe {
             }
             match shared.act(|state| state.machine.probe_packet(id, &packet, now())) {
                 ProbeStep::Pong => {
-                    if !self.write_until(Frames::control(PROBE_ANSWER), deadline.as_mut()).await {
+                    if !self.write_during(Frames::control(PROBE_ANSWER), shared, id).await {
                         return Outcome::Lost;
                     }
                 }
@@ -173,30 +163,31 @@ impl Probe {
         }
     }
 
-    /// The next item, or the frame to close the connection with. Loses nothing when dropped. `read_so_far`: told when all that
-    /// was read has been given.
-    pub(crate) async fn next_item(&mut self, read_so_far: impl Fn(&Reader)) -> Result<Item, Bytes> {
+    /// The next item, or the frame to close the connection with.
+    pub(crate) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Result<Item, Bytes>> {
         let Arrival { reader, decoder, unread } = &mut self.arrival;
         loop {
             match decoder.decode(unread) {
-                Ok(Some(item)) => return Ok(item),
-                Ok(None) => read_so_far(reader),
-                Err(broken) => return Err(broken.frame),
+                Ok(Some(item)) => return Poll::Ready(Ok(item)),
+                Ok(None) => {}
+                Err(broken) => return Poll::Ready(Err(broken.frame)),
             }
-            match poll_fn(|cx| reader.poll_batch(cx, decoder)).await {
+            match ready!(reader.poll_batch(cx, decoder)) {
                 Ok(Some(batch)) => *unread = batch,
-                Ok(None) | Err(_) => return Err(CLOSE),
+                Ok(None) | Err(_) => return Poll::Ready(Err(CLOSE)),
             }
         }
     }
 
-    /// Whether the client took it: one that takes nothing is no reason to wait for ever.
-    async fn write_until(&mut self, frames: Frames, deadline: Pin<&mut Sleep>) -> bool {
-        tokio::select! {
-            biased;
-            written = self.write(frames) => written.is_ok(),
-            () = deadline => false,
-        }
+    /// Whether the client took it before the probe was over: one that takes nothing is no reason to wait for ever.
+    async fn write_during(&mut self, frames: Frames, shared: &Shared, id: ProbeId) -> bool {
+        let mut writing = pin!(self.write(frames));
+        poll_fn(|cx| match writing.as_mut().poll(cx) {
+            Poll::Ready(written) => Poll::Ready(written.is_ok()),
+            // There may be more to read: nobody looks at it now.
+            Poll::Pending => shared.poll_probe(cx, id, || true).map(|()| false),
+        })
+        .await
     }
 
     async fn write(&mut self, frames: Frames) -> std::io::Result<()> {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -21,7 +21,7 @@ use super::wheel::{Plan, Tick};
 use crate::proto::dialect::Answer;
 use crate::proto::framing::Framing;
 use crate::proto::payload::Packets;
-use crate::proto::session::{Machine, Unsendable};
+use crate::proto::session::{Machine, ProbeId, Unsendable};
 use crate::{CloseReason, Frames, Transport};
 
 /// A second message this soon after one was written in place is left to the session's task: a burst then leaves in
@@ -67,6 +67,10 @@ pub(crate) struct State {
     pub(crate) get: Option<oneshot::Sender<Answer>>,
     /// A poll that came during a probe: dropped when the probe has seen what came before it.
     pub(crate) behind_probe: Option<oneshot::Sender<()>>,
+    /// The task of a probe, while it waits.
+    pub(crate) prober: Option<Waker>,
+    /// When the protocol above wants to be woken.
+    pub(crate) alarm: Option<Instant>,
     /// The tick at which the timer wheel looks at this session, and the deadline it is for.
     armed: Option<Armed>,
     listed: Option<Transport>,
@@ -145,6 +149,8 @@ impl Shared {
             inbox: None,
             get: None,
             behind_probe: None,
+            prober: None,
+            alarm: None,
             armed: None,
             listed: None,
         };
@@ -287,18 +293,24 @@ impl Shared {
 
     /// A planned tick of the timer wheel has come.
     pub(crate) fn on_timer(self: &Arc<Self>, tick: Tick) {
-        self.act(|state| {
+        let rings = self.act(|state| {
             // A later plan than the one in force is left over from before a nearer deadline was set.
-            if state.armed.as_ref().is_some_and(|armed| armed.tick == tick) {
-                state.armed = None;
-                state.machine.handle_timeout(now());
-                if state.machine.is_closed()
-                    && let Some(writer) = &mut state.writer
-                {
-                    writer.abort();
-                }
+            if state.armed.as_ref().is_none_or(|armed| armed.tick != tick) {
+                return false;
             }
+            state.armed = None;
+            let now = now();
+            state.machine.handle_timeout(now);
+            if state.machine.is_closed()
+                && let Some(writer) = &mut state.writer
+            {
+                writer.abort();
+            }
+            state.alarm.take_if(|alarm| *alarm <= now).is_some()
         });
+        if rings {
+            self.task.wake();
+        }
     }
 
     /// The task is gone, whatever the reason: nothing may wait for it, and the connection ends.
@@ -337,8 +349,11 @@ impl Shared {
         }
         if !state.machine.is_probing() {
             state.behind_probe = None;
+            if let Some(prober) = state.prober.take() {
+                prober.wake();
+            }
         }
-        let at = state.machine.poll_timeout();
+        let at = state.machine.poll_timeout().map(|at| state.alarm.map_or(at, |alarm| alarm.min(at)));
         // A plan for too early is no harm: it is made anew then. So a heartbeat that moves on costs nothing here.
         let stands = match (&state.armed, at) {
             (Some(armed), Some(at)) => armed.at <= at,
@@ -382,11 +397,36 @@ impl Shared {
             }
             let (behind, caught_up) = oneshot::channel();
             state.behind_probe = Some(behind);
+            if let Some(prober) = &state.prober {
+                prober.wake_by_ref();
+            }
             caught_up
         };
-        self.news.notify_waiters();
         // It never says anything.
         let _ = caught_up.await;
+    }
+}
+
+impl Shared {
+    /// What a probe's task waits for besides its connection: that the probe is over. Lets a poll go on that waits for what has
+    /// come on the connection, unless there is more.
+    pub(crate) fn poll_probe(
+        &self,
+        cx: &mut Context<'_>,
+        id: ProbeId,
+        has_more: impl FnOnce() -> bool,
+    ) -> Poll<()> {
+        let mut state = self.state.lock();
+        if !state.machine.is_probing_by(id) {
+            return Poll::Ready(());
+        }
+        if state.behind_probe.is_some() && !has_more() {
+            state.behind_probe = None;
+        }
+        if !state.prober.as_ref().is_some_and(|prober| prober.will_wake(cx.waker())) {
+            state.prober = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 }
 

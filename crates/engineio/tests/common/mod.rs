@@ -22,6 +22,7 @@ pub struct Log {
     pub closed: Vec<CloseReason>,
     pub handles: Vec<SessionHandle>,
     pub received: usize,
+    pub polled: usize,
     pub peers: Vec<Option<SocketAddr>>,
 }
 
@@ -83,6 +84,7 @@ impl Session for EchoSession {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) {
+        self.echo.log.lock().unwrap().polled += 1;
         let mut gate = self.echo.gate.lock().unwrap();
         if gate.shut {
             gate.wakers.push(cx.waker().clone());

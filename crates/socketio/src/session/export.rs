@@ -56,7 +56,7 @@ impl Connection {
             && self.asking.is_none()
             && self.in_progress == 0
             && self.waiting.count == 0
-            && self.timer.is_none()
+            && self.joins_by.is_none()
             && !self.over
             && !self.members.is_empty()
             && !self.link.owes_acks();

@@ -151,7 +151,7 @@ impl Connection {
             inner.keep_out();
             return;
         }
-        self.timer = None;
+        self.joins_by = None;
         let handler = socket.inner().table.inherited(|handlers| handlers.connect.clone());
         self.members[index].phase = Phase::Connecting;
         let done = match handler {

@@ -8,7 +8,6 @@ mod member;
 pub(crate) mod running;
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +16,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
 use sundew_engineio::{CloseReason, Frames, Handshake, Message, Protocol, Session, SessionHandle, Text};
-use tokio::time::Sleep;
+use tokio::time::Instant;
 
 use crate::DisconnectReason;
 use crate::Packet;
@@ -53,10 +52,12 @@ impl Protocol for Server {
 
     fn open(&self, handle: SessionHandle, request: Handshake) -> Connection {
         let options = &self.0.options;
-        let mut connection = Connection {
-            timer: Some(Box::pin(tokio::time::sleep(options.connect_timeout))),
-            ..Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options)))
-        };
+        let mut connection = Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options)));
+        // None: longer than clocks go.
+        connection.joins_by = Instant::now().checked_add(options.connect_timeout);
+        if let Some(until) = connection.joins_by {
+            connection.link.handle.wake_at(until.into_std());
+        }
         if connection.link.legacy
             && let Err(error) = connection.connect("/", "")
         {
@@ -87,7 +88,7 @@ pub struct Connection {
     /// Middlewares at work whose client waits for them no longer.
     abandoned: usize,
     /// Until the first namespace is joined.
-    timer: Option<Pin<Box<Sleep>>>,
+    joins_by: Option<Instant>,
     /// The client broke the protocol: nothing it sends counts any more.
     over: bool,
     _at_work: AtWork,
@@ -126,10 +127,8 @@ impl Session for Connection {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Some(timer) = &mut self.timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            self.timer = None;
+        if self.joins_by.is_some_and(|until| until <= Instant::now()) {
+            self.joins_by = None;
             let peer = self.link.peer_addr;
             tracing::debug!(
                 ?peer,
@@ -164,7 +163,7 @@ impl Session for Connection {
         if self.link.overflowed.load(Ordering::Acquire) {
             reason = DisconnectReason::QueueFull;
         }
-        self.timer = None;
+        self.joins_by = None;
         self.asking = None;
         self.over = true;
         for member in self.members.extract_if(.., |member| member.phase == Phase::Middleware) {
@@ -201,7 +200,7 @@ impl Connection {
             abandoned: 0,
             in_progress: 0,
             waiting: Waiting::default(),
-            timer: None,
+            joins_by: None,
             over: false,
         }
     }

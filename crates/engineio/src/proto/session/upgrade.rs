@@ -15,17 +15,15 @@ impl Machine {
             && (to == Transport::Websocket || self.dialect.version == ProtocolVersion::V4)
     }
 
-    /// A connection of the transport `to` came with this session's id. `Err`: close it. The probe must be over by the
-    /// instant given.
-    pub(crate) fn probe_opened(&mut self, to: Transport, now: Instant) -> Result<(ProbeId, Instant), ()> {
+    /// A connection of the transport `to` came with this session's id. `Err`: close it.
+    pub(crate) fn probe_opened(&mut self, to: Transport, now: Instant) -> Result<ProbeId, ()> {
         if !self.is_open() || self.probe != Probe::None || !self.may_upgrade(to) {
             return Err(());
         }
         self.probes += 1;
         self.probe = Probe::Silent(to);
-        let until = now + self.settings.upgrade_timeout;
-        self.probe_until = Some(until);
-        Ok((ProbeId(self.probes), until))
+        self.probe_until = Some(now + self.settings.upgrade_timeout);
+        Ok(ProbeId(self.probes))
     }
 
     /// Whether a connection is there that may become the session's.
@@ -33,10 +31,15 @@ impl Machine {
         self.probe != Probe::None
     }
 
+    /// Whether this probe goes on. If not, its connection is to be closed, unless it has become the session's.
+    pub(crate) fn is_probing_by(&self, id: ProbeId) -> bool {
+        self.is_probing() && id.0 == self.probes && self.is_open()
+    }
+
     /// A packet arrived on the probing connection.
     pub(crate) fn probe_packet(&mut self, id: ProbeId, packet: &Packet, now: Instant) -> ProbeStep {
         let (Probe::Silent(to) | Probe::Probed(to)) = self.probe else { return ProbeStep::Failed };
-        if id.0 != self.probes || !self.is_open() {
+        if !self.is_probing_by(id) {
             return ProbeStep::Failed;
         }
         match packet {

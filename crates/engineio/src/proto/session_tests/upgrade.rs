@@ -56,6 +56,7 @@ fn a_probe_has_a_deadline() {
     let id = rig.probe();
     assert_eq!(rig.machine.poll_timeout(), Some(rig.now + UPGRADE));
     rig.advance(UPGRADE);
+    assert!(!rig.machine.is_probing_by(id));
     assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Failed);
     assert!(rig.machine.is_open());
     let next = rig.probe();

@@ -1,5 +1,6 @@
 //! From a client's first datagram to its first packet: QUIC, the request of HTTP/3, the one stream.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ pub(crate) async fn open(request: Request, config: &Config) -> Option<Opened> {
     let decoder = Framing::WebTransport(Decoder::new(MAX_OPEN));
     let arrival = Arrival { reader, decoder, unread: BytesMut::new() };
     let mut connection = Probe { writer, arrival, unwritten: Vec::new() };
-    let wanted = connection.next_item(|_| ()).await.ok().and_then(|item| opening(&item));
+    let wanted = poll_fn(|cx| connection.poll_item(cx)).await.ok().and_then(|item| opening(&item));
     let Some(opening) = wanted else {
         told.close(0, b"Bad request");
         return None;
