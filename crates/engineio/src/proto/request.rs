@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::{ProtocolVersion, Transport, Transports};
 
 /// The longest session id that is looked up.
@@ -57,15 +59,24 @@ impl<'a> Query<'a> {
         while !rest.is_empty() {
             let pair;
             (pair, rest) = split_at_byte(rest, b'&');
-            let (key, value) = split_at_byte(pair, b'=');
-            match key {
-                "transport" => parsed.transport = decoded(value),
-                "EIO" => parsed.eio = decoded(value),
+            // What the protocol's clients send first, and others as everybody reads them.
+            if let Some(sid) = pair.strip_prefix("sid=") {
                 // An empty sid is no sid, as in Node.
-                "sid" if !value.is_empty() => parsed.sid = Some(decoded(value)),
-                "j" => parsed.jsonp = Some(decoded(value)),
-                "b64" => parsed.base64 = !value.is_empty(),
-                _ => {}
+                if !sid.is_empty() {
+                    parsed.sid = Some(decoded(sid));
+                }
+            } else if let Some(eio) = pair.strip_prefix("EIO=") {
+                parsed.eio = decoded(eio);
+            } else if let Some(transport) = pair.strip_prefix("transport=") {
+                parsed.transport = decoded(transport);
+            } else {
+                match split_at_byte(pair, b'=') {
+                    ("transport", value) => parsed.transport = decoded(value),
+                    ("EIO", value) => parsed.eio = decoded(value),
+                    ("j", value) => parsed.jsonp = Some(decoded(value)),
+                    ("b64", value) => parsed.base64 = !value.is_empty(),
+                    _ => {}
+                }
             }
         }
         parsed
@@ -82,7 +93,7 @@ impl<'a> Query<'a> {
 
 /// What is before and behind the first `separator`. As `split_once`, which sets up a search fit for longer texts.
 fn split_at_byte(text: &str, separator: u8) -> (&str, &str) {
-    match text.bytes().position(|byte| byte == separator) {
+    match memchr(separator, text.as_bytes()) {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => (text, ""),
     }

@@ -1,12 +1,13 @@
 //! What all sessions of an engine share: options, the table of ids, counters, the timer wheel.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
+use rustc_hash::FxBuildHasher;
 use tokio::sync::Notify;
 
 use super::heartbeat::Heartbeat;
@@ -28,7 +29,8 @@ pub(crate) struct Registry {
     closed: AtomicBool,
     /// Sessions are being closed, whoever comes.
     pub(crate) draining: AtomicBool,
-    hasher: RandomState,
+    /// Clients choose what is looked up, this server what is in the table: no hash needs a key here.
+    hasher: FxBuildHasher,
     /// The sessions by their ids.
     shards: [Shard; SHARDS],
 }
@@ -88,7 +90,7 @@ impl Registry {
             changed: Notify::new(),
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            hasher: RandomState::new(),
+            hasher: FxBuildHasher,
             shards: Default::default(),
         }
     }

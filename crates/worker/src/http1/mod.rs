@@ -8,6 +8,7 @@ pub(crate) mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};

@@ -3,9 +3,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderMap;
 use http::{Method, Request, Uri};
 use httparse::Status;
+
+use super::usual;
 
 /// The most headers of a request that is taken here: what the front door allows, and room for those it adds.
 const MAX_HEADERS: usize = 128;
@@ -91,8 +93,7 @@ pub(crate) fn read(bytes: &Bytes, ours: impl FnOnce(&str) -> bool) -> Option<Hea
             17 if name.eq_ignore_ascii_case("transfer-encoding") => return None,
             _ => {}
         }
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        headers.append(name, HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?);
+        headers.append(usual::name(name)?, usual::value(bytes, value)?);
     }
     // A body has its length, where there is one; other forms are rare.
     let body = match (post, length) {
