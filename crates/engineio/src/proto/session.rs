@@ -319,8 +319,12 @@ impl Machine {
 
     // --- Packets ---
 
-    /// A packet arrived on the session's transport; a message is handed back. As long as the session is open, another message of
-    /// the same read is too, and changes nothing. Few packets need the time.
+    /// Whether it learns something from a message. If not, and as long as it is open, it need not see one.
+    pub(crate) fn is_attentive(&self) -> bool {
+        matches!(self.heartbeat, Heartbeat::PongBy(_, false))
+    }
+
+    /// A packet arrived on the session's transport; a message is handed back. Few packets need the time.
     pub(crate) fn packet(&mut self, packet: Packet, now: impl Fn() -> Instant) -> Option<Message> {
         if !self.is_open() {
             return None;

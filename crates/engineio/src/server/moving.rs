@@ -31,7 +31,7 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         if let Some(shared) = self.0.take() {
             shared.act(|state| state.set_frozen(false));
-            shared.task.wake();
+            shared.wake_task();
         }
     }
 }
@@ -57,7 +57,7 @@ impl Exported {
             state.set_frozen(false);
             state.machine.move_away(now());
         });
-        shared.task.wake();
+        shared.wake_task();
     }
 }
 
@@ -70,7 +70,7 @@ impl Exported {
         let (taker, socket) = oneshot::channel();
         let mut frozen = Frozen(Some(shared.clone()));
         shared.act(|state| state.taker = state.machine.is_open().then(|| Box::new(Taker::Socket(taker))));
-        shared.task.wake();
+        shared.wake_task();
         let socket = socket.await.ok();
         if socket.is_some() {
             // There is nothing to thaw any more.
@@ -94,7 +94,7 @@ pub(crate) async fn export(shared: Arc<Shared>, limit: usize) -> Option<Exported
     if !asked {
         return None;
     }
-    shared.task.wake();
+    shared.wake_task();
     let AtRest { state, half_read } = Answer { shared: shared.clone(), answer }.wait().await?;
     let frozen = Frozen(Some(shared.clone()));
     let mut bytes = vec![VERSION];
@@ -190,7 +190,7 @@ impl Arriving {
             state.set_frozen(false);
             state.machine.arrived(now());
         });
-        shared.task.wake();
+        shared.wake_task();
     }
 }
 
@@ -198,7 +198,7 @@ impl Drop for Arriving {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
             shared.act(|state| state.machine.forget(CloseReason::Moved));
-            shared.task.wake();
+            shared.wake_task();
         }
     }
 }

@@ -200,7 +200,7 @@ where
     let answer = match brought {
         Ok(None) => reply::ok(),
         Ok(Some(taken)) => {
-            shared.task.wake();
+            shared.wake_task();
             // The answer waits until the messages have been given on: this is how a client that sends too much is
             // held back. If the session ends meanwhile, there is nothing to wait for.
             let _ = taken.await;

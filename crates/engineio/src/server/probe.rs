@@ -70,7 +70,7 @@ pub(crate) fn run(
                 Outcome::Failed(frame) => frame,
                 Outcome::Lost => return probe.writer.abort(),
                 Outcome::Upgrade => match probe.become_connection(&shared, begun.id, agreed) {
-                    None => return shared.task.wake(),
+                    None => return shared.wake_task(),
                     Some(refused) => {
                         probe = refused;
                         CLOSE

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use sundew_io::Raw;
 use tokio::sync::{Notify, oneshot};
@@ -35,19 +34,21 @@ const WRITE_PACKETS: usize = 64;
 pub(crate) struct Shared {
     sid: Box<str>,
     registry: Arc<Registry>,
-    /// The session's own task.
-    pub(crate) task: AtomicWaker,
     /// Told when the outbox has room again, and when the session is over.
     pub(crate) news: Notify,
     /// Whether somebody may be waiting for `news` about room.
     pub(crate) waiting: AtomicBool,
     /// Whether the machine is open, as it was when the lock was last given back.
     open: AtomicBool,
+    /// Whether it learns something from a message, as it was then.
+    attentive: AtomicBool,
     state: Mutex<State>,
 }
 
 pub(crate) struct State {
     pub(crate) machine: Machine,
+    /// The session's own task, from its first turn to its end.
+    task: Option<Waker>,
     /// While the task works off a batch, what is sent is queued and leaves in one write at its end.
     corked: bool,
     /// The socket did not take everything, or has not sent it: the task waits until it can be written to.
@@ -139,6 +140,7 @@ impl Shared {
     ) -> Shared {
         let state = State {
             machine,
+            task: None,
             corked: true,
             blocked: false,
             frozen: false,
@@ -157,10 +159,10 @@ impl Shared {
         Shared {
             sid: sid.into_boxed_str(),
             registry,
-            task: AtomicWaker::new(),
             news: Notify::new(),
             waiting: AtomicBool::new(false),
             open: AtomicBool::new(state.machine.is_open()),
+            attentive: AtomicBool::new(state.machine.is_attentive()),
             state: Mutex::new(state),
         }
     }
@@ -176,6 +178,16 @@ impl Shared {
     /// Whether the session goes on.
     pub(crate) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Whether the machine has to see the next message.
+    pub(crate) fn is_attentive(&self) -> bool {
+        self.attentive.load(Ordering::Relaxed)
+    }
+
+    /// Has the session's task look at what has changed.
+    pub(crate) fn wake_task(&self) {
+        self.state.lock().wake_task();
     }
 
     /// Looks at the state without changing what is due.
@@ -208,7 +220,7 @@ impl Shared {
         let after = state.progress();
         self.settle(&mut state);
         if before != after {
-            self.task.wake();
+            state.wake_task();
         }
         if before.open && !after.open {
             self.open.store(false, Ordering::Release);
@@ -242,7 +254,7 @@ impl Shared {
                 }
                 // The task was woken by the message that is waiting already.
                 if idle {
-                    self.task.wake();
+                    state.wake_task();
                 }
                 return Ok(());
             }
@@ -254,7 +266,7 @@ impl Shared {
         self.settle(&mut state);
         if before != after {
             self.open.store(after.open, Ordering::Release);
-            self.task.wake();
+            state.wake_task();
         }
         Ok(())
     }
@@ -266,12 +278,16 @@ impl Shared {
         if !state.machine.is_open() {
             self.open.store(false, Ordering::Release);
         }
+        self.tell_attention(&state);
         result
     }
 
     /// The task begins a batch: what is sent from now on is queued. Returns what has been brought for it.
-    pub(crate) fn cork(&self) -> Brought {
+    pub(crate) fn cork(&self, cx: &Context<'_>) -> Brought {
         let mut state = self.state.lock();
+        if !state.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            state.task = Some(cx.waker().clone());
+        }
         state.corked = true;
         Brought { posted: state.inbox.take(), arrival: state.arrival.take(), frozen: state.frozen }
     }
@@ -293,10 +309,10 @@ impl Shared {
 
     /// A planned tick of the timer wheel has come.
     pub(crate) fn on_timer(self: &Arc<Self>, tick: Tick) {
-        let rings = self.act(|state| {
+        self.act(|state| {
             // A later plan than the one in force is left over from before a nearer deadline was set.
             if state.armed.as_ref().is_none_or(|armed| armed.tick != tick) {
-                return false;
+                return;
             }
             state.armed = None;
             let now = now();
@@ -306,17 +322,17 @@ impl Shared {
             {
                 writer.abort();
             }
-            state.alarm.take_if(|alarm| *alarm <= now).is_some()
+            if state.alarm.take_if(|alarm| *alarm <= now).is_some() {
+                state.wake_task();
+            }
         });
-        if rings {
-            self.task.wake();
-        }
     }
 
     /// The task is gone, whatever the reason: nothing may wait for it, and the connection ends.
     pub(crate) fn abandon(self: &Arc<Self>) {
         self.act(|state| {
             state.machine.abort();
+            state.task = None;
             state.corked = false;
             state.inbox = None;
             state.arrival = None;
@@ -341,7 +357,16 @@ impl Shared {
         }
     }
 
+    fn tell_attention(&self, state: &State) {
+        let attentive = state.machine.is_attentive();
+        // Nearly always it is so already.
+        if self.is_attentive() != attentive {
+            self.attentive.store(attentive, Ordering::Relaxed);
+        }
+    }
+
     fn settle(self: &Arc<Self>, state: &mut State) {
+        self.tell_attention(state);
         if state.machine.is_gone()
             && let Some(transport) = state.listed.take()
         {
@@ -431,6 +456,13 @@ impl Shared {
 }
 
 impl State {
+    /// Has the session's task look at what has changed.
+    pub(crate) fn wake_task(&self) {
+        if let Some(task) = &self.task {
+            task.wake_by_ref();
+        }
+    }
+
     fn progress(&self) -> Progress {
         Progress { open: self.machine.is_open(), closed: self.machine.is_closed(), blocked: self.blocked }
     }

@@ -95,8 +95,8 @@ impl<S: Session> SessionTask<S> {
     }
 
     /// Begins a batch and takes what others have brought.
-    fn begin(&mut self) {
-        let Brought { posted, arrival, frozen } = self.shared.cork();
+    fn begin(&mut self, cx: &Context<'_>) {
+        let Brought { posted, arrival, frozen } = self.shared.cork(cx);
         self.frozen = frozen;
         if let Some(posted) = posted {
             // There is one body at a time: the one before was worked off, or its session is over.
@@ -179,8 +179,6 @@ impl<S: Session> SessionTask<S> {
     /// Gives the session the messages of a read, until it has enough.
     fn digest(&mut self) {
         let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else { return };
-        // Whether the machine has seen a message of this read: it learns nothing from another, as `Machine::packet` says.
-        let mut heard = false;
         while session.ready_for_more() {
             let item = match link.decoder.decode(&mut link.unread) {
                 Ok(Some(item)) => item,
@@ -192,7 +190,11 @@ impl<S: Session> SessionTask<S> {
                 Err(Broken { reason, frame }) => return self.fail(reason, frame),
             };
             let message = match Incoming::of(item, self.version) {
-                Incoming::Packet(Packet::Message(message)) if heard && self.shared.is_open() => Some(message),
+                Incoming::Packet(Packet::Message(message))
+                    if !self.shared.is_attentive() && self.shared.is_open() =>
+                {
+                    Some(message)
+                }
                 Incoming::Packet(packet) => {
                     self.shared.within_batch(|state| state.machine.packet(packet, now))
                 }
@@ -208,10 +210,7 @@ impl<S: Session> SessionTask<S> {
                 }
             };
             match message {
-                Some(message) => {
-                    heard = true;
-                    session.message(message);
-                }
+                Some(message) => session.message(message),
                 None if !self.shared.is_open() => return,
                 None => {}
             }
@@ -291,9 +290,8 @@ impl<S: Session> Future for SessionTask<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.shared.task.register(cx.waker());
         loop {
-            this.begin();
+            this.begin(cx);
             let received = this.receive(cx);
             if let Some(session) = &mut this.session {
                 session.poll(cx);

@@ -53,6 +53,23 @@ fn the_first_other_packet_moves_the_pong_deadline_once() {
 }
 
 #[test]
+fn a_message_says_something_only_while_a_pong_is_awaited_and_once() {
+    let mut rig = websocket();
+    assert!(!rig.machine.is_attentive());
+    rig.packet(text("before"));
+    rig.advance(INTERVAL);
+    assert!(rig.machine.is_attentive());
+    rig.packet(text("busy"));
+    assert!(!rig.machine.is_attentive());
+    rig.packet(Packet::Pong);
+    assert!(!rig.machine.is_attentive());
+    rig.advance(INTERVAL);
+    assert!(rig.machine.is_attentive());
+    rig.packet(Packet::Pong);
+    assert!(!rig.machine.is_attentive());
+}
+
+#[test]
 fn a_client_that_is_held_back_is_not_timed_out() {
     let mut rig = websocket();
     rig.advance(INTERVAL);
