@@ -77,7 +77,7 @@ pub struct Config {
     pub on_connection_error: Option<OnConnectionError>,
     /// Asked for every handshake.
     pub allow_request: Option<AllowRequest>,
-    /// Makes session ids. Default: 20 characters from 15 random bytes.
+    /// Makes session ids, unguessable ones, and none of a client's choosing. Default: 20 characters from 15 random bytes.
     pub generate_id: GenerateId,
     /// How many bytes may wait for one session. Beyond it [`send`](crate::SessionHandle::send) answers `Full`.
     /// Default 2 MiB. One message larger than that is still taken when nothing else waits.

@@ -45,7 +45,7 @@ impl Eq for Frames {}
 
 impl Frames {
     /// A builder for a text message (and its attachments) of about `capacity` bytes.
-    #[inline(always)]
+    #[inline]
     pub fn builder(capacity: usize) -> FramesBuilder {
         FramesBuilder::with_capacity(capacity)
     }

@@ -78,7 +78,7 @@ impl SessionHandle {
     ///
     /// # Errors
     /// As there.
-    #[inline(always)]
+    #[inline]
     pub fn send_within(&self, frames: Frames, burst: Duration) -> Result<(), SendError> {
         self.0.send(frames, burst.max(BURST)).map_err(|(why, frames)| match why {
             Unsendable::Full => SendError::Full(frames),
@@ -124,10 +124,14 @@ impl SessionHandle {
         self.0.act(|state| state.machine.close(reason, now()));
     }
 
-    /// Has the session's [`poll`](crate::Session::poll) called at `at`, or up to 100 ms after: what it costs is next to
-    /// nothing, however many sessions want it. There is one such instant per session, the one that was set last.
-    pub fn wake_at(&self, at: Instant) {
-        self.0.act(|state| state.alarm = Some(at));
+    /// Has the session's [`poll`](crate::Session::poll) called once at `at`, or up to 100 ms after. There is one such instant
+    /// per session, the one that was set last; `None` takes it back. One that is over is not woken. Unlike a timer of the
+    /// session's own this costs a few bytes, and nothing when it is taken back.
+    pub fn wake_at(&self, at: Option<Instant>) {
+        match at {
+            Some(_) => self.0.act(|state| state.alarm = at),
+            None => self.0.within_batch(|state| state.alarm = None),
+        }
     }
 
     /// A handle that keeps nothing alive.

@@ -33,7 +33,8 @@ pub trait Session: Send + 'static {
     /// [`ready_for_more`](Session::ready_for_more) says so; what is sent meanwhile leaves in one write.
     fn message(&mut self, message: Message);
 
-    /// Drives the futures this session holds. Called after each batch of messages, and when the waker fires.
+    /// Drives the futures this session holds. Called after each batch of messages, when the waker fires, and when
+    /// [`SessionHandle::wake_at`] says so.
     fn poll(&mut self, cx: &mut Context<'_>);
 
     /// Whether more messages may be given; asked before each. While false, nothing is read from the peer

@@ -340,28 +340,24 @@ async fn times_without_end_are_as_long_as_clients_can_wait() {
     assert_eq!(ws.next().await, Frame::Close(None));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_is_polled_when_it_wanted_to_be() {
-    let server = serve(calm()).await;
-    let mut ws = Ws::open(server.addr).await.0;
-    let polled = || server.echo.log.lock().unwrap().polled;
-    // Long before its first ping. The one that is set last counts.
-    let started = Instant::now();
-    server.handle().wake_at((started + Duration::from_secs(3600)).into());
-    server.handle().wake_at((started + Duration::from_millis(300)).into());
-    sleep(Duration::from_millis(50)).await;
+    let (_engine, echo, _ws) = in_memory(Config::default()).await;
+    let (polled, handle) = (|| echo.log.lock().unwrap().polled, echo.log.lock().unwrap().handles[0].clone());
+    let after = |seconds| Some((Instant::now() + Duration::from_secs(seconds)).into());
+    sleep(Duration::from_millis(10)).await;
     let before = polled();
-    until(|| polled() > before).await;
-    let taken = started.elapsed();
-    assert!(taken >= Duration::from_millis(300), "{taken:?}");
-    sleep(Duration::from_millis(300)).await;
-    assert_eq!(polled(), before + 1, "once");
-    // It goes on as before, and is no session to wake when it is over.
-    ws.text("4x").await;
-    assert_eq!(ws.next().await, text("4x"));
-    server.handle().wake_at((Instant::now() + Duration::from_millis(100)).into());
-    server.handle().close(CloseReason::ForcedClose);
-    server.until_closed(&[CloseReason::ForcedClose]).await;
+    // The one that is set last counts, and the first ping is far.
+    handle.wake_at(after(2));
+    handle.wake_at(after(10));
+    sleep(Duration::from_millis(9_990)).await;
+    assert_eq!(polled(), before);
+    sleep(Duration::from_millis(120)).await;
+    assert_eq!(polled(), before + 1);
+    handle.wake_at(after(1));
+    handle.wake_at(None);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(polled(), before + 1, "once, and not what was taken back");
 }
 
 /// One in a `static`, for example.

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Frame, Ws, calm, encode, get, open, quick, send_request, serve, text, until, ws_query};
+use common::{Frame, Server, Ws, calm, encode, get, open, quick, send_request, serve, text, until, ws_query};
 use sundew_engineio::{CloseReason, Frames, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
@@ -197,6 +197,50 @@ async fn a_probe_that_goes_no_further_is_closed_too_and_polls_wait_again() {
     sleep(Duration::from_millis(50)).await;
     server.handle().send(Frames::text("still on polling")).unwrap();
     assert_eq!(common::read_answer(&mut poll).await.body, "4still on polling");
+}
+
+/// A probe whose client takes nothing: the server is in the middle of writing to it. Completes when its connection ends.
+async fn jammed(server: &Server, sid: &str) -> impl Future<Output = ()> {
+    let (client, stream) = tokio::io::duplex(512);
+    common::serve_stream(server.engine.clone(), stream, "192.0.2.1:1".parse().unwrap());
+    let mut ws = Ws::over(client, &ws_query(Some(sid)), b"").await.ok().unwrap();
+    ws.text("2probe").await;
+    assert_eq!(ws.next().await, text("3probe"));
+    let pings = tokio::spawn(async move {
+        let ping = encode(0x89, &[b'x'; 125]);
+        while ws.0.write_all(&ping).await.is_ok() {}
+    });
+    sleep(Duration::from_millis(50)).await;
+    assert!(!pings.is_finished());
+    async move { timeout(Duration::from_secs(5), pings).await.expect("the probe goes on").unwrap() }
+}
+
+#[tokio::test]
+async fn a_probe_whose_answers_nobody_takes_is_given_up_and_a_poll_behind_it_goes_on() {
+    let mut config = calm();
+    config.upgrade_timeout = Duration::from_millis(400);
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    let over = jammed(&server, &sid).await;
+    let query = format!("EIO=4&transport=polling&sid={sid}");
+    let mut poll = send_request(server.addr, "GET", &query, "", b"").await;
+    over.await;
+    server.handle().send(Frames::text("still on polling")).unwrap();
+    assert_eq!(common::read_answer(&mut poll).await.body, "4still on polling");
+}
+
+#[tokio::test]
+async fn a_probe_whose_answers_nobody_takes_ends_with_its_session_and_a_poll_behind_it_is_answered() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let over = jammed(&server, &sid).await;
+    let query = format!("EIO=4&transport=polling&sid={sid}");
+    let mut poll = send_request(server.addr, "GET", &query, "", b"").await;
+    sleep(Duration::from_millis(50)).await;
+    server.handle().close(CloseReason::ForcedClose);
+    // Long before the upgrade timeout.
+    over.await;
+    assert_eq!(common::read_answer(&mut poll).await.body, "1");
 }
 
 /// A body under way when the session moves, and given up then.

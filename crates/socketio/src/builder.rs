@@ -179,8 +179,8 @@ impl Builder {
         self
     }
 
-    /// Makes session ids (`generateId`): at most 64 characters of `[A-Za-z0-9_-]`, unguessable. These are not the
-    /// sockets' public ids.
+    /// Makes session ids (`generateId`): at most 64 characters of `[A-Za-z0-9_-]`, unguessable, and none of a client's choosing.
+    /// These are not the sockets' public ids.
     #[must_use]
     pub fn generate_id(mut self, generate: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Builder {
         self.engine.generate_id = Arc::new(generate);

@@ -79,7 +79,7 @@ impl Builder {
         self
     }
 
-    /// Makes session ids: at most 64 characters of `[A-Za-z0-9_-]`, unguessable. Under the supervisor the default puts the
+    /// Makes session ids: at most 64 characters of `[A-Za-z0-9_-]`, unguessable, and none of a client's choosing. Under the supervisor the default puts the
     /// worker's tag into them, by which requests find it; others have to be learned by the front door.
     #[must_use]
     pub fn generate_id(mut self, generate: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Builder {

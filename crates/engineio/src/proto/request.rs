@@ -59,7 +59,7 @@ impl<'a> Query<'a> {
         while !rest.is_empty() {
             let pair;
             (pair, rest) = split_at_byte(rest, b'&');
-            // What the protocol's clients send first, and others as everybody reads them.
+            // First what every client of the protocol sends.
             if let Some(sid) = pair.strip_prefix("sid=") {
                 // An empty sid is no sid, as in Node.
                 if !sid.is_empty() {
@@ -71,6 +71,7 @@ impl<'a> Query<'a> {
                 parsed.transport = decoded(transport);
             } else {
                 match split_at_byte(pair, b'=') {
+                    // Without the sign: it is as if nothing stood behind it.
                     ("transport", value) => parsed.transport = decoded(value),
                     ("EIO", value) => parsed.eio = decoded(value),
                     ("j", value) => parsed.jsonp = Some(decoded(value)),

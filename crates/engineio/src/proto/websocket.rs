@@ -256,7 +256,11 @@ impl Decoder {
     /// A message as it was before it was compressed.
     #[inline(always)]
     fn plain(&mut self, item: Item, compressed: bool) -> Result<Item, Violation> {
-        let Some(inflater) = self.inflater.as_mut().filter(|_| compressed) else { return Ok(item) };
+        if compressed { self.inflated(item) } else { Ok(item) }
+    }
+
+    fn inflated(&mut self, item: Item) -> Result<Item, Violation> {
+        let Some(inflater) = &mut self.inflater else { return Ok(item) };
         Ok(match item {
             Item::Text(data) => Item::Text(inflater.message(&data, self.max)?),
             Item::Binary(data) => Item::Binary(inflater.message(&data, self.max)?),
@@ -384,8 +388,8 @@ fn unmask(data: &mut [u8], mask: [u8; 4]) {
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    let (half, tail) = tail.as_chunks_mut::<4>();
-    for half in half {
+    let (halves, tail) = tail.as_chunks_mut::<4>();
+    for half in halves {
         *half = (u32::from_ne_bytes(*half) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
     }
     for (byte, mask) in tail.iter_mut().zip(mask) {

@@ -97,7 +97,7 @@ enum Outcome {
     Upgrade,
     /// Close the connection with this frame.
     Failed(Bytes),
-    /// There is nobody to say anything to.
+    /// There is nobody to say anything to, or nobody who takes it.
     Lost,
 }
 
@@ -138,16 +138,23 @@ impl Probe {
             });
             let Some(item) = item.await else { return Outcome::Failed(CLOSE) };
             let packet = match item.map(|item| Incoming::of(item, version)) {
-                Ok(Incoming::Packet(packet)) => packet,
+                Ok(Incoming::Packet(packet)) => Some(packet),
                 Ok(Incoming::Ping(answer)) => {
                     if !self.write_during(Frames::raw(answer), shared, id).await {
                         return Outcome::Lost;
                     }
-                    continue;
+                    None
                 }
-                Ok(Incoming::Nothing) => continue,
+                Ok(Incoming::Nothing) => None,
                 Ok(Incoming::Unreadable(_)) => return Outcome::Failed(CLOSE),
                 Ok(Incoming::Over(_, frame)) | Err(frame) => return Outcome::Failed(frame),
+            };
+            let Some(packet) = packet else {
+                // Somebody who sends these on and on is never waited for.
+                match shared.look(|state| state.machine.is_probing_by(id)) {
+                    true => continue,
+                    false => return Outcome::Failed(CLOSE),
+                }
             };
             if packet == Packet::Upgrade {
                 return Outcome::Upgrade;

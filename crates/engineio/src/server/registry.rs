@@ -29,7 +29,8 @@ pub(crate) struct Registry {
     closed: AtomicBool,
     /// Sessions are being closed, whoever comes.
     pub(crate) draining: AtomicBool,
-    /// Clients choose what is looked up, this server what is in the table: no hash needs a key here.
+    /// Clients choose what is looked up; what is in the table is this server's choice, or that of the app's `generate_id`. So no
+    /// hash needs a key here.
     hasher: FxBuildHasher,
     /// The sessions by their ids.
     shards: [Shard; SHARDS],

@@ -1,9 +1,9 @@
-//! What stands in a JSON string as it is: no quote, no backslash, no control character.
+//! What stands in a JSON string as it is: all but quotes, backslashes and control characters.
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = ONES << 7;
 
-/// How many bytes at the front of `text` do.
+/// How many bytes at the front of `text` stand as they are.
 pub(super) fn prefix(text: &[u8]) -> usize {
     let (chunks, tail) = text.as_chunks::<16>();
     for (at, chunk) in chunks.iter().enumerate() {
@@ -15,7 +15,7 @@ pub(super) fn prefix(text: &[u8]) -> usize {
     chunks.len() * 16 + within(tail)
 }
 
-/// Whether all of `text` does.
+/// Whether all of `text` stands as it is.
 pub(super) fn is_plain(text: &str) -> bool {
     prefix(text.as_bytes()) == text.len()
 }

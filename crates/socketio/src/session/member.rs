@@ -27,8 +27,8 @@ pub(super) struct Member {
     /// Of the namespace's rate limit, if it has one.
     pub(super) used: Used,
     pub(super) known: Known,
-    /// What the last handler was called with that ran where it was found, for the next one: of a client that sends the same
-    /// event again, no references are counted.
+    /// What the last handler was called with that ran where it was found, for the next one: of a client that sends the same event
+    /// again, no references are counted.
     pub(super) last: Option<(Socket, Arc<str>)>,
 }
 
@@ -151,7 +151,9 @@ impl Connection {
             inner.keep_out();
             return;
         }
-        self.joins_by = None;
+        if self.joins_by.take().is_some() {
+            self.link.handle.wake_at(None);
+        }
         let handler = socket.inner().table.inherited(|handlers| handlers.connect.clone());
         self.members[index].phase = Phase::Connecting;
         let done = match handler {
@@ -214,11 +216,12 @@ impl Connection {
         {
             let (socket, event) = match member.last.take() {
                 Some((socket, last)) if Arc::ptr_eq(&last, event) => (socket, last),
-                _ => (member.socket.clone(), event.clone()),
+                Some((socket, _)) => (socket, event.clone()),
+                None => (member.socket.clone(), event.clone()),
             };
             match Running::event(sent.call(socket, event), handler) {
                 Ok(last) => member.last = Some(last),
-                Err(rest) => self.goes_on(index, rest),
+                Err(rest) => self.waits(index, rest),
             }
             return;
         }
@@ -308,12 +311,12 @@ impl Connection {
             }
         };
         if let Err(rest) = began {
-            self.goes_on(index, rest);
+            self.waits(index, rest);
         }
     }
 
     /// The handler of an event waits.
-    fn goes_on(&mut self, index: usize, rest: Running) {
+    fn waits(&mut self, index: usize, rest: Running) {
         if self.members[index].socket.inner().table.is_serial() {
             self.members[index].phase = Phase::Busy;
         }

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream};
@@ -53,15 +54,13 @@ impl Protocol for Server {
     fn open(&self, handle: SessionHandle, request: Handshake) -> Connection {
         let options = &self.0.options;
         let mut connection = Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options)));
-        // None: longer than clocks go.
-        connection.joins_by = Instant::now().checked_add(options.connect_timeout);
-        if let Some(until) = connection.joins_by {
-            connection.link.handle.wake_at(until.into_std());
-        }
-        if connection.link.legacy
-            && let Err(error) = connection.connect("/", "")
-        {
-            connection.broken(&error);
+        match connection.link.legacy {
+            true => {
+                if let Err(error) = connection.connect("/", "") {
+                    connection.broken(&error);
+                }
+            }
+            false => connection.wait_for_the_first(options.connect_timeout),
         }
         connection
     }
@@ -87,7 +86,7 @@ pub struct Connection {
     asking: Option<Box<FuturesUnordered<Asking>>>,
     /// Middlewares at work whose client waits for them no longer.
     abandoned: usize,
-    /// Until the first namespace is joined.
+    /// Until when a namespace has to be joined; none once one is.
     joins_by: Option<Instant>,
     /// The client broke the protocol: nothing it sends counts any more.
     over: bool,
@@ -205,6 +204,15 @@ impl Connection {
         }
     }
 
+    /// A namespace has to be joined within `timeout`.
+    fn wait_for_the_first(&mut self, timeout: Duration) {
+        // None: longer than clocks go.
+        self.joins_by = Instant::now().checked_add(timeout);
+        if let Some(until) = self.joins_by {
+            self.link.handle.wake_at(Some(until.into_std()));
+        }
+    }
+
     fn text(&mut self, text: Text) -> Result<(), Violation> {
         if self.partial.is_some() {
             return Err(Violation::AttachmentsMissing);
@@ -236,7 +244,7 @@ impl Connection {
         let header = parse(&text, expected)?;
         check_placeholders(header.payload, expected)?;
         if let Some(to) = self.address(header, &text)? {
-            self.deliver(to, text, attachments);
+            self.deliver_rarely(to, text, attachments);
         }
         Ok(())
     }
@@ -263,7 +271,7 @@ impl Connection {
         }
         let header = Header { kind, attachments: attachments.len(), nsp: &nsp, ack, payload: &text, event };
         if let Some(to) = self.address(header, &text)? {
-            self.deliver(to, text, attachments);
+            self.deliver_rarely(to, text, attachments);
         }
         Ok(())
     }
@@ -307,6 +315,12 @@ impl Connection {
             }
             (None, None) => {}
         }
+    }
+
+    /// The same, not inlined: for what is not on the way of nearly all messages.
+    #[inline(never)]
+    fn deliver_rarely(&mut self, to: Addressed, text: Text, attachments: Vec<Bytes>) {
+        self.deliver(to, text, attachments);
     }
 
     fn connect(&mut self, nsp: &str, auth: &str) -> Result<(), Violation> {

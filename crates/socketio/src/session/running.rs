@@ -73,8 +73,9 @@ impl Running {
         Running { work: Some(guarded(call)), socket, what, owed: None }
     }
 
-    /// Calls the handler of an event and polls it, once and in place. Gives back whose it was, and which, if it is over then;
-    /// a failure was reported.
+    /// Calls the handler of an event and polls it, once and in place: what [`call`](Running::call) and [`first`](Running::first)
+    /// do, in one guard. Gives back whose it was, and which, if it is over then; a failure was reported. What the handler left
+    /// of the arguments goes after it has been polled.
     #[inline(always)]
     pub(crate) fn event(
         mut call: EventCall,
@@ -87,19 +88,29 @@ impl Running {
             Err(error) => Poll::Ready(Err(error.into())),
         }));
         let EventCall { socket, event, .. } = call;
-        let failure = match polled {
+        match polled {
             Ok(Poll::Ready(Ok(()))) => return Ok((socket, event)),
             Ok(Poll::Pending) => {
                 return Err(Running { work: work.map(Ok), socket, what: What::Event(event), owed });
             }
-            Ok(Poll::Ready(Err(failure))) => failure,
-            Err(panic) => Failure::Panicked(message(&*panic)),
-        };
+            Ok(Poll::Ready(Err(failure))) => Running::failed(work, &socket, &event, owed, failure),
+            Err(panic) => Running::failed(work, &socket, &event, owed, Failure::Panicked(message(&*panic))),
+        }
+        Ok((socket, event))
+    }
+
+    #[cold]
+    fn failed(
+        work: Option<Work>,
+        socket: &Socket,
+        event: &Arc<str>,
+        owed: Option<Arc<Owed>>,
+        failure: Failure,
+    ) {
         // The work goes first, as in `poll_work`.
         drop(work);
         let ended = Running { work: None, socket: socket.clone(), what: What::Event(event.clone()), owed };
         ended.end(Err(failure));
-        Ok((socket, event))
     }
 
     /// If it fails, and has not answered by then, the client is told.

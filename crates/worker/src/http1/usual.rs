@@ -1,5 +1,5 @@
-//! What most clients send in their heads, found without a look at each letter, and kept without a hold on the memory it was read
-//! into.
+//! What most clients send in their heads: known, it need not be checked or written anew, and a value that is kept does not keep the
+//! memory it was read into.
 
 use bytes::Bytes;
 use http::header::{

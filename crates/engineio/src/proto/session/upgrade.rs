@@ -28,12 +28,12 @@ impl Machine {
 
     /// Whether a connection is there that may become the session's.
     pub(crate) fn is_probing(&self) -> bool {
-        self.probe != Probe::None
+        self.probe != Probe::None && self.is_open()
     }
 
     /// Whether this probe goes on. If not, its connection is to be closed, unless it has become the session's.
     pub(crate) fn is_probing_by(&self, id: ProbeId) -> bool {
-        self.is_probing() && id.0 == self.probes && self.is_open()
+        self.is_probing() && id.0 == self.probes
     }
 
     /// A packet arrived on the probing connection.
