@@ -28,6 +28,15 @@ impl Framing {
         matches!(self, Framing::Websocket(_))
     }
 
+    /// Whether there is nothing to decode once all that was read is used up.
+    pub(crate) fn is_idle(&self) -> bool {
+        match self {
+            Framing::Websocket(decoder) => decoder.is_idle(),
+            #[cfg(feature = "webtransport")]
+            Framing::WebTransport(_) => false,
+        }
+    }
+
     /// As [`websocket::Decoder::absorb`].
     pub(crate) fn absorb(&mut self, input: &mut [u8]) -> usize {
         match self {

@@ -16,7 +16,7 @@ const SPARE: usize = 256;
 thread_local! {
     /// An emptied queue, for the next session of this thread that has something to send: an idle session holds no memory, and
     /// a busy one does not ask for it again and again.
-    static SPARE_QUEUE: Cell<VecDeque<Frames>> = const { Cell::new(VecDeque::new()) };
+    static SPARE_QUEUE: Cell<Option<VecDeque<Frames>>> = const { Cell::new(None) };
 }
 
 #[derive(Debug, Default)]
@@ -32,8 +32,11 @@ impl Outbox {
     pub(crate) fn push(&mut self, frames: Frames) {
         self.bytes += frames.len();
         self.packets += frames.packets();
-        if self.queue.capacity() == 0 {
-            self.queue = SPARE_QUEUE.take();
+        if self.queue.capacity() == 0
+            && let Some(spare) = SPARE_QUEUE.take()
+        {
+            // It holds nothing: to drop it would be work for nothing, once per message.
+            std::mem::forget(std::mem::replace(&mut self.queue, spare));
         }
         self.queue.push_back(frames);
     }
@@ -132,7 +135,7 @@ impl Outbox {
         if self.queue.is_empty() {
             let emptied = std::mem::take(&mut self.queue);
             if emptied.capacity() <= SPARE {
-                SPARE_QUEUE.set(emptied);
+                SPARE_QUEUE.set(Some(emptied));
             }
         }
     }

@@ -170,8 +170,7 @@ impl Decoder {
     }
 
     /// Whether nothing is half-read.
-    #[cfg(test)]
-    fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.rest.is_none()
     }
 

@@ -180,7 +180,10 @@ impl<S: Session> SessionTask<S> {
     fn digest(&mut self) {
         let (Some(link), Some(session)) = (&mut self.link, &mut self.session) else { return };
         while session.ready_for_more() {
-            let item = match link.decoder.decode(&mut link.unread) {
+            // Nearly all reads end with a message.
+            let used_up = link.unread.is_empty() && link.decoder.is_idle();
+            let decoded = if used_up { Ok(None) } else { link.decoder.decode(&mut link.unread) };
+            let item = match decoded {
                 Ok(Some(item)) => item,
                 Ok(None) => {
                     // Gives back the read's memory, which messages may still share.
