@@ -190,3 +190,17 @@ async fn they_are_refused_unless_allowed() {
     })
     .await;
 }
+
+/// It has the connection of one that joins nothing.
+#[tokio::test]
+async fn who_is_refused_by_the_main_namespace_is_not_kept() {
+    let io = SocketIo::builder().allow_eio3(true).connect_timeout(Duration::from_millis(300)).build();
+    io.with(async || Err::<(), _>("no"));
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open_legacy(addr);
+        c.expect("44\"no\"");
+        c.expect_closed();
+    })
+    .await;
+}

@@ -54,13 +54,11 @@ impl Protocol for Server {
     fn open(&self, handle: SessionHandle, request: Handshake) -> Connection {
         let options = &self.0.options;
         let mut connection = Connection::new(self.0.clone(), Arc::new(Link::new(handle, request, options)));
-        match connection.link.legacy {
-            true => {
-                if let Err(error) = connection.connect("/", "") {
-                    connection.broken(&error);
-                }
-            }
-            false => connection.wait_for_the_first(options.connect_timeout),
+        connection.wait_for_the_first(options.connect_timeout);
+        if connection.link.legacy
+            && let Err(error) = connection.connect("/", "")
+        {
+            connection.broken(&error);
         }
         connection
     }
