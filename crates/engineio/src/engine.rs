@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::request::Parts;
-use sundew_io::PeerAddr;
 
 use crate::proto::dialect::Dialect;
 use crate::proto::request::{ErrorCode, is_valid_sid};
@@ -287,7 +286,7 @@ impl<P: Protocol> Inner<P> {
         transport: Transport,
         arrival: Option<Arrival>,
     ) -> SessionTask<P::Session> {
-        let peer_addr = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
+        let peer_addr = requests::peer(&parts);
         let version = shared.look(|state| state.machine.dialect().version);
         let handshake = Handshake { parts, peer_addr, transport, version };
         let unopened = Unopened(shared);

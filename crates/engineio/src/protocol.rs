@@ -50,6 +50,11 @@ pub trait Session: Send + 'static {
     /// The connection of a session that was resumed here has come: from now on its client hears it.
     fn arrived(&mut self) {}
 
+    /// The client's address, for what is logged of it. The default: unknown.
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// The session is over. Takes `self`, so that unfinished work can move to a task of its own. With
     /// [`CloseReason::Moved`] it goes on elsewhere: nobody is to be told of its end.
     fn close(self, reason: CloseReason);

@@ -14,13 +14,16 @@ use axum::response::{Html, Redirect};
 use axum::routing::get;
 use serde_json::json;
 use sundew::{Cors, DisconnectReason, Listener, Namespace, NoRoute, Route, Socket, SocketIo};
+use tracing_subscriber::EnvFilter;
 
 /// What `GET /page` serves.
 const PAGE: &str = include_str!("page.html");
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
+    // `RUST_LOG=debug` says why clients are refused or disconnected.
     tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_ansi(std::io::stdout().is_terminal())
         .without_time()
         .with_target(false)

@@ -16,13 +16,16 @@ use sundew::{
     Ack, AckError, Args, Auth, BroadcastAckError, Builder, ConnectError, Data, DisconnectReason, Event,
     EventError, Listener, Namespace, Params, PatternError, PerMessageDeflate, Socket, SocketIo,
 };
+use tracing_subscriber::EnvFilter;
 
 /// How long clients may take to acknowledge.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
+    // `RUST_LOG=debug` says why clients are refused or disconnected.
     tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
         .with_ansi(std::io::stdout().is_terminal())
         .without_time()
         .with_target(false)

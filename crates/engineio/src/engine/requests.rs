@@ -1,5 +1,6 @@
 //! What becomes of a request: refused, answered by a session, or the beginning of one.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +15,7 @@ use super::{Engine, NotOpened};
 use crate::proto::deflate::Deflater;
 use crate::proto::dialect::Dialect;
 use crate::proto::request::{ErrorCode, Facts, Query, Wanted, check_version, verify};
-use crate::server::polling::PostFacts;
+use crate::server::polling::{PostFacts, Refusal};
 use crate::server::probe::{self, Begun};
 use crate::server::shared::Shared;
 use crate::server::upgrade::{Taken, Upgrade};
@@ -99,19 +100,26 @@ impl<P: Protocol> Engine<P> {
                 }
                 Err(parts) => self.refused(&parts, upgrade, ErrorCode::BadRequest, None),
             },
-            Ok(Wanted::Existing(session, _)) => match parts.method {
-                Method::GET => {
-                    let taken = polling::taken(&parts.headers);
-                    return Answer::later(async move { with(polling::get(&session, taken).await, extra) });
+            Ok(Wanted::Existing(session, _)) => {
+                let peer = peer(&parts);
+                match parts.method {
+                    Method::GET => {
+                        let taken = polling::taken(&parts.headers);
+                        return Answer::later(async move {
+                            let answer = polling::get(&session, taken).await;
+                            with(answer.unwrap_or_else(|refusal| refusal.told(&session, peer)), extra)
+                        });
+                    }
+                    Method::POST => {
+                        let facts = PostFacts::of(&parts.headers, peer);
+                        return Answer::later(async move {
+                            let answer = polling::post(&session, facts, body).await;
+                            with(answer.unwrap_or_else(|refusal| refusal.told(&session, peer)), extra)
+                        });
+                    }
+                    _ => Refusal::new("neither GET nor POST", reply::method_not_served).told(&session, peer),
                 }
-                Method::POST => {
-                    let facts = PostFacts::of(&parts.headers);
-                    return Answer::later(
-                        async move { with(polling::post(&session, facts, body).await, extra) },
-                    );
-                }
-                _ => polling::refuse(&session, "neither GET nor POST", reply::method_not_served()),
-            },
+            }
             Ok(Wanted::Handshake(transport)) => match self.config().allow_request.clone() {
                 None => self.open(parts, transport, upgrade),
                 Some(allow) => {
@@ -182,7 +190,7 @@ impl<P: Protocol> Engine<P> {
 
     pub(super) fn count_refused(&self, parts: &Parts, code: Option<ErrorCode>, message: &str) {
         self.0.registry.counters.refused.fetch_add(1, Ordering::Relaxed);
-        let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
+        let peer = peer(parts);
         let hint = match code {
             Some(ErrorCode::UnknownSid) => {
                 ": it is over, or of another server, to which its requests should go"
@@ -237,10 +245,11 @@ impl<P: Protocol> Engine<P> {
             Err(why) => return Err((Box::new(parts), why)),
         };
         let cookie = self.config().cookie.as_ref().and_then(|cookie| cookie.header(shared.sid()));
-        let taken = polling::taken(&parts.headers);
+        let (taken, peer) = (polling::taken(&parts.headers), peer(&parts));
         let session = self.0.session(&shared, parts, Transport::Polling, None);
         // A handshake is a poll, and there is something to say: the open packet, and what the protocol has sent by now.
-        let mut response = polling::answer_now(&shared, taken);
+        let answer = polling::answer_now(&shared, taken);
+        let mut response = answer.unwrap_or_else(|refusal| refusal.told(&shared, peer));
         tokio::spawn(session);
         if let Some(cookie) = cookie {
             response.headers_mut().insert(SET_COOKIE, cookie);
@@ -272,6 +281,11 @@ impl<P: Protocol> Engine<P> {
         });
         Ok(reply::switching(accept, agreed, subprotocol))
     }
+}
+
+/// The client's address.
+pub(super) fn peer(parts: &Parts) -> Option<SocketAddr> {
+    parts.extensions.get::<PeerAddr>().map(|peer| peer.0)
 }
 
 /// Headers an answer gets.

@@ -15,11 +15,15 @@ pub(crate) enum Framing {
     WebTransport(webtransport::Decoder),
 }
 
-/// The peer broke a rule of the framing: why the session ends, and the frame that tells a websocket.
+/// The peer broke a rule of the framing.
 #[derive(Debug)]
 pub(crate) struct Broken {
+    /// Why the session ends.
     pub(crate) reason: CloseReason,
+    /// Tells a websocket.
     pub(crate) frame: Bytes,
+    /// Which rule it was, for what is logged.
+    pub(crate) rule: Box<str>,
 }
 
 impl Framing {
@@ -49,14 +53,16 @@ impl Framing {
     /// As [`websocket::Decoder::decode`].
     pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Item>, Broken> {
         match self {
-            Framing::Websocket(decoder) => decoder.decode(input).map_err(|violation| {
-                tracing::debug!(error = %violation, "a websocket peer broke a rule");
-                Broken { reason: CloseReason::TransportError, frame: violation.close_frame() }
+            Framing::Websocket(decoder) => decoder.decode(input).map_err(|violation| Broken {
+                reason: CloseReason::TransportError,
+                frame: violation.close_frame(),
+                rule: violation.to_string().into(),
             }),
             #[cfg(feature = "webtransport")]
-            Framing::WebTransport(decoder) => decoder.decode(input).map_err(|error| {
-                tracing::debug!(%error, "a WebTransport peer broke a rule");
-                Broken { reason: CloseReason::ParseError, frame: Bytes::new() }
+            Framing::WebTransport(decoder) => decoder.decode(input).map_err(|error| Broken {
+                reason: CloseReason::ParseError,
+                frame: Bytes::new(),
+                rule: error.to_string().into(),
             }),
         }
     }

@@ -1,6 +1,7 @@
 //! The two requests of a polling session: the poll and the body.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,39 +60,54 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn refusal(shared: &Shared, refused: Refused) -> Response<Body> {
-    let (why, answer) = match refused {
-        Refused::Unknown => ("its session is over", reply::error(ErrorCode::UnknownSid, None)),
-        Refused::WrongTransport => {
-            ("its session has left polling", reply::error(ErrorCode::BadRequest, None))
-        }
-        Refused::Overlap => {
-            ("another of its kind is under way: the session ends", reply::status(StatusCode::BAD_REQUEST))
-        }
-    };
-    refuse(shared, why, answer)
+/// A request with a session that is not served.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    why: &'static str,
+    answer: fn() -> Response<Body>,
 }
 
-/// Counts and tells of a request with a session that is not served.
-pub(crate) fn refuse(shared: &Shared, why: &'static str, answer: Response<Body>) -> Response<Body> {
-    shared.registry().counters.refused.fetch_add(1, Ordering::Relaxed);
-    tracing::debug!(reason = why, "a request of a session is refused");
-    answer
+impl Refusal {
+    pub(crate) fn new(why: &'static str, answer: fn() -> Response<Body>) -> Refusal {
+        Refusal { why, answer }
+    }
+
+    /// Counts it and tells of it. What is left is the answer.
+    pub(crate) fn told(self, shared: &Shared, peer: Option<SocketAddr>) -> Response<Body> {
+        shared.registry().counters.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(?peer, reason = self.why, "a request of a session is refused");
+        (self.answer)()
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        match refused {
+            Refused::Unknown => {
+                Refusal::new("its session is over", || reply::error(ErrorCode::UnknownSid, None))
+            }
+            Refused::WrongTransport => {
+                Refusal::new("its session has left polling", || reply::error(ErrorCode::BadRequest, None))
+            }
+            Refused::Overlap => Refusal::new("another of its kind is under way: the session ends", bad),
+        }
+    }
+}
+
+fn bad() -> Response<Body> {
+    reply::status(StatusCode::BAD_REQUEST)
 }
 
 /// A poll: answered when there is something to say.
-pub(crate) async fn get(shared: &Arc<Shared>, taken: Option<Encoding>) -> Response<Body> {
+pub(crate) async fn get(shared: &Arc<Shared>, taken: Option<Encoding>) -> Result<Response<Body>, Refusal> {
     shared.probe_caught_up().await;
     let (sender, answer) = oneshot::channel();
-    let opened = shared.act(|state| {
+    shared.act(|state| {
         state.machine.get_opened()?;
         state.get = Some(sender);
-        Ok(())
-    });
-    match opened {
-        Ok(()) => wait(shared, answer, taken).await,
-        Err(refused) => refusal(shared, refused),
-    }
+        Ok::<_, Refused>(())
+    })?;
+    wait(shared, answer, taken).await
 }
 
 /// The encoding the client of a poll takes.
@@ -104,24 +120,18 @@ async fn wait(
     shared: &Arc<Shared>,
     answer: oneshot::Receiver<Answer>,
     taken: Option<Encoding>,
-) -> Response<Body> {
+) -> Result<Response<Body>, Refusal> {
     let guard = Guard::new(shared, false);
-    match answer.await {
-        Ok(answer) => {
-            guard.done();
-            respond(shared, answer, taken)
-        }
-        // The session's task is gone without a word.
-        Err(_) => refusal(shared, Refused::Unknown),
-    }
+    // An error: the session's task is gone without a word.
+    let answer = answer.await.map_err(|_| Refused::Unknown)?;
+    guard.done();
+    Ok(respond(shared, answer, taken))
 }
 
 /// The answer of a poll that need not wait.
-pub(crate) fn answer_now(shared: &Arc<Shared>, taken: Option<Encoding>) -> Response<Body> {
-    match shared.act(|state| state.machine.poll_get()) {
-        Some(answer) => respond(shared, answer, taken),
-        None => refusal(shared, Refused::Unknown),
-    }
+pub(crate) fn answer_now(shared: &Arc<Shared>, taken: Option<Encoding>) -> Result<Response<Body>, Refusal> {
+    let answer = shared.act(|state| state.machine.poll_get()).ok_or(Refused::Unknown)?;
+    Ok(respond(shared, answer, taken))
 }
 
 fn respond(shared: &Shared, answer: Answer, taken: Option<Encoding>) -> Response<Body> {
@@ -130,18 +140,21 @@ fn respond(shared: &Shared, answer: Answer, taken: Option<Encoding>) -> Response
     reply::packets(answer, taken.zip(options.map(|options| options.level)))
 }
 
-/// What the headers say of a body.
+/// What is known of a body before it is read.
 #[derive(Clone, Copy)]
 pub(crate) struct PostFacts {
+    /// Whose it is.
+    peer: Option<SocketAddr>,
     octets: bool,
     /// Its length, where it is known.
     announced: Option<u64>,
 }
 
 impl PostFacts {
-    pub(crate) fn of(headers: &HeaderMap) -> PostFacts {
+    pub(crate) fn of(headers: &HeaderMap, peer: Option<SocketAddr>) -> PostFacts {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         PostFacts {
+            peer,
             octets: headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/octet-stream"),
             announced: length.and_then(|length| length.parse().ok()),
         }
@@ -149,20 +162,21 @@ impl PostFacts {
 }
 
 /// A body with packets of the client.
-pub(crate) async fn post<B>(shared: &Arc<Shared>, facts: PostFacts, body: B) -> Response<Body>
+pub(crate) async fn post<B>(
+    shared: &Arc<Shared>,
+    facts: PostFacts,
+    body: B,
+) -> Result<Response<Body>, Refusal>
 where
     B: HttpBody + Send,
     B::Data: Send,
 {
-    if let Err(refused) = shared.act(|state| state.machine.post_opened()) {
-        return refusal(shared, refused);
-    }
+    shared.act(|state| state.machine.post_opened())?;
     let guard = Guard::new(shared, true);
     let dialect = shared.look(|state| state.machine.dialect());
     // Version 4 sends binary as base64; dropping the guard ends the session.
     if facts.octets && !dialect.takes_octets() {
-        let answer = reply::status(StatusCode::BAD_REQUEST);
-        return refuse(shared, "a body of bytes, which version 4 has not: the session ends", answer);
+        return Err(Refusal::new("a body of bytes, which version 4 has not: the session ends", bad));
     }
     let max = shared.registry().config.max_payload;
     let mut body = pin!(body);
@@ -173,23 +187,22 @@ where
         // The heartbeat bounds what comes slowly: no pong gets past it.
         Poll::Pending => match select(read, Box::pin(shared.gone())).await {
             Either::Left((read, _)) => read,
-            Either::Right(((), _)) => return refusal(shared, Refused::Unknown),
+            Either::Right(((), _)) => return Err(Refused::Unknown.into()),
         },
     };
     let body = match read {
         Ok(Some(body)) => body,
         Ok(None) => {
             guard.done();
-            return refuse(shared, "a body larger than max_payload", reply::too_large());
+            return Err(Refusal::new("a body larger than max_payload", reply::too_large));
         }
         Err(Incomplete) => {
-            let answer = reply::status(StatusCode::BAD_REQUEST);
-            return refuse(shared, "the client went away in the middle of its body", answer);
+            return Err(Refusal::new("the client went away in the middle of its body", bad));
         }
     };
     let packets = dialect.read(body, facts.octets);
     if let Err(error) = &packets {
-        tracing::debug!(%error, "a body that cannot be read");
+        tracing::debug!(peer = ?facts.peer, %error, "a body that cannot be read");
     }
     let leaves = packets.as_ref().is_ok_and(|packets| packets.single_control() == Some(Packet::Close));
     if leaves && !shared.look(|state| state.machine.has_get()) {
@@ -198,15 +211,16 @@ where
     }
     let brought = shared.act(|state| bring(state, packets));
     let answer = match brought {
-        Ok(None) => reply::ok(),
-        Ok(Some(taken)) => {
-            shared.wake_task();
-            // The answer waits until the messages have been given on: this is how a client that sends too much is
-            // held back. If the session ends meanwhile, there is nothing to wait for.
-            let _ = taken.await;
-            reply::ok()
+        Ok(taken) => {
+            if let Some(taken) = taken {
+                shared.wake_task();
+                // The answer waits until the messages have been given on: this is how a client that sends too much is held
+                // back. If the session ends meanwhile, there is nothing to wait for.
+                let _ = taken.await;
+            }
+            Ok(reply::ok())
         }
-        Err(refused) => refusal(shared, refused),
+        Err(refused) => Err(refused.into()),
     };
     guard.done();
     answer

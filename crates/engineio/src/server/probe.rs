@@ -16,6 +16,7 @@ use super::shared::{Arrival, Shared};
 use super::socket::Writer;
 use super::upgrade::{Taken, take};
 use crate::proto::deflate::{Agreed, Deflater};
+use crate::proto::framing::Broken;
 use crate::proto::incoming::Incoming;
 use crate::proto::outbox::Outbox;
 use crate::proto::packet::Packet;
@@ -177,7 +178,10 @@ impl Probe {
             match decoder.decode(unread) {
                 Ok(Some(item)) => return Poll::Ready(Ok(item)),
                 Ok(None) => {}
-                Err(broken) => return Poll::Ready(Err(broken.frame)),
+                Err(Broken { frame, rule, .. }) => {
+                    tracing::debug!(rule, "a client broke a rule of the transport it was to change to");
+                    return Poll::Ready(Err(frame));
+                }
             }
             match ready!(reader.poll_batch(cx, decoder)) {
                 Ok(Some(batch)) => *unread = batch,

@@ -164,7 +164,7 @@ impl<S: Session> SessionTask<S> {
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "a body with a packet that cannot be read");
+                    tracing::debug!(peer = ?session.peer_addr(), %error, "a body with a packet that cannot be read");
                     self.shared.within_batch(|state| state.machine.unreadable(now()));
                 }
                 None => {
@@ -190,7 +190,10 @@ impl<S: Session> SessionTask<S> {
                     link.unread = BytesMut::new();
                     return;
                 }
-                Err(Broken { reason, frame }) => return self.fail(reason, frame),
+                Err(Broken { reason, frame, rule }) => {
+                    tracing::debug!(peer = ?session.peer_addr(), rule, "a client broke a rule of its transport");
+                    return self.fail(reason, frame);
+                }
             };
             let message = match Incoming::of(item, self.version) {
                 Incoming::Packet(Packet::Message(message))
@@ -208,7 +211,7 @@ impl<S: Session> SessionTask<S> {
                 Incoming::Nothing => continue,
                 Incoming::Over(reason, frame) => return self.fail(reason, frame),
                 Incoming::Unreadable(error) => {
-                    tracing::debug!(%error, "a packet that cannot be read");
+                    tracing::debug!(peer = ?session.peer_addr(), %error, "a packet that cannot be read");
                     return self.shared.within_batch(|state| state.machine.unreadable(now()));
                 }
             };

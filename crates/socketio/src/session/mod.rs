@@ -8,6 +8,7 @@ mod member;
 pub(crate) mod running;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -150,6 +151,10 @@ impl Session for Connection {
 
     fn arrived(&mut self) {
         self.settle_in();
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.link.peer_addr
     }
 
     fn close(mut self, reason: CloseReason) {

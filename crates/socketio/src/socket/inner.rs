@@ -509,7 +509,8 @@ impl Inner {
         if self.end(gone) != Some(OPEN) {
             return false;
         }
-        tracing::debug!(socket = &*self.id, nsp = &*self.table.name, %reason, "disconnected");
+        let (nsp, peer) = (&*self.table.name, self.link.peer_addr);
+        tracing::debug!(socket = &*self.id, nsp, ?peer, %reason, "disconnected");
         let socket = Socket::from(self.clone());
         // Its event handlers stay: events that wait for `on_connect` still run.
         let (own_disconnecting, own_disconnect) = match &mut *self.own.write() {
