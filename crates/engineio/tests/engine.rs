@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use common::{Echo, Frame, Ws, calm, get, open, quick, request, serve, serve_stream, text, until, ws_query};
+use common::{Echo, Frame, Ws, calm, get, open, request, serve, serve_stream, text, until, ws_query};
 use sundew_engineio::{CloseReason, Config, Engine, EngineLayer, Frames, Pace, SendError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpListener;
@@ -358,23 +358,6 @@ async fn a_session_is_polled_when_it_wanted_to_be() {
     handle.wake_at(None);
     sleep(Duration::from_secs(10)).await;
     assert_eq!(polled(), before + 1, "once, and not what was taken back");
-}
-
-/// One in a `static`, for example.
-#[test]
-fn an_engine_that_outlives_a_runtime_goes_on_in_the_next() {
-    let engine = Engine::new(quick(), Echo::default());
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // It ends while its heartbeat has something to wait for.
-    runtime().block_on(async {
-        let mut ws = open_in_memory(&engine).await;
-        assert_eq!(ws.next().await, text("2"));
-    });
-    runtime().block_on(async {
-        let mut ws = open_in_memory(&engine).await;
-        assert_eq!(ws.next().await, text("2"));
-        assert_eq!(ws.next().await, Frame::Close(None));
-    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 //! It runs while there is a session, and does a session's timer work itself: an idle session's own task sleeps on. An engine
 //! may outlive the runtime it runs in, and go on in another.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,14 @@ const BATCH: usize = 128;
 
 pub(crate) struct Heartbeat {
     wheel: Mutex<State>,
+    /// Whether the task runs. Changed under the lock of `wheel`.
+    running: AtomicBool,
     /// An earlier deadline than all others was set.
     earlier: Notify,
 }
 
 struct State {
     wheel: Wheel<Weak<Shared>>,
-    running: bool,
     /// What the task sleeps for, in ticks.
     asleep: Tick,
 }
@@ -42,9 +44,15 @@ impl Heartbeat {
         let tick = (shortest / 50).clamp(Duration::from_millis(2), Duration::from_millis(100));
         let wheel = Wheel::new(now(), tick);
         Heartbeat {
-            wheel: Mutex::new(State { wheel, running: false, asleep: Tick::MAX }),
+            wheel: Mutex::new(State { wheel, asleep: Tick::MAX }),
+            running: AtomicBool::new(false),
             earlier: Notify::new(),
         }
+    }
+
+    /// Whether what is planned will be looked at, as far as is known.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Has `session` looked at when `at` comes. Returns the tick this is planned for.
@@ -52,9 +60,8 @@ impl Heartbeat {
         let mut state = self.wheel.lock();
         let tick = state.wheel.tick_of(at);
         let plan = state.wheel.insert(tick, Arc::downgrade(session));
-        let begins = !state.running;
+        let begins = !self.running.swap(true, Ordering::Relaxed);
         if begins {
-            state.running = true;
             state.asleep = tick;
         } else if tick < state.asleep {
             state.asleep = tick;
@@ -63,7 +70,8 @@ impl Heartbeat {
         // A runtime that is ending drops the task at once, and that takes the lock.
         drop(state);
         if begins {
-            let running = Running { registry: Arc::downgrade(registry), ended: false };
+            let running =
+                Running { registry: Arc::downgrade(registry), begun: false, ended: false, due: Vec::new() };
             // Without a runtime, the next plan that is made in one begins it.
             if let Ok(runtime) = Handle::try_current() {
                 runtime.spawn(run(running));
@@ -77,61 +85,76 @@ impl Heartbeat {
         let is_meant = |planned: &Weak<Shared>| planned.as_ptr() == Arc::as_ptr(session);
         self.wheel.lock().wheel.remove(plan, is_meant);
     }
-}
 
-impl State {
-    fn end(&mut self) {
-        self.running = false;
-        self.asleep = Tick::MAX;
+    fn end(&self, state: &mut State) {
+        self.running.store(false, Ordering::Relaxed);
+        state.asleep = Tick::MAX;
     }
 }
 
 /// That the task runs: no other is begun meanwhile. It also ends with its runtime, which may not be the engine's last.
 struct Running {
     registry: Weak<Registry>,
-    /// It was said already, and another task may have begun since.
+    /// It was polled. Before that, whoever began it may hold a session's lock.
+    begun: bool,
+    /// It has said that it ends, and another may have begun since.
     ended: bool,
+    /// Taken out of the wheel and not looked at yet, the last one first.
+    due: Vec<(Tick, Weak<Shared>)>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(registry) = self.registry.upgrade().filter(|_| !self.ended) {
-            registry.heartbeat.wheel.lock().end();
+        let Some(registry) = self.registry.upgrade().filter(|_| !self.ended) else { return };
+        let left: Vec<_> = {
+            let mut state = registry.heartbeat.wheel.lock();
+            registry.heartbeat.end(&mut state);
+            if self.begun { state.wheel.items().cloned().collect() } else { Vec::new() }
+        };
+        for (tick, session) in self.due.drain(..) {
+            if let Some(session) = session.upgrade() {
+                session.unplanned(tick);
+            }
+        }
+        // Those whose runtime goes on see to it that the task does, too.
+        for session in left.iter().filter_map(Weak::upgrade) {
+            session.wake_task();
         }
     }
 }
 
 async fn run(mut running: Running) {
+    running.begun = true;
     loop {
+        let Some(engine) = running.registry.upgrade() else { return };
         let next = {
-            let Some(registry) = running.registry.upgrade() else { return };
-            let mut state = registry.heartbeat.wheel.lock();
+            let mut state = engine.heartbeat.wheel.lock();
             let Some(next) = state.wheel.next() else {
-                state.end();
+                engine.heartbeat.end(&mut state);
                 running.ended = true;
                 return;
             };
             state.asleep = state.wheel.tick_of(next);
             next
         };
-        let Some(engine) = running.registry.upgrade() else { return };
         tokio::select! {
             () = tokio::time::sleep_until(next.into()) => {}
             () = engine.heartbeat.earlier.notified() => continue,
         }
-        let mut due = Vec::new();
-        {
-            let mut state = engine.heartbeat.wheel.lock();
-            state.wheel.expire(now(), |tick, session| due.push((tick, session)));
-        }
-        for (count, (tick, session)) in due.into_iter().enumerate() {
+        engine.heartbeat.wheel.lock().wheel.expire(now(), |tick, session| running.due.push((tick, session)));
+        running.due.reverse();
+        let mut count = 0;
+        while let Some((tick, session)) = running.due.pop() {
             if let Some(session) = session.upgrade() {
                 session.on_timer(tick);
             }
-            if count % BATCH == BATCH - 1 {
+            count += 1;
+            if count % BATCH == 0 {
                 tokio::task::yield_now().await;
             }
         }
+        // A crowd's memory is not kept.
+        running.due = Vec::new();
     }
 }
 
@@ -169,7 +192,7 @@ mod tests {
         let registry = Arc::new(Registry::new(Config::default()));
         let begun = |sid: &str| {
             session(&registry, sid).act(|_| {});
-            registry.heartbeat.wheel.lock().running
+            registry.heartbeat.is_running()
         };
         assert!(!begun("in no runtime"));
         let ended = runtime().handle().clone();
@@ -177,6 +200,6 @@ mod tests {
         assert!(!begun("in one that has ended"));
         drop(entered);
         assert!(runtime().block_on(async { begun("in one that goes on") }));
-        assert!(!registry.heartbeat.wheel.lock().running, "and has ended since");
+        assert!(!registry.heartbeat.is_running(), "and has ended since");
     }
 }

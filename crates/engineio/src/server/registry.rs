@@ -99,7 +99,7 @@ impl Registry {
     /// Where the session of that id is, and its hash there. Hashed once: a table uses the lowest bits of it and the highest.
     fn shard(&self, sid: &str) -> (&Shard, u64) {
         let hash = self.hasher.hash_one(sid);
-        (&self.shards[(hash >> 32) as usize % SHARDS], hash)
+        (&self.shards[(hash >> 20) as usize % SHARDS], hash)
     }
 
     pub(crate) fn find(&self, sid: &str) -> Option<Arc<Shared>> {

@@ -328,6 +328,13 @@ impl Shared {
         });
     }
 
+    /// What was planned for this tick will not come: its task plans anew.
+    pub(crate) fn unplanned(&self, tick: Tick) {
+        let mut state = self.state.lock();
+        state.armed.take_if(|armed| armed.tick == tick);
+        state.wake_task();
+    }
+
     /// The task is gone, whatever the reason: nothing may wait for it, and the connection ends.
     pub(crate) fn abandon(self: &Arc<Self>) {
         self.act(|state| {
@@ -381,7 +388,7 @@ impl Shared {
         let at = state.machine.poll_timeout().map(|at| state.alarm.map_or(at, |alarm| alarm.min(at)));
         // A plan for too early is no harm: it is made anew then. So a heartbeat that moves on costs nothing here.
         let stands = match (&state.armed, at) {
-            (Some(armed), Some(at)) => armed.at <= at,
+            (Some(armed), Some(at)) => armed.at <= at && self.registry.heartbeat.is_running(),
             (armed, None) => armed.is_none(),
             (None, Some(_)) => false,
         };

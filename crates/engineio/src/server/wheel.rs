@@ -88,6 +88,11 @@ impl<T> Wheel<T> {
         planned
     }
 
+    /// All that is planned, in no order.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &T> {
+        self.plans.iter().map(|(_, planned)| &planned.item)
+    }
+
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.plans.is_empty()
