@@ -134,6 +134,16 @@ impl SessionHandle {
         }
     }
 
+    /// Says that the session may be ready for more, for a reason that its own [`poll`](crate::Session::poll) does not see: if
+    /// nothing is read from the peer because it was not ([`ready_for_more`](crate::Session::ready_for_more)), it is asked again.
+    pub fn ask_again(&self) {
+        self.0.look(|state| {
+            if state.machine.is_paused() {
+                state.wake_task();
+            }
+        });
+    }
+
     /// A handle that keeps nothing alive.
     pub fn downgrade(&self) -> WeakHandle {
         WeakHandle(Arc::downgrade(&self.0))

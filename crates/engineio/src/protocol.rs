@@ -38,7 +38,8 @@ pub trait Session: Send + 'static {
     fn poll(&mut self, cx: &mut Context<'_>);
 
     /// Whether more messages may be given; asked before each. While false, nothing is read from the peer
-    /// (back-pressure); a later [`poll`](Session::poll) makes it true again.
+    /// (back-pressure); a later [`poll`](Session::poll) makes it true again, or something else that says so by
+    /// [`SessionHandle::ask_again`].
     fn ready_for_more(&self) -> bool;
 
     /// What another process needs to go on with this session ([`Protocol::resume`]), if it is at rest: nothing under way,

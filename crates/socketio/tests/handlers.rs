@@ -609,3 +609,28 @@ async fn the_failure_of_a_handler_names_its_kind() {
     client(move || Client::connect(addr, "/")).await;
     assert_eq!(next(&mut errors).await, ("connect".into(), true));
 }
+
+/// Not even where it is asked for by a task of its own, when as many handlers are at work as may be.
+#[tokio::test]
+async fn handlers_that_are_too_many_get_the_ack_they_wait_for() {
+    let io = SocketIo::builder().max_in_progress(1).build();
+    io.on("ask", async |socket: Socket, ack: Ack| {
+        let asked = tokio::spawn(async move {
+            // By now nothing is read from the client.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            socket.emit_with_ack::<u32>("question", "?").await
+        });
+        ack.send(asked.await.unwrap().unwrap()).unwrap();
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::connect(addr, "/");
+        for n in 0..5 {
+            c.send("427[\"ask\"]");
+            c.expect(&format!("42{n}[\"question\",\"?\"]"));
+            c.send(&format!("43{n}[{n}]"));
+            c.expect(&format!("437[{n}]"));
+        }
+    })
+    .await;
+}

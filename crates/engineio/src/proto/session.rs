@@ -403,6 +403,10 @@ impl Machine {
         self.paused = paused;
     }
 
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Until when a client of version 3 may be silent.
     fn silence(&self, now: Instant) -> Instant {
         now + self.settings.ping_interval + self.settings.ping_timeout

@@ -476,7 +476,10 @@ impl Inner {
             Refused::Closed => EmitError::Closed,
             Refused::TooMany => EmitError::TooManyAcks,
         })?;
-        self.link.pending_acks.fetch_add(1, Ordering::Relaxed);
+        if self.link.pending_acks.fetch_add(1, Ordering::Relaxed) == 0 {
+            // It may read nothing because its handlers are too many, and they may be what waits for this one.
+            self.link.handle.ask_again();
+        }
         Ok(())
     }
 
