@@ -77,7 +77,11 @@ impl<T: Clone> Rooms<T> {
         self.ids.get(id).map(|&key| self.sockets[key].socket.clone())
     }
 
+    /// Puts a socket in. One of the same id that is still here, as those of a client of Socket.IO 2 are, is out of it then.
     pub(crate) fn insert(&mut self, id: Arc<str>, socket: T) {
+        if let Some(key) = self.ids.remove(&id) {
+            self.take_out(key);
+        }
         let all = Arc::make_mut(&mut self.all);
         let at = all.len();
         let key = self.sockets.insert(Entry { socket: socket.clone(), in_own: true, at, joined: Vec::new() });
@@ -90,9 +94,20 @@ impl<T: Clone> Rooms<T> {
         self.ids.get(id).map_or(0, |&key| 2 + self.sockets[key].joined.len())
     }
 
-    /// Takes a socket out of everything.
-    pub(crate) fn remove(&mut self, id: &str) {
-        let Some(key) = self.ids.remove(id) else { return };
+    /// Takes a socket out of everything, if it is the one of its id.
+    pub(crate) fn remove(&mut self, id: &str, socket: &T)
+    where
+        T: PartialEq,
+    {
+        if let Some(&key) = self.ids.get(id)
+            && self.sockets[key].socket == *socket
+        {
+            self.ids.remove(id);
+            self.take_out(key);
+        }
+    }
+
+    fn take_out(&mut self, key: usize) {
         while let Some(&(room, _)) = self.sockets[key].joined.last() {
             self.part(key, room);
         }
@@ -247,7 +262,7 @@ mod tests {
         assert_eq!(selected(&index, &["a"], &[]), ["a", "c"]);
         index.leave("a", "a");
         assert_eq!(selected(&index, &["a"], &[]), ["c"]);
-        index.remove("b");
+        index.remove("b", &"b");
         assert_eq!(selected(&index, &["x", "y"], &[]), ["a", "c"]);
         index.leave("a", "x");
         assert_eq!(
@@ -262,7 +277,7 @@ mod tests {
     fn a_snapshot_does_not_change() {
         let mut index = rooms(&["a", "b"]);
         let before = index.select(&[], &[]);
-        index.remove("a");
+        index.remove("a", &"a");
         assert_eq!(before.iter().count(), 2);
         assert_eq!(index.select(&[], &[]).iter().count(), 1);
     }
@@ -297,7 +312,7 @@ mod tests {
                 }
                 1 if (random >> 28) & 1 == 0 => {
                     model.remove(id);
-                    index.remove(id);
+                    index.remove(id, &id);
                 }
                 2 | 3 => {
                     if let Some(rooms) = model.get_mut(id) {

@@ -5,11 +5,13 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sundew_socketio::{Ack, Args, Auth, ConnectError, Socket, SocketIo};
-use support::{Client, client, http, serve};
+use support::{Client, client, http, serve, with};
 
 fn app() -> SocketIo {
     let io = SocketIo::builder().allow_eio3(true).connect_timeout(Duration::from_millis(300)).build();
@@ -108,6 +110,49 @@ async fn who_leaves_and_comes_back_at_once_is_in_the_namespace_under_the_same_id
     .await;
     let ids: Vec<_> = slow.sockets().iter().map(|socket| socket.id().to_owned()).collect();
     assert_eq!(ids, [format!("/slow#{}", c.sid)]);
+}
+
+/// The new socket has the id of the one that is still on its way out, on another thread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn who_comes_back_while_it_is_thrown_out_is_in_the_namespace() {
+    let io = SocketIo::builder().allow_eio3(true).build();
+    let custom = io.of("/custom");
+    let back = Arc::new(Barrier::new(2));
+    // Until the client is back, the first time.
+    let first = Arc::new(AtomicBool::new(true));
+    custom.on_disconnecting(with!([back, first] () => {
+        if first.swap(false, Ordering::SeqCst) {
+            back.wait();
+        }
+    }));
+    custom.on("room", async |socket: Socket, ack: Ack| {
+        socket.join("room");
+        ack.send(socket.rooms()).unwrap();
+    });
+    let addr = serve(&io).await;
+    let server = custom.clone();
+    let c = client(move || {
+        let mut c = Client::open_legacy(addr);
+        c.expect("40");
+        c.send("40/custom,");
+        c.expect("40/custom,");
+        let old = server.sockets().remove(0);
+        let thrown_out = std::thread::spawn(move || old.disconnect(false));
+        c.expect("41/custom,");
+        c.send("40/custom,");
+        c.expect("40/custom,");
+        back.wait();
+        thrown_out.join().unwrap();
+        c.send("42/custom,7[\"room\"]");
+        c.expect(&format!("43/custom,7[[\"/custom#{}\",\"room\"]]", c.sid));
+        server.to("room").emit("heard", ());
+        c.expect("42/custom,[\"heard\"]");
+        c
+    })
+    .await;
+    let found: Vec<_> = custom.sockets().iter().map(|socket| socket.is_connected()).collect();
+    assert_eq!((found, custom.socket_count()), (vec![true], 1));
+    assert!(custom.get(&format!("/custom#{}", c.sid)).is_some());
 }
 
 #[tokio::test]

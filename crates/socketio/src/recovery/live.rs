@@ -330,7 +330,7 @@ impl Live {
     pub(crate) fn leave(&self, table: &Table, inner: &Arc<Inner>, reason: Option<DisconnectReason>) {
         let _order = self.order.lock();
         let rooms = table.rooms.read().rooms_of(&inner.id);
-        table.rooms.write().remove(&inner.id);
+        table.rooms.write().remove(&inner.id, &Socket::from(inner.clone()));
         let Some(resume) = &inner.resume else { return };
         self.pids.lock().remove(&resume.pid);
         if !reason.is_some_and(DisconnectReason::is_recoverable) {

@@ -312,7 +312,7 @@ impl Inner {
     fn withdraw(self: &Arc<Self>, reason: Option<DisconnectReason>) {
         match &self.table.recovery {
             Some(recovery) => recovery.leave(&self.table, self, reason),
-            None => self.table.rooms.write().remove(&self.id),
+            None => self.table.rooms.write().remove(&self.id, &Socket::from(self.clone())),
         }
         self.link.remove(self);
         self.close_acks();
