@@ -351,7 +351,8 @@ impl Builder {
         self
     }
 
-    /// The most namespaces one connection may join. Default 100; further ones are refused with a connect error.
+    /// The most namespaces one connection may join. Default 100; further ones are refused with a connect error. One that was
+    /// left counts for as long as its `on_disconnecting` and `on_disconnect` wait for something.
     #[must_use]
     pub fn max_namespaces(mut self, count: usize) -> Builder {
         self.options.max_namespaces = count;

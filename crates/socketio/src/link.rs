@@ -24,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) extensions: Option<Box<Extensions>>,
     /// Acknowledgements the client owes, over all its sockets.
     pub(crate) pending_acks: AtomicUsize,
+    /// Sockets that have left, and whose `on_disconnecting` or `on_disconnect` still waits for something.
+    pub(crate) parting: AtomicUsize,
     /// Whether the connection is being closed because its queue was full.
     pub(crate) overflowed: AtomicBool,
     sockets: Mutex<Vec<Weak<Inner>>>,
@@ -60,6 +62,7 @@ impl Link {
             headers,
             extensions: None,
             pending_acks: AtomicUsize::new(0),
+            parting: AtomicUsize::new(0),
             overflowed: AtomicBool::new(false),
             sockets: Mutex::default(),
         }

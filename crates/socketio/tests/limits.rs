@@ -4,11 +4,13 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sundew_socketio::{Ack, Args, Data, DisconnectReason, Failure, Params, Socket, SocketIo};
 use support::{Client, PATIENCE, client, serve, with};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 fn nested(depth: usize) -> String {
     // The event's own array is one level.
@@ -181,6 +183,50 @@ async fn a_client_may_take_its_time_where_it_is_given_all_of_it() {
     client(move || {
         let mut c = Client::open(addr);
         assert_eq!(c.join("/").len(), 20);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_whose_ends_are_still_at_work_count() {
+    const MOST: usize = 10;
+    let io = SocketIo::builder().max_namespaces(MOST).build();
+    let (begun, go_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    for namespace in [io.of_pattern("/x-{n}").unwrap(), io.of("/y")] {
+        namespace.on_disconnecting(with!([go_on] () => go_on.notified().await));
+        namespace.on_disconnect(with!([begun, go_on] () => {
+            begun.fetch_add(1, Ordering::SeqCst);
+            go_on.notified().await;
+        }));
+    }
+    let addr = serve(&io).await;
+    let mut c = client(move || {
+        let mut c = Client::connect(addr, "/");
+        // One of them is the main namespace.
+        for n in 1..MOST {
+            let nsp = if n % 2 == 0 { format!("/x-{n}") } else { "/y".to_owned() };
+            c.join(&nsp);
+            c.send(&format!("41{nsp},"));
+        }
+        for _ in 0..100 {
+            c.send("40/y,");
+            c.expect("44/y,{\"message\":\"Too many namespaces\"}");
+        }
+        c
+    })
+    .await;
+    assert_eq!(begun.load(Ordering::SeqCst), MOST - 1);
+    // Their namespaces stay for what fails in them.
+    assert_eq!(io.namespaces().len(), 2 + (MOST - 1) / 2);
+    go_on.notify_waiters();
+    let empty = async {
+        while io.namespaces().len() > 2 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.expect("children that stay");
+    client(move || {
+        c.join("/y");
     })
     .await;
 }

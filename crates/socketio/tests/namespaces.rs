@@ -580,6 +580,57 @@ fn patterns_that_are_none() {
     assert!(matches!(io.of_pattern("a-{b}").unwrap_err(), PatternError::Name(_)));
 }
 
+/// What its last client sent before it left goes on, and what goes wrong is told: the child stays for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_stays_for_what_its_last_client_sent() {
+    for says_goodbye in [true, false] {
+        let io = SocketIo::new();
+        io.of_pattern("/r-{n}").unwrap();
+        let (handled, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        {
+            let (handled, failed, begun, go_on) =
+                (handled.clone(), failed.clone(), begun.clone(), go_on.clone());
+            io.on_new_namespace(move |nsp| {
+                nsp.order(Order::Serial);
+                nsp.on(
+                    "e",
+                    with!([handled, begun, go_on] () => {
+                        begun.notify_one();
+                        go_on.notified().await;
+                        handled.fetch_add(1, Ordering::SeqCst);
+                        Err::<(), _>("as it is meant to")
+                    }),
+                );
+                let failed = failed.clone();
+                nsp.on_error(move |_| {
+                    failed.fetch_add(1, Ordering::SeqCst);
+                });
+            });
+        }
+        let addr = serve(&io).await;
+        client(move || {
+            let mut c = Client::connect(addr, "/r-1");
+            for _ in 0..3 {
+                c.send("42/r-1,[\"e\"]");
+            }
+            if says_goodbye {
+                c.send("41/r-1,");
+                c.join("/");
+            }
+            c.vanish();
+        })
+        .await;
+        for _ in 0..3 {
+            tokio::time::timeout(PATIENCE, begun.notified()).await.expect("an event that never began");
+            go_on.notify_one();
+        }
+        until("the child has gone", || io.find("/r-1").is_none()).await;
+        assert_eq!((handled.load(Ordering::SeqCst), failed.load(Ordering::SeqCst)), (3, 3));
+        assert_eq!(io.troubles().unhandled, 0);
+    }
+}
+
 /// Children come and go while others enter them: nobody ends up in one that was taken out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_in_a_child_hears_it() {

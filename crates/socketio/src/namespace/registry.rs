@@ -1,6 +1,6 @@
 //! Which namespaces there are: those the app made, and those made when a client asked for a name that a parent allows.
 //!
-//! A child is counted by its sockets from before their middleware until they have left. Sockets are counted in under the
+//! A child is counted by its sockets from before their middleware until they have left and nothing of them runs. Sockets are counted in under the
 //! lock under which empty children are taken out, so nobody enters one that has gone.
 
 use std::collections::HashMap;

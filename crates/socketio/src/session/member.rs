@@ -271,7 +271,7 @@ impl Connection {
                 Arrived::Leave => {
                     let member = self.members.swap_remove(index);
                     member.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
-                    member.socket.inner().drop_handlers();
+                    self.part(&member.socket);
                     return;
                 }
             }

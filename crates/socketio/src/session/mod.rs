@@ -20,8 +20,6 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use sundew_engineio::{CloseReason, Frames, Handshake, Message, Protocol, Session, SessionHandle, Text};
 use tokio::time::Instant;
 
-use crate::DisconnectReason;
-use crate::Packet;
 use crate::error::ConnectError;
 use crate::io::Shared;
 use crate::link::Link;
@@ -30,6 +28,7 @@ use crate::packet::{Args, EventName, Header, Kind, ParseError, check, check_plac
 use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
 use crate::troubles::AtWork;
+use crate::{DisconnectReason, Packet, Socket};
 pub(crate) use member::new_id;
 use member::{Arrived, Member, Phase, Sent, Waiting};
 use running::{Done, Running, What};
@@ -356,11 +355,12 @@ impl Connection {
                 let old = self.members.swap_remove(index);
                 self.waiting.take(&old.queue);
                 old.socket.inner().leave(DisconnectReason::ClientNamespaceDisconnect);
-                old.socket.inner().drop_handlers();
+                self.part(&old.socket);
             }
         }
         let asking = self.asking.as_ref().map_or(0, |asking| asking.len());
-        if self.members.len() + asking + self.abandoned >= self.shared.options.max_namespaces {
+        let parting = self.link.parting.load(Ordering::Relaxed);
+        if self.members.len() + asking + self.abandoned + parting >= self.shared.options.max_namespaces {
             self.refuse(nsp, &ConnectError::new("Too many namespaces"));
             return Ok(());
         }
@@ -387,8 +387,18 @@ impl Connection {
         let gone = |member: &mut Member| {
             member.phase != Phase::Middleware && member.queue.is_empty() && member.socket.inner().is_gone()
         };
-        for member in self.members.extract_if(.., gone) {
-            member.socket.inner().drop_handlers();
+        let gone: Vec<_> = self.members.extract_if(.., gone).collect();
+        for member in gone {
+            self.part(&member.socket);
+        }
+    }
+
+    /// Nothing of this socket begins any more. What still runs may fail, and keeps the namespace that is to hear of it.
+    fn part(&self, socket: &Socket) {
+        socket.inner().drop_handlers();
+        let is_its = |running: &Running| running.is_of(socket);
+        if !self.running.as_ref().is_some_and(|running| running.iter().any(is_its)) {
+            socket.inner().let_go();
         }
     }
 
@@ -513,7 +523,7 @@ impl Connection {
                 self.abandoned -= 1;
             }
             // It is no member any more: what this handler has registered meanwhile may hold the socket.
-            done.socket.inner().drop_handlers();
+            self.part(&done.socket);
         }
         // One place became free: any member may have waited for it.
         for index in (0..self.members.len()).rev() {
@@ -522,8 +532,9 @@ impl Connection {
     }
 
     fn drop_members(&mut self) {
-        for member in self.members.drain(..) {
-            member.socket.inner().drop_handlers();
+        self.running = None;
+        for member in std::mem::take(&mut self.members) {
+            self.part(&member.socket);
         }
     }
 }

@@ -113,6 +113,10 @@ impl Running {
         ended.end(Err(failure));
     }
 
+    pub(crate) fn is_of(&self, socket: &Socket) -> bool {
+        self.socket == *socket
+    }
+
     /// If it fails, and has not answered by then, the client is told.
     pub(crate) fn owing(self, owed: Option<Arc<Owed>>) -> Running {
         Running { owed, ..self }
@@ -126,15 +130,15 @@ impl Running {
         }
     }
 
-    /// Polls once in place; what is left runs in a task of its own.
-    pub(crate) fn detach(self) {
+    /// Polls once in place; what is left runs in a task of its own, with what `keeps` gives until it is over.
+    pub(crate) fn detach<T: Send + 'static>(self, keeps: impl FnOnce() -> T) {
         if let Err(rest) = self.first() {
             match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => {
-                    let at_work = AtWork::new(&rest.socket.inner().table.counters);
+                    let kept = (AtWork::new(&rest.socket.inner().table.counters), keeps());
                     runtime.spawn(async move {
                         rest.await;
-                        drop(at_work);
+                        drop(kept);
                     });
                 }
                 Err(_) => tracing::error!(

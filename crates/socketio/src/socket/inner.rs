@@ -51,7 +51,7 @@ pub(crate) struct Inner {
     /// Whether they were dropped for good. Changed under the lock of `own`.
     bare: AtomicBool,
     pub(crate) kept: Mutex<Option<Box<Kept>>>,
-    /// Of a namespace that goes when it is empty: keeps it until this socket has left.
+    /// Of a namespace that goes when it is empty: keeps it until this socket has left and its connection is done with it.
     pub(crate) hold: Mutex<Option<Hold>>,
 }
 
@@ -60,6 +60,25 @@ pub(crate) struct Inner {
 struct Held {
     frames: Vec<Frames>,
     bytes: usize,
+}
+
+/// That a socket which has left is still at work on it: counted at its connection, and its namespace stays.
+struct Parting {
+    link: Arc<Link>,
+    _hold: Option<Hold>,
+}
+
+impl Parting {
+    fn new(inner: &Inner) -> Parting {
+        inner.link.parting.fetch_add(1, Ordering::Relaxed);
+        Parting { link: inner.link.clone(), _hold: inner.hold.lock().as_ref().map(Hold::again) }
+    }
+}
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        self.link.parting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Handlers of this socket alone.
@@ -521,10 +540,12 @@ impl Inner {
             None => (None, None),
         };
         let (disconnecting, disconnect) = self.table.disconnect_handlers();
-        let run = |handler: Option<Erased<DisconnectCall>>, what: What| {
+        let mut parting = None;
+        let mut run = |handler: Option<Erased<DisconnectCall>>, what: What| {
             if let Some(handler) = handler {
                 let mut call = DisconnectCall { socket: socket.clone(), reason };
-                Running::call(socket.clone(), what, || handler(&mut call)).detach();
+                Running::call(socket.clone(), what, || handler(&mut call))
+                    .detach(|| parting.get_or_insert_with(|| Arc::new(Parting::new(self))).clone());
             }
         };
         run(own_disconnecting, What::Disconnecting);
@@ -532,7 +553,10 @@ impl Inner {
         self.withdraw(Some(reason));
         run(own_disconnect, What::Disconnect);
         run(disconnect, What::Disconnect);
-        self.let_go();
+        if gone == KICKED {
+            // Nothing of it begins any more, and its connection does not know yet.
+            self.let_go();
+        }
         true
     }
 
@@ -561,7 +585,7 @@ impl Inner {
         }
     }
 
-    /// It is not in its namespace, or no longer, which may go if it is empty.
+    /// Its connection is done with it: its namespace may go if it is empty.
     pub(crate) fn let_go(&self) {
         let hold = self.hold.lock().take();
         drop(hold);
