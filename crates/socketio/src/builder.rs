@@ -377,8 +377,8 @@ impl Builder {
         self
     }
 
-    /// Whether a namespace that exists because a client asked for it goes when its last socket has left and cannot come back
-    /// (`cleanupEmptyChildNamespaces`). Default true, unlike Node: otherwise clients could fill the server with names.
+    /// Whether a namespace that exists because a client asked for it goes when its last socket has left, cannot come back, and
+    /// none of its handlers is at work (`cleanupEmptyChildNamespaces`). Default true, unlike Node: otherwise clients could fill the server with names.
     #[must_use]
     pub fn cleanup_empty_namespaces(mut self, cleanup: bool) -> Builder {
         self.options.cleanup_empty_namespaces = cleanup;
