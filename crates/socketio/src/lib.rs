@@ -20,6 +20,7 @@
 
 mod ack;
 pub mod adapter;
+mod as_written;
 mod builder;
 pub mod call;
 mod client;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::de::value::{Error, MapDeserializer, SeqDeserializer};
-use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
+
+use crate::as_written::AsWritten;
 
 /// A namespace's parameters are not what was expected.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -28,9 +30,9 @@ pub(crate) fn read<T: DeserializeOwned>(params: &[(Arc<str>, Box<str>)]) -> Resu
 struct All<'de>(&'de [(Arc<str>, Box<str>)]);
 
 impl<'de> All<'de> {
-    fn only(&self) -> Result<One<'de>, Error> {
+    fn only(&self) -> Result<AsWritten<'de>, Error> {
         match self.0 {
-            [(_, value)] => Ok(One(value)),
+            [(_, value)] => Ok(AsWritten(value)),
             all => Err(Error::custom(format_args!("there are {} of them", all.len()))),
         }
     }
@@ -52,7 +54,7 @@ impl<'de> Deserializer<'de> for All<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let entries = self.0.iter().map(|(name, value)| (&**name, One(value)));
+        let entries = self.0.iter().map(|(name, value)| (&**name, AsWritten(value)));
         visitor.visit_map(MapDeserializer::new(entries))
     }
 
@@ -66,7 +68,7 @@ impl<'de> Deserializer<'de> for All<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_seq(SeqDeserializer::new(self.0.iter().map(|(_, value)| One(value))))
+        visitor.visit_seq(SeqDeserializer::new(self.0.iter().map(|(_, value)| AsWritten(value))))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
@@ -109,77 +111,6 @@ impl<'de> Deserializer<'de> for All<'de> {
     }
 
     forward_to_deserialize_any! { i128 u128 bytes byte_buf unit unit_struct identifier ignored_any }
-}
-
-/// One parameter: text, or what it says.
-struct One<'de>(&'de str);
-
-impl<'de> IntoDeserializer<'de> for One<'de> {
-    type Deserializer = One<'de>;
-
-    fn into_deserializer(self) -> One<'de> {
-        self
-    }
-}
-
-macro_rules! parsed {
-    ($($name:ident $visit:ident;)*) => {
-        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            match self.0.parse() {
-                Ok(value) => visitor.$visit(value),
-                // The visitor knows what it wanted.
-                Err(_) => visitor.visit_borrowed_str(self.0),
-            }
-        })*
-    };
-}
-
-impl<'de> Deserializer<'de> for One<'de> {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_borrowed_str(self.0)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_enum(self.0.into_deserializer())
-    }
-
-    parsed! {
-        deserialize_bool visit_bool;
-        deserialize_i8 visit_i8;
-        deserialize_i16 visit_i16;
-        deserialize_i32 visit_i32;
-        deserialize_i64 visit_i64;
-        deserialize_u8 visit_u8;
-        deserialize_u16 visit_u16;
-        deserialize_u32 visit_u32;
-        deserialize_u64 visit_u64;
-        deserialize_f32 visit_f32;
-        deserialize_f64 visit_f64;
-    }
-
-    forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
-        ignored_any
-    }
 }
 
 /// The parameters of the namespace's name (see [`SocketIo::of_pattern`](crate::SocketIo::of_pattern)), read as `T`: a

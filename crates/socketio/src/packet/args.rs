@@ -64,7 +64,8 @@ impl Args {
     }
 
     /// Reads them as `T`: a tuple takes one argument per element, any other type the first argument. What is
-    /// missing counts as null, what is too many is ignored. Byte types (`bytes::Bytes`, `serde_bytes`) read binary.
+    /// missing counts as null, what is too many is ignored. Byte types (`bytes::Bytes`, `serde_bytes`) read binary, wherever they
+    /// are; types that have no place for it (`serde_json::Value`, `Vec<u8>`) fail where there is some.
     ///
     /// # Errors
     /// They are not what `T` expects.
@@ -73,6 +74,7 @@ impl Args {
             what: What::Arguments,
             expected: std::any::type_name::<T>(),
             got: excerpt(self.elements()),
+            binary: !self.attachments.is_empty(),
             error,
         })
     }
@@ -121,6 +123,7 @@ pub struct DataError {
     what: What,
     expected: &'static str,
     got: String,
+    binary: bool,
     error: serde_json::Error,
 }
 
@@ -153,7 +156,11 @@ impl fmt::Display for DataError {
             What::Arguments => "the arguments",
             What::Auth => "auth (the CONNECT payload)",
         };
-        write!(f, "{what} cannot be read as {}: {}", self.expected, without_values(&self.error.to_string()))
+        write!(f, "{what} cannot be read as {}: {}", self.expected, without_values(&self.error.to_string()))?;
+        if self.binary {
+            f.write_str(" (there is binary among them, which types like bytes::Bytes take)")?;
+        }
+        Ok(())
     }
 }
 
@@ -347,6 +354,7 @@ pub(crate) fn from_payload<T: DeserializeOwned>(payload: &str) -> Result<T, Data
         what: What::Auth,
         expected: std::any::type_name::<T>(),
         got: excerpt(payload),
+        binary: false,
         error,
     })
 }
@@ -511,6 +519,64 @@ mod tests {
         let (read, last) = back.decode::<(File, Bytes)>().unwrap();
         assert_eq!((read, &last[..]), (file, &b"last"[..]));
         assert_eq!(back.decode::<File>().unwrap().name, "x");
+    }
+
+    /// Which kind of type reads it makes no difference, and none takes a placeholder for a value.
+    #[test]
+    fn binary_is_binary_to_any_type() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(tag = "type", rename_all = "lowercase")]
+        enum Tagged {
+            File { data: Bytes, num: u8 },
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(untagged)]
+        enum Untagged {
+            Text(String),
+            Data(Bytes),
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Flat {
+            id: u8,
+            #[serde(flatten)]
+            rest: std::collections::BTreeMap<String, Untagged>,
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct AllOptional {
+            num: Option<u8>,
+        }
+        let read = |json: &str| Args::new(Text::from(json), 0, None, vec![Bytes::from_static(b"\xff")]);
+        let (data, one) = (r#"{"_placeholder":true,"num":0}"#, || Bytes::from_static(b"\xff"));
+        for data in [data, r#"{"num":0,"_placeholder":true}"#, r#"{"_placeholder":true,"num":0,"more":[1]}"#]
+        {
+            let tagged = read(&format!(r#"[{{"num":7,"type":"file","data":{data}}}]"#));
+            assert_eq!(tagged.decode::<Tagged>().unwrap(), Tagged::File { data: one(), num: 7 });
+            let flat = read(&format!(r#"[{{"id":1,"a":{data},"b":"x"}}]"#)).decode::<Flat>().unwrap();
+            let rest = [("a".into(), Untagged::Data(one())), ("b".into(), Untagged::Text("x".into()))];
+            assert_eq!(flat, Flat { id: 1, rest: rest.into() });
+            let numbered = read(&format!(r#"[{{"3":{data},"num":[]}}]"#));
+            assert!(numbered.decode::<std::collections::BTreeMap<u32, Bytes>>().is_err());
+            let numbered = read(&format!(r#"[{{"3":{data}}}]"#));
+            assert_eq!(numbered.decode::<std::collections::BTreeMap<u32, Bytes>>().unwrap()[&3], one());
+            let nobody = read(&format!(r#"[{data}]"#));
+            let error = nobody.decode::<Value>().unwrap_err().to_string();
+            assert!(error.contains("bytes::Bytes"), "{error}");
+            assert!(read(&format!(r#"[[{data}]]"#)).decode::<Value>().is_err());
+            assert!(nobody.decode::<AllOptional>().is_err() && nobody.decode::<Vec<u8>>().is_err());
+            nobody.decode::<de::IgnoredAny>().unwrap();
+        }
+        // Objects that only look like one, a little.
+        for (json, num) in [
+            (r#"{"num":7}"#, Some(7)),
+            (r#"{"num":7,"_placeholder":false}"#, Some(7)),
+            (r#"{"_placeholder":1,"num":7,"x":{"num":1}}"#, Some(7)),
+            (r#"{"\u006eum":7}"#, Some(7)),
+            (r#"{}"#, None),
+        ] {
+            let args = read(&format!("[{json}]"));
+            assert_eq!(args.decode::<AllOptional>().unwrap(), AllOptional { num }, "{json}");
+            assert_eq!(args.decode::<Value>().unwrap(), serde_json::from_str::<Value>(json).unwrap());
+        }
     }
 
     #[test]

@@ -1,12 +1,17 @@
-//! Puts binary back while deserializing: where a type asks for bytes and the JSON has a placeholder, it gets the
-//! attachment. Everything else passes through.
+//! Puts binary back while deserializing: where the JSON has a placeholder, the type gets the attachment's bytes, whatever it asks
+//! for. Everything else passes through.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
+    self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
+use serde_json::value::RawValue;
+
+use crate::as_written::AsWritten;
 
 /// A deserializer (or a part of one) with the packet's attachments at hand.
 pub(crate) struct Wrap<'de, D> {
@@ -137,9 +142,31 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Wrap<'de, V> {
         self.inner.visit_seq(seq)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        let map = self.with(map);
-        self.inner.visit_map(map)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
+        let mut read = Vec::new();
+        let mut key = map.next_key::<Key<'de>>()?;
+        // Clients write the two keys of a placeholder and no others, in either order.
+        while let Some(Key(name @ Cow::Borrowed(Lifted::MARK | Lifted::NUM))) = key {
+            read.push((name, map.next_value::<&'de RawValue>()?));
+            key = map.next_key()?;
+        }
+        let said = |name| read.iter().find(|(key, _)| *key == name).map(|(_, value)| value.get());
+        if said(Lifted::MARK) == Some("true") {
+            let number = said(Lifted::NUM).and_then(|number| number.parse::<usize>().ok());
+            while key.is_some() {
+                map.next_value::<de::IgnoredAny>()?;
+                key = map.next_key()?;
+            }
+            return match number.and_then(|number| self.attachments.get(number)) {
+                Some(bytes) => self.inner.visit_borrowed_bytes(bytes),
+                None => Err(de::Error::custom(format_args!(
+                    "the packet has no attachment {}",
+                    number.unwrap_or_default()
+                ))),
+            };
+        }
+        let (read, attachments) = (read.into_iter(), self.attachments);
+        self.inner.visit_map(Begun { read, value: None, key: key.map(|key| key.0), map, attachments })
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
@@ -170,20 +197,68 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Wrap<'de, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Wrap<'de, A> {
+/// A key of a map, borrowed where it is written without escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key<'de>, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Read)
+    }
+}
+
+/// A map of which the beginning has been read.
+struct Begun<'de, A> {
+    /// Whole entries.
+    read: std::vec::IntoIter<(Cow<'de, str>, &'de RawValue)>,
+    value: Option<&'de RawValue>,
+    /// Then a key alone.
+    key: Option<Cow<'de, str>>,
+    map: A,
+    attachments: &'de [Bytes],
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<'de, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        self.inner.next_key_seed(seed)
+        let key = match self.read.next() {
+            Some((key, value)) => {
+                self.value = Some(value);
+                key
+            }
+            None => match self.key.take() {
+                Some(key) => key,
+                None => return self.map.next_key_seed(seed),
+            },
+        };
+        match key {
+            Cow::Borrowed(key) => seed.deserialize(AsWritten(key)).map(Some).map_err(de::Error::custom),
+            Cow::Owned(key) => seed.deserialize(key.into_deserializer()).map(Some),
+        }
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        let seed = self.with(seed);
-        self.inner.next_value_seed(seed)
-    }
-
-    fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        let seed = Wrap { inner: seed, attachments: self.attachments };
+        match self.value.take() {
+            Some(value) => {
+                let mut value = serde_json::Deserializer::from_str(value.get());
+                seed.deserialize(&mut value).map_err(de::Error::custom)
+            }
+            None => self.map.next_value_seed(seed),
+        }
     }
 }
 
