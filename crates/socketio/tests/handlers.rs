@@ -177,6 +177,48 @@ async fn a_mismatch_is_reported_and_costs_nothing_else() {
 }
 
 #[tokio::test]
+async fn rooms_that_a_middleware_joins_are_joined_on_entering() {
+    let io = SocketIo::builder().max_rooms(2).build();
+    let heard = io.clone();
+    io.with(async |socket: Socket, Auth(auth): Auth<Value>| {
+        let name = auth["name"].as_str().unwrap().to_owned();
+        socket.join([format!("user:{name}"), "left".to_owned()]);
+        socket.leave("left");
+        tokio::task::yield_now().await;
+        socket.join(["all", "all", "too many"]);
+        assert_eq!(socket.rooms(), [format!("user:{name}"), "all".to_owned()]);
+        match &*name {
+            "mallory" => Err("go away"),
+            _ => Ok(()),
+        }
+    });
+    io.on_connect(async |socket: Socket| {
+        assert_eq!(socket.rooms()[1..], ["user:alice", "all"]);
+        socket.leave("all");
+        assert_eq!(socket.rooms()[1..], ["user:alice"]);
+        socket.join("all");
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        c.send("40{\"name\":\"mallory\"}");
+        c.expect("44{\"message\":\"go away\"}");
+        assert_eq!(heard.to("all").emit("nobody", ()).sockets, 0);
+        c.send("40{\"name\":\"alice\"}");
+        assert!(c.text().starts_with("40{"));
+        // Answered once on_connect is through.
+        heard.to("user:alice").emit("one", ());
+        heard.to("all").emit("all", ());
+        c.expect("42[\"one\"]");
+        c.expect("42[\"all\"]");
+        assert_eq!(heard.to("left").emit("nobody", ()).sockets, 0);
+    })
+    .await;
+    let troubles = io.troubles();
+    assert_eq!((troubles.rooms_refused, troubles.handler_errors), (2, 0));
+}
+
+#[tokio::test]
 async fn middleware_refuses_with_message_and_data() {
     let io = SocketIo::new();
     let seen = Arc::new(AtomicUsize::new(0));

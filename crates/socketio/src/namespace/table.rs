@@ -310,18 +310,22 @@ impl Table {
 
     pub(crate) fn join(&self, id: &str, room: &str) {
         if self.rooms.write().join(id, room, self.options.max_rooms).is_err() {
-            let count = self.counters.rooms_refused.fetch_add(1, Ordering::Relaxed) + 1;
-            if count.is_power_of_two() {
-                let (most, room) = (self.options.max_rooms, short(room));
-                tracing::warn!(
-                    nsp = &*self.name,
-                    socket = id,
-                    room,
-                    most,
-                    count,
-                    "not joined: too many rooms (max_rooms)"
-                );
-            }
+            self.refuse_room(id, room);
+        }
+    }
+
+    pub(crate) fn refuse_room(&self, id: &str, room: &str) {
+        let count = self.counters.rooms_refused.fetch_add(1, Ordering::Relaxed) + 1;
+        if count.is_power_of_two() {
+            let (most, room) = (self.options.max_rooms, short(room));
+            tracing::warn!(
+                nsp = &*self.name,
+                socket = id,
+                room,
+                most,
+                count,
+                "not joined: too many rooms (max_rooms)"
+            );
         }
     }
 }

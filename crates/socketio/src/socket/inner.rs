@@ -105,6 +105,8 @@ pub(crate) struct OwnEvent {
 pub(crate) struct Kept {
     pub(crate) data: serde_json::Value,
     pub(crate) values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    /// Rooms to be in on entering the namespace.
+    rooms: Vec<Box<str>>,
 }
 
 /// Calls `handler` if nobody has. An event that comes too late, as it waited in a middleware with the one that was first,
@@ -282,6 +284,10 @@ impl Inner {
             self.link.remove(self);
             return false;
         }
+        let rooms = self.kept.lock().as_mut().map(|kept| std::mem::take(&mut kept.rooms));
+        for room in rooms.iter().flatten() {
+            self.table.join(&self.id, room);
+        }
         tracing::debug!(
             socket = &*self.id,
             nsp = &*self.table.name,
@@ -291,6 +297,44 @@ impl Inner {
             "connected"
         );
         true
+    }
+
+    /// What its middleware has made of its rooms; none once it has entered. Entering takes the same lock, after the state has
+    /// changed: no room is forgotten.
+    fn in_middleware<R>(&self, change: impl FnOnce(&mut Vec<Box<str>>) -> R) -> Option<R> {
+        if !self.is_new() {
+            return None;
+        }
+        let mut kept = self.kept.lock();
+        self.is_new().then(|| change(&mut kept.get_or_insert_default().rooms))
+    }
+
+    /// In middleware: joins the room on entering. False if it is to be joined now.
+    pub(crate) fn joins_later(&self, room: &str) -> bool {
+        let noted = self.in_middleware(|rooms| {
+            if rooms.iter().any(|other| **other == *room) {
+                return true;
+            }
+            let fits = rooms.len() < self.table.options.max_rooms;
+            if fits {
+                rooms.push(room.into());
+            }
+            fits
+        });
+        if noted == Some(false) {
+            self.table.refuse_room(&self.id, room);
+        }
+        noted.is_some()
+    }
+
+    /// In middleware: does not join the room on entering. False if it is to be left now.
+    pub(crate) fn joins_no_more(&self, room: &str) -> bool {
+        self.in_middleware(|rooms| rooms.retain(|other| **other != *room)).is_some()
+    }
+
+    /// In middleware: the rooms it joins on entering.
+    pub(crate) fn rooms_to_join(&self) -> Option<Vec<String>> {
+        self.in_middleware(|rooms| rooms.iter().map(|room| room.to_string()).collect())
     }
 
     /// Whether the client waits for an answer to CONNECT.

@@ -273,21 +273,31 @@ impl Socket {
         self.broadcast().local()
     }
 
-    /// Joins rooms. Being in one already is fine. Beyond `max_rooms` it is refused with a warning. A socket in its
-    /// middleware is in no namespace yet and cannot join.
+    /// Joins rooms. Being in one already is fine. Beyond `max_rooms` it is refused with a warning. In its middleware it is in no
+    /// namespace yet: it is in the rooms when it enters.
     pub fn join(&self, rooms: impl RoomNames) {
-        rooms.each(&mut |room| self.0.table.join(&self.0.id, room));
+        rooms.each(&mut |room| {
+            if !self.0.joins_later(room) {
+                self.0.table.join(&self.0.id, room);
+            }
+        });
     }
 
     /// Leaves rooms.
     pub fn leave(&self, rooms: impl RoomNames) {
-        let mut index = self.0.table.rooms.write();
-        rooms.each(&mut |room| index.leave(&self.0.id, room));
+        rooms.each(&mut |room| {
+            if !self.0.joins_no_more(room) {
+                self.0.table.rooms.write().leave(&self.0.id, room);
+            }
+        });
     }
 
-    /// The rooms it is in, that of its own id among them.
+    /// The rooms it is in, that of its own id among them. In its middleware: those it has joined there.
     pub fn rooms(&self) -> Vec<String> {
-        self.0.table.rooms.read().rooms_of(&self.0.id)
+        match self.0.rooms_to_join() {
+            Some(rooms) => rooms,
+            None => self.0.table.rooms.read().rooms_of(&self.0.id),
+        }
     }
 
     /// Takes it off the namespace; with `close`, closes its connection too, and with it its sockets in other namespaces. The
