@@ -101,6 +101,16 @@ impl Frames {
         builder.finish_with(attachments)
     }
 
+    /// All of these as one: they are taken and leave together, or none of them.
+    pub fn all(each: impl IntoIterator<Item = Frames>) -> Frames {
+        let (mut buf, mut packets) = (Vec::new(), 0);
+        for frames in each {
+            buf.extend_from_slice(&frames.bytes);
+            packets += frames.packets;
+        }
+        Frames { bytes: Bytes::from(buf).into(), packets, compress: true, forms: None }
+    }
+
     /// How many bytes this is on a websocket.
     pub fn len(&self) -> usize {
         self.bytes.len()

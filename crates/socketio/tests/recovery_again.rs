@@ -132,3 +132,111 @@ async fn idle_for_longer_than_the_window() {
     assert!(missed.starts_with("42[\"missed\",") && next.starts_with("42[\"next\","), "{packets:?}");
     assert_eq!(serde_json::from_str::<Value>(again.strip_prefix("40").unwrap()).unwrap(), answer);
 }
+
+/// A client in two namespaces, as socket.io-client is one: what comes before CONNECT is answered is kept until it is, and only
+/// then its offsets are known.
+struct InTwo {
+    names: [&'static str; 2],
+    pids: [String; 2],
+    offsets: [Option<String>; 2],
+    waiting: [Vec<Value>; 2],
+    heard: [Vec<Value>; 2],
+}
+
+impl InTwo {
+    /// Asks for both at once, and polls until both have answered or the connection is closed. Whether they have.
+    async fn come_back(&mut self, client: &InPlace) -> bool {
+        let sid = client.handshake().await;
+        let connect = |at: usize| {
+            let auth = json!({"pid": self.pids[at], "offset": self.offsets[at]});
+            format!("40{},{auth}", self.names[at])
+        };
+        client.send(&sid, &[connect(0), connect(1)].join("\x1e")).await;
+        let mut answered = [false; 2];
+        while answered != [true; 2] {
+            let (status, body) = client.try_request(Method::GET, &sid, "").await;
+            if status != 200 {
+                return false;
+            }
+            for packet in body.split('\x1e') {
+                for (at, name) in self.names.iter().enumerate() {
+                    if let Some(event) = packet.strip_prefix(&format!("42{name},")) {
+                        self.waiting[at].push(serde_json::from_str(event).unwrap());
+                    } else if packet.starts_with(&format!("40{name},")) {
+                        answered[at] = true;
+                        self.heard[at].append(&mut self.waiting[at]);
+                        let last = self.heard[at].last().and_then(|event| event.as_array()?.last()?.as_str());
+                        self.offsets[at] = last.map(str::to_owned);
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_behind_the_replay_of_another_namespace_is_not_begun() {
+    const MISSED: usize = 50;
+    let names = ["/a", "/b"];
+    let recovery = Recovery::new();
+    let io =
+        SocketIo::builder().max_queued(10_000_000, 2 * MISSED).connection_state_recovery(recovery).build();
+    let namespaces = names.map(|name| io.of(name));
+    let client = InPlace::new(&io);
+    let sid = client.handshake().await;
+    client.send(&sid, "40/a,\x1e40/b,").await;
+    let answers = client.request(Method::GET, &sid, "").await;
+    let pids = names.map(|name| {
+        let answer = answers.split('\x1e').find_map(|packet| packet.strip_prefix(&format!("40{name},")));
+        serde_json::from_str::<Value>(answer.unwrap()).unwrap()["pid"].as_str().unwrap().to_owned()
+    });
+    client.leave(&sid).await;
+    while namespaces.iter().any(|namespace| namespace.socket_count() > 0) {
+        tokio::task::yield_now().await;
+    }
+    for namespace in &namespaces {
+        for n in 0..MISSED {
+            namespace.emit("e", n);
+        }
+    }
+    let mut both = InTwo {
+        names,
+        pids,
+        offsets: Default::default(),
+        waiting: Default::default(),
+        heard: Default::default(),
+    };
+    let mut rounds = 1;
+    while !both.come_back(&client).await {
+        rounds += 1;
+        assert!(rounds < 5, "it never gets what it missed");
+    }
+    // With the answers it is more than a queue takes. What did not fit was not begun, and is sent the next time.
+    assert_eq!(rounds, 2);
+    for heard in &both.heard {
+        let numbers: Vec<_> = heard.iter().map(|event| event[1].as_u64().unwrap() as usize).collect();
+        assert_eq!(numbers, (0..MISSED).collect::<Vec<_>>());
+    }
+}
+
+/// All of a queue may be replayed but for what else is sent at the time; it is not tried again and again.
+#[tokio::test(start_paused = true)]
+async fn half_of_a_queue_is_replayed_and_no_more() {
+    for (missed, recovered) in [(50, true), (51, false), (100, false)] {
+        let io = SocketIo::builder()
+            .max_queued(10_000_000, 100)
+            .connection_state_recovery(Recovery::new())
+            .build();
+        let client = InPlace::new(&io);
+        let (pid, _) = connect(&client, &json!({})).await;
+        while io.socket_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for n in 0..missed {
+            io.emit("e", n);
+        }
+        let (again, events) = connect(&client, &json!({"pid": &pid})).await;
+        assert_eq!((again == pid, events), (recovered, if recovered { missed } else { 0 }));
+    }
+}

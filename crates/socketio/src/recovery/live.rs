@@ -20,6 +20,9 @@ use crate::session::new_id;
 use crate::socket::Inner;
 use crate::{DisconnectReason, Socket};
 
+/// What an event takes in a queue besides its JSON and the name of its namespace: the frame's head, its type, its offset.
+const OVERHEAD: usize = 64;
+
 /// What the namespaces of one server share.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -28,7 +31,7 @@ pub(crate) struct Settings {
     pub(super) epoch: Arc<str>,
     /// How long it may take until a lost connection is noticed.
     pub(super) grace: Duration,
-    /// As many bytes and packets may be replayed: what fits into a queue.
+    /// As many bytes and packets may be replayed: half of what fits into a queue, as other things are sent at the same time.
     most: (usize, usize),
     /// Sessions that may be looked for elsewhere at the same time.
     pub(super) lookups: Arc<Semaphore>,
@@ -38,7 +41,7 @@ impl Settings {
     pub(crate) fn new(recovery: Recovery, grace: Duration, most: (usize, usize)) -> Settings {
         let epoch = new_id().map_or_else(|| "0000-".into(), |id| format!("{}-", &id[..4]).into());
         let lookups = Arc::new(Semaphore::new(recovery.max_lookups.min(Semaphore::MAX_PERMITS)));
-        Settings { recovery, epoch, grace, most, lookups }
+        Settings { recovery, epoch, grace, most: (most.0 / 2, most.1 / 2), lookups }
     }
 }
 
@@ -244,7 +247,7 @@ impl Live {
             return None;
         }
         let missed = self.store().since(&table.name, session.received(offset)?, session)?;
-        let bytes = |event: &Logged| event.packet.size();
+        let bytes = |event: &Logged| event.packet.size() + table.name.len() + OVERHEAD;
         let packets = |event: &Logged| 1 + event.packet.attachments().len();
         let (most_bytes, most_packets) = self.settings.most;
         if missed.iter().map(bytes).sum::<usize>() > most_bytes
@@ -252,7 +255,7 @@ impl Live {
         {
             tracing::debug!(
                 nsp = &*table.name,
-                "not recovered: more was missed than fits into a queue (max_queued)"
+                "not recovered: more was missed than fits into half of a queue (max_queued)"
             );
             return None;
         }

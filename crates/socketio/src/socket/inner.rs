@@ -403,14 +403,12 @@ impl Inner {
             false => self.table.codec.connect(&self.table.name, &self.id, pid),
         };
         let missed = self.resume.as_ref().map(|resume| resume.take_missed()).unwrap_or_default();
-        let mut answered = true;
-        for frames in missed.into_iter().chain([answer]) {
-            if self.link.handle.send(frames).is_err() {
-                // Rather nothing than with a gap, or unanswered: it comes back, and what is kept is still there.
-                self.link.handle.close(CloseReason::ForcedClose);
-                answered = false;
-                break;
-            }
+        // As one: what a client hears and is not answered for, it hears again when it comes back.
+        let answer = if missed.is_empty() { answer } else { Frames::all(missed.into_iter().chain([answer])) };
+        let answered = self.link.handle.send(answer).is_ok();
+        if !answered {
+            // Rather nothing than with a gap, or unanswered: it comes back, and what is kept is still there.
+            self.link.handle.close(CloseReason::ForcedClose);
         }
         // What waited is sent like anything else.
         let mut full = 0;
