@@ -94,6 +94,11 @@ impl SessionHandle {
         self.until(|state| state.machine.has_room()).await
     }
 
+    /// Whether messages of so many bytes and packets would be taken now, as far as room is concerned.
+    pub fn has_room_for(&self, bytes: usize, packets: usize) -> bool {
+        self.0.look(|state| state.machine.has_room_for(bytes, packets))
+    }
+
     /// Waits until messages of so many bytes and packets (see [`Frames::len`] and [`Frames::packets`]) would be taken.
     /// Others may be quicker: it is no promise.
     ///

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use sundew_socketio::recovery::Recovery;
-use sundew_socketio::{ConnectError, SocketIo};
+use sundew_socketio::{ConnectError, DisconnectReason, SocketIo};
 use support::in_place::InPlace;
 use tokio::time::{Instant, sleep_until};
 
@@ -239,4 +239,61 @@ async fn half_of_a_queue_is_replayed_and_no_more() {
         let (again, events) = connect(&client, &json!({"pid": &pid})).await;
         assert_eq!((again == pid, events), (recovered, if recovered { missed } else { 0 }));
     }
+}
+
+/// `emit_async` waits until all have room; while it waits for one of them, another one's queue may fill up.
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_that_waits_disconnects_nobody() {
+    const QUEUE: usize = 100;
+    let io =
+        SocketIo::builder().max_queued(1_000_000, QUEUE).connection_state_recovery(Recovery::new()).build();
+    let lost = Arc::new(AtomicUsize::new(0));
+    let count = lost.clone();
+    io.on_disconnect(move |reason: DisconnectReason| {
+        count.fetch_add(usize::from(reason == DisconnectReason::QueueFull), Ordering::SeqCst);
+        async {}
+    });
+    let client = InPlace::new(&io);
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let sid = client.open(&json!({})).await;
+        let answer = client.request(Method::GET, &sid, "").await;
+        let ids: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+        both.push((sid, io.get(ids["sid"].as_str().unwrap()).unwrap()));
+    }
+    for n in 0..QUEUE {
+        both[1].1.emit("fill", n).unwrap();
+    }
+    let soon = || tokio::time::sleep(Duration::from_millis(10));
+    let everybody = [io.except("nobody"), io.local()]
+        .map(|everybody| tokio::spawn(async move { everybody.emit_async("all", 1).await }));
+    soon().await;
+    // They wait for the second one. Meanwhile the first one's fills up, by somebody as polite.
+    let first = both[0].1.clone();
+    let polite = tokio::spawn(async move {
+        for n in 0..2 * QUEUE {
+            first.emit_async("fill", n).await.unwrap();
+        }
+    });
+    soon().await;
+    let polls = both.iter().zip([2 * QUEUE + 2, QUEUE + 2]).map(|((sid, _), all)| {
+        let client = &client;
+        async move {
+            let mut got = 0;
+            while got < all {
+                let body = client.request(Method::GET, sid, "").await;
+                got += body.split('\x1e').filter(|packet| packet.starts_with("42")).count();
+                soon().await;
+            }
+            assert_eq!(got, all);
+        }
+    });
+    let polled = tokio::time::timeout(Duration::from_secs(10), futures_util::future::join_all(polls));
+    polled.await.expect("something never comes");
+    polite.await.unwrap();
+    for all in everybody {
+        let sent = all.await.unwrap();
+        assert_eq!((sent.sockets, sent.failed), (2, 0));
+    }
+    assert_eq!(lost.load(Ordering::SeqCst), 0);
 }

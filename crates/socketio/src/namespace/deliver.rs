@@ -102,14 +102,21 @@ impl Table {
     ) -> Sent {
         let children = if self.is_parent { self.children() } else { Vec::new() };
         let tables = || children.iter().map(|child| &**child).chain((!self.is_parent).then_some(self));
-        if self.recovery.is_some() {
+        if let Some(recovery) = &self.recovery {
+            let mut packet = packet;
             // All or none: what reaches a client later than another event would be out of order.
-            if !opts.volatile {
-                for table in tables() {
-                    table.all_ready(opts, &packet).await;
+            loop {
+                if !opts.volatile {
+                    for table in tables() {
+                        table.all_ready(opts, &packet).await;
+                    }
+                }
+                // Somebody may have been quicker.
+                match recovery.try_broadcast_to_all(self, packet, opts, others) {
+                    Ok(sent) => return sent,
+                    Err(full) => packet = full,
                 }
             }
-            return self.broadcast_to_all(packet, opts, others);
         }
         if others {
             self.publish(&Operation::Broadcast { packet: packet.clone(), opts: opts.clone(), mark: None });
@@ -135,11 +142,21 @@ impl Table {
         sent
     }
 
+    /// What a packet takes in a queue at most. None if it cannot be written.
+    fn measure(&self, opts: &BroadcastOptions, packet: &Packet) -> Option<(usize, usize)> {
+        let frames = self.frames(None, packet, opts)?;
+        Some((frames.len() + MOST_OFFSET, frames.packets()))
+    }
+
+    /// Whether a socket selected has no room for a packet in its queue.
+    pub(crate) fn is_any_full(&self, opts: &BroadcastOptions, packet: &Packet) -> bool {
+        let Some((bytes, packets)) = self.measure(opts, packet) else { return false };
+        self.select(opts).iter().any(|socket| socket.inner().is_full_for(bytes, packets))
+    }
+
     /// Waits until all sockets selected have room for a packet in their queues.
     pub(crate) async fn all_ready(&self, opts: &BroadcastOptions, packet: &Packet) {
-        let Some(frames) = self.frames(None, packet, opts) else { return };
-        let (bytes, packets) = (frames.len() + MOST_OFFSET, frames.packets());
-        drop(frames);
+        let Some((bytes, packets)) = self.measure(opts, packet) else { return };
         let selection = self.select(opts);
         let waits: Vec<_> = selection.iter().map(|socket| socket.inner().room(bytes, packets)).collect();
         drop(futures_util::future::join_all(waits).await);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
 use sundew_engineio::{Frames, SendError};
 
 use super::live::{Live, addressed};
@@ -220,7 +221,44 @@ impl Live {
     /// has the order of its marks.
     pub(crate) fn broadcast_to_all(&self, table: &Table, packet: Packet, opts: &BroadcastOptions) -> Sent {
         let children = if table.is_parent { table.children() } else { Vec::new() };
+        self.broadcast_with(table, packet, opts, &children, self.order.lock())
+    }
+
+    /// The same, with `others`, or on this server only; if none of those selected here has a full queue. Else gives the packet
+    /// back.
+    pub(crate) fn try_broadcast_to_all(
+        &self,
+        table: &Table,
+        packet: Packet,
+        opts: &BroadcastOptions,
+        others: bool,
+    ) -> Result<Sent, Packet> {
+        let children = if table.is_parent { table.children() } else { Vec::new() };
         let order = self.order.lock();
+        let mut tables = children.iter().map(|child| &**child).chain((!table.is_parent).then_some(table));
+        if !opts.volatile && tables.any(|table| table.is_any_full(opts, &packet)) {
+            return Err(packet);
+        }
+        if others {
+            return Ok(self.broadcast_with(table, packet, opts, &children, order));
+        }
+        if table.is_parent {
+            drop(order);
+            return Ok(table.broadcast_to_all(packet, opts, false));
+        }
+        let told = self.broadcast_in_order(table, &packet, opts, None);
+        drop(order);
+        Ok(told.tell(table, &packet))
+    }
+
+    fn broadcast_with(
+        &self,
+        table: &Table,
+        packet: Packet,
+        opts: &BroadcastOptions,
+        children: &[Arc<Table>],
+        order: MutexGuard<'_, ()>,
+    ) -> Sent {
         let mark = (!opts.volatile).then(|| Mark {
             origin: self.origin,
             number: 1 + self.published.fetch_add(1, Ordering::Relaxed),

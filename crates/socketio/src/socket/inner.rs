@@ -486,6 +486,13 @@ impl Inner {
         self.link.handle.send_within(frames, burst)
     }
 
+    /// Whether so much would not be taken because its queue is full.
+    pub(crate) fn is_full_for(&self, bytes: usize, packets: usize) -> bool {
+        self.is_open()
+            && !self.holding.load(Ordering::Acquire)
+            && !self.link.handle.has_room_for(bytes, packets)
+    }
+
     /// Waits until what was not taken may be tried again.
     pub(crate) async fn room(&self, bytes: usize, packets: usize) -> Result<(), EmitError> {
         while self.holding.load(Ordering::Acquire) {
