@@ -111,6 +111,12 @@ pub struct ConnectError {
     pub data: Value,
 }
 
+impl From<EventError> for ConnectError {
+    fn from(EventError { message, data }: EventError) -> ConnectError {
+        ConnectError { message, data }
+    }
+}
+
 impl ConnectError {
     /// A refusal without data.
     pub fn new(message: impl Into<String>) -> ConnectError {
@@ -297,7 +303,9 @@ impl Failure {
         match self {
             Failure::Rejected(error) => error.clone(),
             Failure::RateLimited => EventError::new("Too many events"),
-            Failure::Extract(crate::ExtractError::Data(_)) => EventError::new("Invalid arguments"),
+            Failure::Extract(error) => {
+                error.for_client().unwrap_or_else(|| EventError::new("Internal error"))
+            }
             _ => EventError::new("Internal error"),
         }
     }

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use serde::de::DeserializeOwned;
 
 use crate::call::{Call, DisconnectCall, EventCall, ServerCall, SocketCall};
+use crate::error::EventError;
 use crate::namespace::{Params, ParamsError, read_params};
 use crate::packet::{Args, DataError, from_payload};
 use crate::{Ack, DisconnectReason, Namespace, Socket, SocketIo};
@@ -56,9 +57,28 @@ pub enum ExtractError {
     /// The server is gone.
     #[error("the server is gone")]
     Gone,
-    /// An extractor of the app's own refused.
+    /// An extractor of the app's own refused, and the client is told why.
+    #[error("refused: {0}")]
+    Rejected(#[from] EventError),
+    /// An extractor of the app's own refused, which is not the client's to know.
     #[error("{0}")]
     Other(String),
+}
+
+impl ExtractError {
+    /// What the client is told, if it is its to know.
+    pub(crate) fn for_client(&self) -> Option<EventError> {
+        match self {
+            ExtractError::Data(error) if error.is_of_auth() => Some(EventError::new("Invalid auth")),
+            ExtractError::Data(_) => Some(EventError::new("Invalid arguments")),
+            ExtractError::Params(_) => Some(EventError::new("Invalid namespace")),
+            ExtractError::Rejected(error) => Some(error.clone()),
+            ExtractError::State(_)
+            | ExtractError::HttpExtension(_)
+            | ExtractError::Gone
+            | ExtractError::Other(_) => None,
+        }
+    }
 }
 
 /// The arguments of an event, read as `T`: a tuple takes several, any other type the first.

@@ -91,6 +91,13 @@ impl<E: std::fmt::Display + 'static> Outcome for Result<(), E> {
     }
 }
 
+/// Who is reached is no reason to fail: what a broadcast says is not sent at all is.
+impl Outcome for crate::operators::Sent {
+    fn outcome(self) -> Result<(), Failure> {
+        self.error.map_or(Ok(()), |error| Err(Failure::of(&error)))
+    }
+}
+
 pub(crate) fn erase<C: Call, M>(handler: impl Handler<C, M>) -> Erased<C> {
     Arc::new(move |call| handler.start(call))
 }

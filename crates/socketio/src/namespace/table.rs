@@ -283,7 +283,7 @@ impl Table {
         let counters = &self.counters;
         let (counter, is_the_apps) = match failure {
             Failure::RateLimited => (&counters.rate_limited, false),
-            Failure::Rejected(_) => (&counters.rejected, false),
+            Failure::Rejected(_) | Failure::Extract(ExtractError::Rejected(_)) => (&counters.rejected, false),
             Failure::ClientLeft(_) => (&counters.clients_left, false),
             Failure::Extract(ExtractError::Data(_) | ExtractError::Params(_)) => {
                 (&counters.bad_arguments, true)

@@ -134,6 +134,10 @@ enum What {
 }
 
 impl DataError {
+    pub(crate) fn is_of_auth(&self) -> bool {
+        matches!(self.what, What::Auth)
+    }
+
     /// The name of the type that was expected.
     pub fn expected(&self) -> &'static str {
         self.expected

@@ -20,7 +20,7 @@ use futures_util::stream::{FuturesUnordered, Stream};
 use sundew_engineio::{CloseReason, Frames, Handshake, Message, Protocol, Session, SessionHandle, Text};
 use tokio::time::Instant;
 
-use crate::error::ConnectError;
+use crate::error::{ConnectError, short};
 use crate::io::Shared;
 use crate::link::Link;
 use crate::namespace::{Asking, Claim, Decided, Hold};
@@ -84,6 +84,8 @@ pub struct Connection {
     asking: Option<Box<FuturesUnordered<Asking>>>,
     /// Middlewares at work whose client waits for them no longer.
     abandoned: usize,
+    /// Its client was held back, and that was told.
+    held_back: bool,
     /// Until when a namespace has to be joined; none once one is.
     joins_by: Option<Instant>,
     /// The client broke the protocol: nothing it sends counts any more.
@@ -199,6 +201,7 @@ impl Connection {
             running: None,
             asking: None,
             abandoned: 0,
+            held_back: false,
             in_progress: 0,
             waiting: Waiting::default(),
             joins_by: None,
@@ -446,6 +449,7 @@ impl Connection {
 
     /// It does not come to a socket. What a client of Socket.IO 2 is told is the same, as in Node.
     fn refuse(&self, nsp: &str, error: &ConnectError) {
+        tracing::debug!(nsp = short(nsp), peer = ?self.link.peer_addr, error = error.message, "refused");
         self.shared.counters.connects_refused.fetch_add(1, Ordering::Relaxed);
         self.send(self.shared.codec.connect_error(nsp, error));
     }
@@ -455,6 +459,7 @@ impl Connection {
         if !self.link.legacy {
             return self.refuse(nsp, error);
         }
+        tracing::debug!(nsp, peer = ?self.link.peer_addr, error = error.message, "refused");
         self.shared.counters.connects_refused.fetch_add(1, Ordering::Relaxed);
         self.send(self.shared.codec.connect_error_legacy(nsp, error));
     }
@@ -528,6 +533,24 @@ impl Connection {
         // One place became free: any member may have waited for it.
         for index in (0..self.members.len()).rev() {
             self.pump(index);
+        }
+    }
+
+    /// Nothing more is read from the client for now, because of what its handlers do. Told once: from then on it may be so at
+    /// any time.
+    fn hold_back(&mut self, option: &'static str) {
+        if !std::mem::replace(&mut self.held_back, true) && !self.over {
+            let count = self.shared.counters.held_back.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_power_of_two() {
+                let (in_progress, waiting) = (self.in_progress, self.waiting.count);
+                tracing::warn!(
+                    peer = ?self.link.peer_addr,
+                    in_progress,
+                    waiting,
+                    count,
+                    "nothing more is read from a client until a handler of its has ended ({option})"
+                );
+            }
         }
     }
 

@@ -170,17 +170,18 @@ impl Running {
         let Running { socket, what, owed, .. } = self;
         let refused = match result {
             Ok(()) => None,
-            Err(Failure::Refused(error)) => {
-                tracing::debug!(nsp = socket.namespace().name(), socket = socket.id(), "refused: {error}");
-                Some(error)
-            }
-            Err(Failure::Extract(ExtractError::Params(error))) if matches!(what, What::Middleware) => {
-                tracing::debug!(nsp = socket.namespace().name(), %error, "refused");
-                Some(ConnectError::new("Invalid namespace"))
+            Err(Failure::Refused(error)) => Some(error),
+            Err(Failure::Extract(ref error @ (ExtractError::Params(_) | ExtractError::Rejected(_))))
+                if matches!(what, What::Middleware) =>
+            {
+                tracing::debug!(nsp = socket.namespace().name(), %error, "a middleware is not called");
+                error.for_client().map(ConnectError::from)
             }
             Err(failure) => {
+                // What failed inside is not the client's to know.
+                let told = failure.for_client();
                 if let Some(owed) = owed {
-                    owed.fail(&socket, &failure.for_client());
+                    owed.fail(&socket, &told);
                 }
                 let error = HandlerError {
                     namespace: socket.namespace().name().into(),
@@ -189,8 +190,7 @@ impl Running {
                     failure,
                 };
                 socket.inner().table.report(&error);
-                // What failed inside is not the client's to know.
-                Some(ConnectError::new("Internal error"))
+                Some(told.into())
             }
         };
         Done { socket, what, refused }
