@@ -53,7 +53,8 @@ impl Socket {
         Namespace::new(self.0.table.clone())
     }
 
-    /// Its server.
+    /// Its server; `None` once that is gone. In an app of the crate `sundew`, `sundew::SocketIo::from(..)` or `.into()` makes
+    /// that crate's server of it. Handlers can take `SocketIo` as an argument instead: each crate's is an extractor.
     pub fn io(&self) -> Option<SocketIo> {
         self.0.table.io()
     }
