@@ -119,6 +119,25 @@ fn writes_what_notepack_would() {
     assert_eq!(hex(outgoing), "82a47479706501a36e7370a12f");
 }
 
+/// As serde_json tells of them where some crate asks it for `arbitrary_precision`.
+#[test]
+fn numbers_that_serde_json_keeps_as_texts_are_numbers() {
+    let write = |value: &str| {
+        let data = Packet::from_parts(format!("[{{\"$serde_json::private::Number\":{value}}}]"), Vec::new());
+        let outgoing = Outgoing { kind: PacketType::Ack, nsp: "/", ack: Some(1), data: Some(&data.unwrap()) };
+        write::packet(outgoing).unwrap()
+    };
+    for (text, number) in [("1.5", json!([1.5])), ("-2e3", json!([-2000.0]))] {
+        assert_eq!(json(&decode(write(&format!("\"{text}\""))).unwrap()), number);
+    }
+    // An object of somebody's own, which is no number.
+    for value in ["\"inf\"", "\"\"", "7", "\"1\",\"b\":2"] {
+        let bytes = write(value);
+        assert!(String::from_utf8_lossy(&bytes).contains("$serde_json"), "{value}");
+        decode(bytes).unwrap();
+    }
+}
+
 #[test]
 fn everything_comes_back() {
     let many: Vec<u32> = (0..70_000).collect();

@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::super::Outgoing;
 
+/// The only key of what is a number to serde_json where some crate asks it for `arbitrary_precision`.
+const NUMBER: &str = "$serde_json::private::Number";
+
 /// Writes a whole message.
 pub(super) fn packet(packet: Outgoing<'_>) -> Result<Vec<u8>, serde_json::Error> {
     let size = packet
@@ -42,6 +45,13 @@ fn text(out: &mut Vec<u8>, text: &str) {
 
 fn unsigned(out: &mut Vec<u8>, number: u64) {
     let _ = write_uint(out, number);
+}
+
+/// The number an object stands for, if it does: one with a fraction, or larger than integers are.
+fn number(object: &serde_json::Map<String, Value>) -> Option<f64> {
+    let text = object.get(NUMBER).filter(|_| object.len() == 1)?.as_str()?;
+    let is_digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+    is_digits.then(|| text.parse().ok())?
 }
 
 /// Writes one value.
@@ -140,8 +150,8 @@ impl<'de> Visitor<'de> for Writer<'_> {
         self.out.push(0);
         let mut count = 0;
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            if count == 0 && key == "_placeholder" && !self.attachments.is_empty() {
-                return self.placeholder(start, map);
+            if count == 0 && (key == NUMBER || key == "_placeholder" && !self.attachments.is_empty()) {
+                return self.stand_in(start, key.into_owned(), map);
             }
             text(self.out, &key);
             map.next_value_seed(self.again())?;
@@ -153,16 +163,25 @@ impl<'de> Visitor<'de> for Writer<'_> {
 }
 
 impl Writer<'_> {
-    /// An object whose first key is that of a placeholder: an attachment, or an object of the app's after all.
-    fn placeholder<'de, A: MapAccess<'de>>(mut self, start: usize, mut map: A) -> Result<(), A::Error> {
+    /// An object whose first key says that it stands for a number or an attachment; or it is one of the app's after all.
+    fn stand_in<'de, A: MapAccess<'de>>(
+        mut self,
+        start: usize,
+        first: String,
+        mut map: A,
+    ) -> Result<(), A::Error> {
         let mut object = serde_json::Map::new();
-        object.insert("_placeholder".to_owned(), map.next_value()?);
+        object.insert(first, map.next_value()?);
         while let Some((key, value)) = map.next_entry()? {
             object.insert(key, value);
         }
         self.out.truncate(start);
         if let Some(bytes) = self.attachment(&object).cloned() {
             let _ = write_bin(self.out, &bytes);
+            return Ok(());
+        }
+        if let Some(number) = number(&object) {
+            let _ = write_f64(self.out, number);
             return Ok(());
         }
         self.out.push(0);
