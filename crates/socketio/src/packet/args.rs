@@ -7,9 +7,9 @@ use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Vis
 use serde_json::value::RawValue;
 use sundew_engineio::Text;
 
-use super::Packet;
 use super::binary::Wrap;
 use super::decode::skip_space;
+use super::{Packet, detach};
 
 /// The arguments of an event or an acknowledgement, as they came: nothing is parsed until [`decode`](Args::decode).
 ///
@@ -40,9 +40,7 @@ impl Args {
     /// The same in memory of their own: what came with them, and shares theirs, is let go.
     pub(crate) fn detached(mut self) -> Args {
         self.text = Text::from(&*self.text);
-        for attachment in &mut self.attachments {
-            *attachment = Bytes::copy_from_slice(attachment);
-        }
+        detach(&mut self.attachments);
         self
     }
 

@@ -27,6 +27,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sundew_engineio::Text;
 
+/// Copies them: what they are views of is let go.
+fn detach(attachments: &mut [Bytes]) {
+    for attachment in attachments {
+        *attachment = Bytes::copy_from_slice(attachment);
+    }
+}
+
 /// What an event or an acknowledgement carries, encoded: a JSON array and the binary values that were lifted out of
 /// it. An event's array starts with its name.
 ///
@@ -88,6 +95,11 @@ impl Packet {
         let (name, rest) = decode::name(self.json()).ok()?;
         let text = Text::from(self.json().to_owned());
         Some((name.of(self.json()).to_owned(), Args::new(text, 0, Some(rest), self.attachments.clone())))
+    }
+
+    /// Its binary values in memory of their own.
+    pub(crate) fn detach(&mut self) {
+        detach(&mut self.attachments);
     }
 
     /// Its bytes on the wire, without heads and frames.

@@ -5,7 +5,6 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -13,6 +12,8 @@ use super::{Logged, Mark, Offset, Recipients, SavedSession, Seen, Store};
 
 /// What an entry costs beside its payload.
 const OVERHEAD: usize = 128;
+/// What a binary value costs beside its bytes.
+const ATTACHMENT: usize = 64;
 /// What a namespace's log costs beside what is in it.
 const LOG: usize = 1024;
 /// So many origins are known before those that have long been silent are forgotten.
@@ -408,7 +409,8 @@ impl Store for Memory {
 
     fn append(&self, nsp: &str, event: Logged, to: Recipients, now: Instant, expires: Instant) {
         let names = to.rooms.iter().chain(&to.except).map(|name| name.len() + 24).sum::<usize>();
-        let attachments = event.packet.attachments().iter().map(Bytes::len).sum::<usize>();
+        let attachments =
+            event.packet.attachments().iter().map(|data| data.len() + ATTACHMENT).sum::<usize>();
         let size = event.packet.json().len() + attachments + names + OVERHEAD;
         self.change(nsp, now, |log| {
             if let Some(mark) = event.mark {

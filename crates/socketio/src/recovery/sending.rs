@@ -103,7 +103,11 @@ impl Live {
         Ok(table.codec.frames(Kind::Event, &table.name, None, packet)?)
     }
 
-    pub(super) fn append(&self, table: &Table, event: Logged, to: Recipients) {
+    pub(super) fn append(&self, table: &Table, mut event: Logged, to: Recipients) {
+        // Of arguments that are sent on they are views of all that was read with them, which nobody counts.
+        if !event.packet.attachments().is_empty() {
+            Arc::make_mut(&mut event.packet).detach();
+        }
         let now = Live::now();
         // Longer than sessions: what was lost before the loss was noticed is needed too.
         let expires = now + self.settings.recovery.window + self.settings.grace;

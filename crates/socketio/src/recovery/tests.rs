@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::*;
-use crate::Packet;
+use crate::{Args, Packet, SocketIo};
 
 struct Bench {
     store: Memory,
@@ -357,4 +359,20 @@ fn what_a_client_says_it_has_had() {
     assert_eq!(session.received(Some("efgh-7")), Some(Offset(5)));
     assert_eq!(session.received(Some("efgh-8")), None);
     assert_eq!(session.received(None), None);
+}
+
+/// What an app sends on is a view of all that came with it.
+#[test]
+fn what_is_kept_holds_nothing_else_in_memory() {
+    let store = Arc::new(Memory::new());
+    let io = SocketIo::builder().connection_state_recovery(Recovery::new().store(store.clone())).build();
+    let body = Bytes::from(vec![7; 1000]);
+    let text = "[\"e\",{\"_placeholder\":true,\"num\":0}]";
+    let args = Args::new(text.into(), 0, Some(4), vec![body.slice(8..9)]);
+    io.emit("x", &args);
+    drop(args);
+    assert!(body.is_unique());
+    let session = Bench::new(Memory::new()).session("p", Offset(0));
+    let kept = store.since("/", Offset(0), &session).unwrap();
+    assert_eq!(kept[0].packet.attachments(), [body.slice(8..9)]);
 }
