@@ -4,11 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use sundew_socketio::recovery::Recovery;
+use sundew_socketio::recovery::{Memory, Recovery};
 use sundew_socketio::{EmitError, Socket, SocketIo};
 use support::in_place::InPlace;
 use tokio::sync::mpsc;
@@ -76,6 +77,36 @@ async fn a_child_whose_last_client_said_goodbye_goes_at_once() {
     client.send(&sid, "40/org-7,").await;
     client.send(&sid, "41/org-7,").await;
     assert_eq!(io.namespaces(), ["/"]);
+}
+
+/// Nothing that is said by a handle of it is kept, least of all for the clients of a new one.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_has_gone_says_nothing_to_the_next_one_of_its_name() {
+    let store = Arc::new(Memory::new());
+    let recovery = Recovery::new().max_disconnection_duration(WINDOW).store(store.clone());
+    let io = SocketIo::builder().connection_state_recovery(recovery).build();
+    let orgs = io.of_pattern("/org-{id}").unwrap();
+    let client = InPlace::new(&io);
+    visit(&client, &json!({})).await;
+    while orgs.socket_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let old = io.find("/org-7").unwrap();
+    sleep(WINDOW + Duration::from_secs(1)).await;
+    assert!(io.find("/org-7").is_none());
+    old.emit("x", ());
+    assert_eq!(store.usage("/org-7"), (0, 0));
+
+    let (_, first) = visit(&client, &json!({})).await;
+    while orgs.socket_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    old.emit("x", ());
+    old.local().emit("x", ());
+    io.find("/org-7").unwrap().emit("y", ());
+    let (missed, again) = visit(&client, &json!({"pid": first["pid"]})).await;
+    assert_eq!(again, first);
+    assert!(missed.len() == 1 && missed[0].starts_with("42/org-7,[\"y\","), "{missed:?}");
 }
 
 /// An emit is kept for a client that may come back, and for no other.

@@ -55,6 +55,11 @@ impl Table {
         });
     }
 
+    /// Whether it was a child that has gone.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
     /// The first answer: its own, or its parent's.
     pub(crate) fn inherited<T>(&self, pick: impl Fn(&Handlers) -> Option<T>) -> Option<T> {
         let own = pick(&self.handlers.read());

@@ -325,6 +325,7 @@ impl Registry {
             return there.tidy_at(until);
         }
         tables.take_out(&table.name);
+        table.removed.store(true, Ordering::Release);
         drop(tables);
         // They often hold the namespace itself.
         let handlers = std::mem::take(&mut *there.handlers.write());

@@ -48,6 +48,8 @@ pub(crate) struct Table {
     pub(super) pinned: AtomicBool,
     /// Of a child: whether it is looked at again when nobody can come back any more.
     pub(super) lingers: AtomicBool,
+    /// Of a child: it was taken out, and what is sent to it is nothing of a new one of its name.
+    pub(super) removed: AtomicBool,
     /// What the app wanted to do to it first is done.
     pub(super) set_up: AtomicBool,
     pub(super) rate: Rate,
@@ -127,6 +129,7 @@ impl Table {
             held: AtomicUsize::new(0),
             pinned: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             set_up: AtomicBool::new(false),
             rate: Rate::default(),
             pace: Pace::default(),

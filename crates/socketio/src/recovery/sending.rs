@@ -263,6 +263,9 @@ impl Live {
         children: &[Arc<Table>],
         order: MutexGuard<'_, ()>,
     ) -> Sent {
+        if table.is_removed() {
+            return Sent::default();
+        }
         let mark = (!opts.volatile).then(|| Mark {
             origin: self.origin,
             number: 1 + self.published.fetch_add(1, Ordering::Relaxed),
@@ -286,7 +289,8 @@ impl Live {
         tables.zip(told).map(|(table, told)| told.tell(table, packet)).fold(Sent::default(), Sent::and)
     }
 
-    /// Under the lock. Notes the recipients too, if somebody may want to know of them.
+    /// Under the lock. Notes the recipients too, if somebody may want to know of them. Of a namespace that has gone there are
+    /// none, and the log of its name is another one's.
     fn broadcast_in_order(
         &self,
         table: &Table,
@@ -294,6 +298,9 @@ impl Live {
         opts: &BroadcastOptions,
         mark: Option<Mark>,
     ) -> Told {
+        if table.is_removed() {
+            return Told { sent: Sent::default(), recipients: Vec::new() };
+        }
         self.try_broadcast_in_order(table, packet, opts, mark).unwrap_or_else(|error| {
             tracing::error!(nsp = &*table.name, %error, "a broadcast was not sent");
             Told { sent: Sent { error: Some(error), ..Sent::default() }, recipients: Vec::new() }
