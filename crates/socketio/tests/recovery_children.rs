@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sundew_socketio::recovery::{Memory, Recovery};
 use sundew_socketio::{EmitError, Socket, SocketIo};
 use support::in_place::InPlace;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -107,6 +108,49 @@ async fn a_child_that_has_gone_says_nothing_to_the_next_one_of_its_name() {
     let (missed, again) = visit(&client, &json!({"pid": first["pid"]})).await;
     assert_eq!(again, first);
     assert!(missed.len() == 1 && missed[0].starts_with("42/org-7,[\"y\","), "{missed:?}");
+}
+
+/// Its last client is thrown out where there is no runtime, while one that has left before may come back.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_is_emptied_outside_of_a_runtime_goes() {
+    let io = recovering();
+    let orgs = io.of_pattern("/org-{id}").unwrap();
+    let client = InPlace::new(&io);
+    visit(&client, &json!({})).await;
+    let sid = client.handshake().await;
+    client.send(&sid, "40/org-7,").await;
+    while orgs.socket_count() != 1 {
+        tokio::task::yield_now().await;
+    }
+    let socket = orgs.sockets().pop().unwrap();
+    std::thread::spawn(move || socket.disconnect(false)).join().unwrap();
+    assert_eq!(orgs.socket_count(), 0);
+    sleep(Duration::from_secs(1)).await;
+    assert!(io.find("/org-7").is_some());
+    sleep(WINDOW).await;
+    assert_eq!(io.namespaces(), ["/"]);
+}
+
+/// The runtime that was to look after it ends: whoever brings about another child does.
+#[test]
+fn a_child_whose_runtime_has_ended_goes_when_there_is_another() {
+    let runtime = || Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let io = recovering();
+    let orgs = io.of_pattern("/org-{id}").unwrap();
+    runtime().block_on(async {
+        visit(&InPlace::new(&io), &json!({})).await;
+        while orgs.socket_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+    runtime().block_on(async {
+        let client = InPlace::new(&io);
+        let sid = client.handshake().await;
+        client.send(&sid, "40/org-8,").await;
+        assert!(io.find("/org-7").is_some());
+        sleep(WINDOW + Duration::from_secs(1)).await;
+        assert!(io.find("/org-7").is_none());
+    });
 }
 
 /// An emit is kept for a client that may come back, and for no other.

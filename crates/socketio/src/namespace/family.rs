@@ -1,16 +1,39 @@
 //! Parents and children: what a child has from its parent, and what a parent does to all its children.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use tokio::runtime::Handle;
 use tokio::time::sleep_until;
 
-use super::Table;
 use super::pattern::Params;
 use super::table::Handlers;
+use super::{Registry, Table};
 use crate::recovery::live::Live;
+
+/// A child is looked at again when this is over.
+struct Lingering(Option<Weak<Table>>);
+
+impl Lingering {
+    fn over(mut self) {
+        if let Some(table) = self.0.take().and_then(|table| table.upgrade()) {
+            table.lingers.store(false, Ordering::Relaxed);
+            table.tidy();
+        }
+    }
+}
+
+impl Drop for Lingering {
+    /// Its runtime has ended before.
+    fn drop(&mut self) {
+        if let Some(table) = self.0.take().and_then(|table| table.upgrade()) {
+            table.lingers.store(false, Ordering::Relaxed);
+            if let Some(shared) = table.shared.upgrade() {
+                shared.registry.unattended();
+            }
+        }
+    }
+}
 
 impl Table {
     pub(crate) fn child_of(mut self, parent: Option<Arc<Table>>, params: Params) -> Table {
@@ -40,18 +63,15 @@ impl Table {
     }
 
     /// Takes this child out then, if it is empty.
-    pub(super) fn tidy_at(self: &Arc<Self>, until: Instant) {
-        let Ok(runtime) = Handle::try_current() else { return };
+    pub(super) fn tidy_at(self: &Arc<Self>, until: Instant, registry: &Registry) {
+        let Some(runtime) = registry.runtime() else { return registry.unattended() };
         if self.lingers.swap(true, Ordering::Relaxed) {
             return;
         }
-        let table = Arc::downgrade(self);
+        let lingering = Lingering(Some(Arc::downgrade(self)));
         runtime.spawn(async move {
             sleep_until(until.into()).await;
-            if let Some(table) = table.upgrade() {
-                table.lingers.store(false, Ordering::Relaxed);
-                table.tidy();
-            }
+            lingering.over();
         });
     }
 

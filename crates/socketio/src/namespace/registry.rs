@@ -8,11 +8,12 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use parking_lot::{ReentrantMutex, RwLock};
+use parking_lot::{Mutex, ReentrantMutex, RwLock};
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::pattern::{Params, Pattern};
 use super::{Namespace, Table};
@@ -25,6 +26,10 @@ pub(crate) struct Registry {
     tables: RwLock<Tables>,
     parents: RwLock<Arc<[Parent]>>,
     on_new: RwLock<Option<OnNew>>,
+    /// Where a client brought about a child last: for what comes to an end outside of any runtime.
+    runtime: Mutex<Option<Handle>>,
+    /// Nobody looks after some child that may be empty.
+    unattended: AtomicBool,
     /// Held while the app sets a new namespace up. It may ask for others then, on the same thread.
     setting_up: ReentrantMutex<()>,
 }
@@ -272,6 +277,7 @@ impl Registry {
         parent: &Arc<Table>,
         params: Params,
     ) -> Result<Hold, ConnectError> {
+        self.attend();
         let _setting_up = self.setting_up.lock();
         let mut tables = self.tables.write();
         if let Some(table) = tables.by_name.get(nsp) {
@@ -312,6 +318,26 @@ impl Registry {
         if set_up() { Ok(hold) } else { Err(ConnectError::new("Internal error")) }
     }
 
+    /// Remembers the runtime this is, and looks after the children that nobody looks after.
+    fn attend(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        *self.runtime.lock() = Some(runtime);
+        if self.unattended.load(Ordering::Relaxed) && self.unattended.swap(false, Ordering::AcqRel) {
+            let tables = self.tables.read().by_name.values().cloned().collect::<Vec<_>>();
+            tables.iter().filter(|table| table.parent.is_some()).for_each(|table| table.tidy());
+        }
+    }
+
+    /// The current runtime, or the one that was last seen, which may have ended.
+    pub(super) fn runtime(&self) -> Option<Handle> {
+        Handle::try_current().ok().or_else(|| self.runtime.lock().clone())
+    }
+
+    /// Nobody looks after some child: it is looked at again when a client brings about another.
+    pub(super) fn unattended(&self) {
+        self.unattended.store(true, Ordering::Release);
+    }
+
     /// Takes a child out if it is empty, and nobody may come back to it.
     pub(super) fn tidy(&self, table: &Table) {
         let mut tables = self.tables.write();
@@ -322,7 +348,7 @@ impl Registry {
         }
         if let Some(until) = table.awaited_until() {
             drop(tables);
-            return there.tidy_at(until);
+            return there.tidy_at(until, self);
         }
         tables.take_out(&table.name);
         table.removed.store(true, Ordering::Release);
