@@ -10,7 +10,8 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use sundew_socketio::recovery::{Memory, Recovery};
-use sundew_socketio::{EmitError, Socket, SocketIo};
+use sundew_socketio::{EmitError, Namespace, Socket, SocketIo};
+use support::bus::{Bus, End};
 use support::in_place::InPlace;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -24,6 +25,12 @@ fn recovering() -> SocketIo {
 
 /// Joins `/org-7` and is lost. Returns what came before the answer to CONNECT, and the answer.
 async fn visit(client: &InPlace, auth: &Value) -> (Vec<String>, Value) {
+    let (sid, before, answer) = join(client, auth).await;
+    client.leave(&sid).await;
+    (before, answer)
+}
+
+async fn join(client: &InPlace, auth: &Value) -> (String, Vec<String>, Value) {
     let sid = client.handshake().await;
     client.send(&sid, &format!("40/org-7,{auth}")).await;
     let mut before = Vec::new();
@@ -32,8 +39,8 @@ async fn visit(client: &InPlace, auth: &Value) -> (Vec<String>, Value) {
             match packet.strip_prefix("40/org-7,") {
                 None => before.push(packet.to_owned()),
                 Some(answer) => {
-                    client.leave(&sid).await;
-                    return (before, serde_json::from_str(answer).unwrap());
+                    let answer = serde_json::from_str(answer).unwrap();
+                    return (sid, before, answer);
                 }
             }
         }
@@ -185,4 +192,68 @@ async fn a_socket_is_over_when_its_client_cannot_come_back() {
     assert!(again.recovered() && !closed(&socket));
     client.send(&sid, "41").await;
     assert!(closed(&socket) && closed(&again));
+}
+
+/// Three servers that know `/org-{id}`.
+fn three(bus: &Arc<Bus>) -> [(SocketIo, Namespace); 3] {
+    [0, 1, 2].map(|index| {
+        let recovery = Recovery::new().max_disconnection_duration(WINDOW);
+        let end = End(bus.clone(), index, 3);
+        let io = SocketIo::builder().connection_state_recovery(recovery).adapter(end).build();
+        let orgs = io.of_pattern("/org-{id}").unwrap();
+        (io, orgs)
+    })
+}
+
+/// A client that was lost by the first server after an event by the third, of which it says it has had it.
+async fn lost_after_one(servers: &[(SocketIo, Namespace); 3]) -> (Value, Value) {
+    let [(first, orgs), _, (_, emitter)] = servers;
+    let client = InPlace::new(first);
+    let (sid, _, answer) = join(&client, &json!({})).await;
+    emitter.emit("one", 1);
+    let event = client.request(Method::GET, &sid, "").await;
+    let event: Vec<Value> = serde_json::from_str(event.strip_prefix("42/org-7,").unwrap()).unwrap();
+    client.leave(&sid).await;
+    while orgs.socket_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let auth = json!({"pid": answer["pid"], "offset": event.last()});
+    (answer, auth)
+}
+
+/// The server it comes back to has heard of the event, but not in a child that was not there.
+#[tokio::test(start_paused = true)]
+async fn what_its_server_hears_late_is_not_lost_on_another_where_the_child_was_not() {
+    let bus = Arc::default();
+    let servers = three(&bus);
+    let (was, auth) = lost_after_one(&servers).await;
+    bus.slow_down((2, 0));
+    servers[2].1.emit("two", 2);
+    let (missed, is) = visit(&InPlace::new(&servers[1].0), &auth).await;
+    assert_eq!(is, was);
+    assert!(missed.len() == 1 && missed[0].contains("[\"two\",2,"), "{missed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_neither_server_has_is_a_gap() {
+    let bus = Arc::default();
+    let servers = three(&bus);
+    let (was, auth) = lost_after_one(&servers).await;
+    bus.break_off((2, 0));
+    servers[2].1.emit("two", 2);
+    let (missed, anew) = visit(&InPlace::new(&servers[1].0), &auth).await;
+    assert!(missed.is_empty() && anew["pid"] != was["pid"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_the_child_was_anywhere_is_no_gap() {
+    let bus = Arc::default();
+    let servers = three(&bus);
+    servers.iter().for_each(|(_, orgs)| drop(orgs.emit("before", ())));
+    let (_, was) = visit(&InPlace::new(&servers[0].0), &json!({})).await;
+    while servers[0].1.socket_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let (missed, is) = visit(&InPlace::new(&servers[1].0), &json!({"pid": was["pid"]})).await;
+    assert_eq!((is, missed.len()), (was, 0));
 }

@@ -103,8 +103,9 @@ pub enum Request {
         /// The last event its client has had, as it says.
         offset: Option<String>,
     },
-    /// No answer, but its end: it comes behind all that the server published before. An adapter that keeps the order of what
-    /// a server sends to another has nothing else to do for it.
+    /// Say which event with a mark was the last: one [`Response::Published`], if clients can be recovered, and it comes behind
+    /// all that the server published before. An adapter that keeps the order of what a server sends to another has nothing else
+    /// to do for it.
     CatchUp,
 }
 
@@ -147,6 +148,8 @@ pub enum Response {
     },
     /// An event the client of that session has missed.
     Missed(Packet),
+    /// The last event that was published there; with the number 0 if there was none.
+    Published(Mark),
 }
 
 impl Response {

@@ -11,6 +11,7 @@ use super::watch::Listening;
 use crate::adapter::{BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::packet::{Args, Packet};
 use crate::recovery::elsewhere;
+use crate::recovery::live::Live;
 use crate::socket::Inner;
 use crate::socket::acks::Waiter;
 use crate::{EmitError, Socket};
@@ -69,10 +70,8 @@ impl Table {
                 given.flat_map(|answers| stream::iter(answers.into_iter().map(Ok))).boxed()
             }
             Request::CatchUp => {
-                if let Some(recovery) = &self.recovery {
-                    recovery.settle(self);
-                }
-                stream::empty().boxed()
+                let published = self.recovery.as_ref().map(Live::published);
+                stream::iter(published.map(|mark| Ok(Response::Published(mark)))).boxed()
             }
         }
     }

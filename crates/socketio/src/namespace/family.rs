@@ -9,7 +9,6 @@ use tokio::time::sleep_until;
 use super::pattern::Params;
 use super::table::Handlers;
 use super::{Registry, Table};
-use crate::recovery::live::Live;
 
 /// A child is looked at again when this is over.
 struct Lingering(Option<Weak<Table>>);
@@ -94,11 +93,6 @@ impl Table {
         };
         all.append(&mut pick(&self.handlers.read()));
         all
-    }
-
-    /// How clients of its parent's children come back.
-    pub(crate) fn parent_recovery(&self) -> Option<&Live> {
-        self.parent.as_ref()?.recovery.as_ref()
     }
 
     /// The children there are at this moment.

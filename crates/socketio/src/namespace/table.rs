@@ -38,7 +38,7 @@ pub(crate) struct Table {
     pub(crate) rooms: RwLock<Rooms<Socket>>,
     pub(super) shared: Weak<Shared>,
     /// Of a child: whose handlers and settings it has besides its own.
-    pub(super) parent: Option<Arc<Table>>,
+    pub(crate) parent: Option<Arc<Table>>,
     /// Of a child: what its name has in the gaps of the parent's pattern.
     pub(crate) params: Params,
     pub(crate) is_parent: bool,

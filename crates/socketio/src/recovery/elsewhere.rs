@@ -2,18 +2,19 @@
 //!
 //! Each server has its own order of events, so an offset of one means nothing to another; but every event that was sent to
 //! all has a mark, and each server knows which marks it has had. Who gives a session away says what its client has missed,
-//! and which events it has had itself. Who takes it waits until every server has said that all it had published is
-//! delivered; then it has had whatever the other one had, and what it has besides is what the client has missed too. The
-//! events missed become its own log's, for that socket alone, so that the session is one of its own from then on.
+//! and which events it has had itself, once every server has said what it had published until then and that is delivered. Who
+//! takes it waits for the same: then it has had whatever the other one had, and what it has besides is what the client has
+//! missed too. If it has not, because the namespace came to be here only after an event was published, the client starts anew.
+//! The events missed become its own log's, for that socket alone, so that the session is one of its own from then on.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 
 use super::busy::OnItsWay;
 use super::live::Live;
-use super::{Elsewhere, Logged, Offset, Recipients, SavedSession};
+use super::{Elsewhere, Logged, Mark, Offset, Recipients, SavedSession, Seen};
 use crate::DisconnectReason;
 use crate::adapter::{Request, Response};
 use crate::namespace::{Hold, Table};
@@ -99,11 +100,8 @@ impl Live {
             Some(found) => found,
             None => self.store().fetch(&table.name, &wanted.pid, wanted.offset()).await?,
         };
-        let mut others = table.request(Request::CatchUp, self.settings.recovery.lookup_timeout);
-        while let Some(answer) = others.next().await {
-            answer.ok()?;
-        }
-        self.import(table, wanted, found, from)
+        let published = self.catch_up(table).await?;
+        self.import(table, wanted, found, from, &published)
     }
 
     /// Asks the other servers.
@@ -134,10 +132,24 @@ impl Live {
         found.filter(|(session, missed)| session.missed.len() as u64 == *missed).map(|(session, _)| session)
     }
 
-    /// Keeps the session as if it had left here. `from`: the last event before it was looked for.
-    fn import(&self, table: &Table, wanted: &Wanted, found: Elsewhere, from: Offset) -> Option<()> {
+    /// Keeps the session as if it had left here. `from`: the last event before it was looked for. `published`: what has to
+    /// have been heard since, here or where it was.
+    fn import(
+        &self,
+        table: &Table,
+        wanted: &Wanted,
+        found: Elsewhere,
+        from: Offset,
+        published: &Seen,
+    ) -> Option<()> {
         let _order = self.order.lock();
         let Elsewhere { id, rooms, data, mut missed, seen } = found;
+        let heard = self.store().seen(&table.name);
+        let is_heard = |mark: Mark| seen.of(mark.origin).max(heard.of(mark.origin)) >= Some(mark.number);
+        // What came before the namespace was here is not in its log.
+        if !published.marks().all(|mark| mark.number == 0 || is_heard(mark)) {
+            return None;
+        }
         let start = self.store().last(&table.name);
         let pid: Arc<str> = wanted.pid.as_str().into();
         let epoch = self.settings.epoch.clone();
@@ -158,8 +170,9 @@ impl Live {
         Some(())
     }
 
-    /// Gives a session to another server, if it is here and nothing its client has missed is lost.
-    fn give(&self, table: &Table, pid: &str, offset: Option<&str>) -> Option<Elsewhere> {
+    /// Gives a session to another server, if it is here and nothing its client has missed is lost. `published`: what had been
+    /// delivered here when it was asked for.
+    fn give(&self, table: &Table, pid: &str, offset: Option<&str>, published: Seen) -> Option<Elsewhere> {
         let _order = self.order.lock();
         let session = self.store().take(&table.name, pid, Live::now())?;
         if let Some(gone) = self.away.lock().take(pid) {
@@ -172,7 +185,8 @@ impl Live {
             rooms: session.rooms,
             data: session.data,
             missed: missed.into_iter().map(|event| event.packet).collect(),
-            seen: self.store().seen(&table.name),
+            // Of an origin that has been silent since the namespace was here, nothing is missing.
+            seen: published.marks().chain(self.store().seen(&table.name).marks()).collect(),
         })
     }
 
@@ -190,33 +204,49 @@ impl Live {
         self.busy.begin(&socket.resume.as_ref()?.pid)
     }
 
-    /// Waits until what is being published has been handed on: what is said to another server after it comes behind it.
-    pub(crate) fn settle(&self, table: &Table) {
-        drop(self.order.lock());
-        if let Some(parent) = table.parent_recovery() {
-            drop(parent.order.lock());
+    /// The last event that was published here. It has been handed on: what is said to another server after it comes behind it.
+    pub(crate) fn published(&self) -> Mark {
+        let _order = self.order.lock();
+        Mark { origin: self.origin, number: self.published.load(Ordering::Relaxed) }
+    }
+
+    /// Waits until all that any server had published is delivered here. `None` if one of them does not say.
+    async fn catch_up(&self, table: &Table) -> Option<Seen> {
+        // Servers where the child is not there have published to it all the same, by their parent.
+        let asked = || [Some(table), table.parent.as_deref()].into_iter().flatten();
+        let limit = self.settings.recovery.lookup_timeout;
+        let mut others = stream::select_all(asked().map(|table| table.request(Request::CatchUp, limit)));
+        let own = asked().filter_map(|table| table.recovery.as_ref());
+        let mut published: Vec<_> = own.map(Live::published).collect();
+        while let Some(answer) = others.next().await {
+            if let Response::Published(mark) = answer.ok()? {
+                published.push(mark);
+            }
         }
+        Some(published.into_iter().collect())
     }
 }
 
 /// Answers [`Request::TakeSession`] for this server.
 pub(crate) async fn give(table: Arc<Table>, pid: String, offset: Option<String>) -> Vec<Response> {
     let Some(live) = &table.recovery else { return Vec::new() };
+    if !live.busy.is(&pid) && !live.knows(&table, &pid) {
+        return Vec::new();
+    }
     let limit = live.settings.recovery.lookup_timeout;
     let ended = async {
+        let published = live.catch_up(&table).await?;
         loop {
             live.busy.wait(&pid).await;
             live.end_if_alive(&pid);
             // It may have been leaving already, in another task.
             if !live.busy.is(&pid) {
-                return;
+                return Some(published);
             }
         }
     };
-    if tokio::time::timeout(limit, ended).await.is_err() {
-        return Vec::new();
-    }
-    live.give(&table, &pid, offset.as_deref()).map(answers).unwrap_or_default()
+    let Ok(Some(published)) = tokio::time::timeout(limit, ended).await else { return Vec::new() };
+    live.give(&table, &pid, offset.as_deref(), published).map(answers).unwrap_or_default()
 }
 
 fn answers(given: Elsewhere) -> Vec<Response> {

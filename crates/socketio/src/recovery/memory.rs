@@ -257,7 +257,7 @@ struct Log {
 struct Origin {
     /// The last number.
     number: u64,
-    /// The last number that is missing although it has not expired.
+    /// The last number that is missing although it may not have expired.
     missing: u64,
     /// When nothing depends on it any more.
     until: Instant,
@@ -346,8 +346,9 @@ impl Log {
         if !self.origins.contains_key(&mark.origin) && self.origins.len() >= FEW_ORIGINS {
             self.origins.retain(|_, origin| origin.until > now);
         }
-        let origin =
-            self.origins.entry(mark.origin).or_insert(Origin { number: mark.number, missing: 0, until });
+        // What came before the first that is heard, nobody here knows.
+        let first = Origin { number: mark.number, missing: mark.number.saturating_sub(1), until };
+        let origin = self.origins.entry(mark.origin).or_insert(first);
         if mark.number > origin.number + 1 {
             // The way from there was too full: whoever was to get those has a gap.
             origin.missing = mark.number - 1;

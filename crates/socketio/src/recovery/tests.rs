@@ -335,6 +335,16 @@ fn a_gap_on_the_way_from_another_server_is_none_of_its_own() {
     assert_eq!(bench.missed(Offset(2), &late).unwrap().len(), 0);
 }
 
+/// The fourth came before this server was there to hear it.
+#[test]
+fn what_came_before_the_first_that_was_heard_is_a_gap() {
+    let bench = Bench::new(Memory::new());
+    (5..=6).for_each(|number| bench.append(&format!("{number}"), Recipients::default(), mark(1, number)));
+    assert_eq!(bench.unseen(&[(1, 3)], Offset(0)), None);
+    assert_eq!(bench.unseen(&[(1, 4)], Offset(0)).unwrap().len(), 2);
+    assert_eq!(bench.unseen(&[], Offset(1)).unwrap().len(), 1);
+}
+
 #[test]
 fn origins_that_are_silent_are_forgotten() {
     let mut bench = Bench::new(Memory::new());

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod bus;
 pub mod in_place;
 pub mod pace;
 pub mod poller;
