@@ -593,3 +593,30 @@ async fn more_than_fits_into_a_queue_is_not_replayed() {
     })
     .await;
 }
+
+/// Its own handlers hold a connection up that is dead, so that its end is noticed late: some of what it was sent has expired.
+#[tokio::test]
+async fn lost_long_before_it_is_noticed_it_is_a_new_session() {
+    let quick = Duration::from_millis(100);
+    let builder = SocketIo::builder().ping_interval(quick).ping_timeout(quick).max_in_progress(1);
+    let recovery = Recovery::new().max_disconnection_duration(3 * quick);
+    let (io, mut gone) = app(builder.connection_state_recovery(recovery));
+    io.on("slow", async || tokio::time::sleep(Duration::from_millis(1000)).await);
+    let addr = serve(&io).await;
+    // It reads nothing from here on.
+    let (c, was) = client(move || {
+        let (mut c, ids) = join(addr);
+        c.send("42[\"slow\"]");
+        (c, ids)
+    })
+    .await;
+    tokio::time::sleep(quick).await;
+    io.emit("expires", 1);
+    tokio::time::sleep(8 * quick).await;
+    io.emit("is kept", 2);
+    gone.recv().await.unwrap();
+    drop(c);
+    let pid = was.pid.clone();
+    let (_c, is, before) = client(move || back(addr, &pid, None)).await;
+    assert!(is.pid != was.pid && before.is_empty(), "{before:?}");
+}

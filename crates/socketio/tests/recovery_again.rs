@@ -297,3 +297,32 @@ async fn a_broadcast_that_waits_disconnects_nobody() {
     }
     assert_eq!(lost.load(Ordering::SeqCst), 0);
 }
+
+/// What it was sent last was lost with its connection, and much that was for others before that has expired.
+#[tokio::test(start_paused = true)]
+async fn the_first_event_in_a_long_time_is_lost() {
+    let io = SocketIo::builder().connection_state_recovery(recovery()).build();
+    let client = InPlace::new(&io);
+    let start = Instant::now();
+    let at = move |seconds| start + Duration::from_secs(seconds);
+    let sid = client.open(&json!({})).await;
+    let server = io.clone();
+    let others = tokio::spawn(async move {
+        for seconds in (1..1200).step_by(10) {
+            sleep_until(at(seconds)).await;
+            server.to("others").emit("no", ());
+        }
+    });
+    let packets = client.stay(&sid, at(1000)).await;
+    let answer: Value = serde_json::from_str(packets[0].strip_prefix("40").unwrap()).unwrap();
+    let pid = answer["pid"].as_str().unwrap().to_owned();
+    assert_eq!((io.socket_count(), packets.len()), (1, 1));
+    // Its connection is lost, and the server does not know yet.
+    io.emit("lost", ());
+    let auth = json!({"pid": &pid});
+    for seconds in [1050, 1059] {
+        sleep_until(at(seconds)).await;
+        assert_eq!(connect(&client, &auth).await, (pid.clone(), 1), "{seconds}");
+    }
+    others.abort();
+}

@@ -156,8 +156,9 @@ impl Live {
         let said = Some(wanted.offset().unwrap_or_default().into());
         let until = Live::now() + self.settings.recovery.window;
         let (sent, left, replayed) = (start, start, None);
+        let lull = (start, start.next());
         let mut session =
-            SavedSession { id, pid, rooms, data, epoch, said, start, sent, left, until, replayed };
+            SavedSession { id, pid, rooms, data, epoch, said, start, sent, left, lull, until, replayed };
         let more = self.store().unseen(&table.name, &seen, from, &session)?;
         missed.extend(more.into_iter().map(|event| event.packet));
         for packet in missed {

@@ -56,6 +56,8 @@ pub(crate) struct Live {
     pub(super) pids: Mutex<HashMap<Arc<str>, Weak<Inner>>>,
     pub(super) away: Mutex<Away>,
     pub(super) busy: Busy,
+    /// What times are counted from.
+    began: Instant,
     /// Until when somebody who has left may come back.
     awaited: Mutex<Option<Instant>>,
 }
@@ -92,6 +94,10 @@ pub(crate) struct Resume {
     was_elsewhere: bool,
     start: AtomicU64,
     sent: AtomicU64,
+    /// When that was, in milliseconds.
+    at: AtomicU64,
+    /// As in [`SavedSession`].
+    lull: [AtomicU64; 2],
     /// It has left and may come back.
     saved: AtomicBool,
     gone: Gone,
@@ -133,6 +139,8 @@ impl Resume {
             was_elsewhere: session.is_some_and(|session| session.said.is_some()),
             start: AtomicU64::new(start),
             sent: AtomicU64::new(sent),
+            at: AtomicU64::new(0),
+            lull: Default::default(),
             saved: AtomicBool::new(false),
             gone: restored.as_ref().and_then(|restored| restored.gone.clone()).unwrap_or_default(),
             restored: Mutex::new(restored.map(Box::new)),
@@ -157,14 +165,31 @@ impl Resume {
         self.saved.load(Ordering::Relaxed) && !self.gone.load(Ordering::Relaxed)
     }
 
-    fn addressed(&self, offset: Offset) {
+    fn addressed(&self, offset: Offset, now: u64) {
         self.sent.store(offset.0, Ordering::Relaxed);
+        self.at.store(now, Ordering::Relaxed);
+    }
+
+    fn set_lull(&self, (from, to): (Offset, Offset)) {
+        self.lull[0].store(from.0, Ordering::Relaxed);
+        self.lull[1].store(to.0, Ordering::Relaxed);
+    }
+
+    fn lull(&self) -> (Offset, Offset) {
+        let [from, to] = self.lull.each_ref().map(|offset| Offset(offset.load(Ordering::Relaxed)));
+        (from, to)
     }
 }
 
-pub(super) fn addressed(inner: &Inner, offset: Offset) {
-    if let Some(resume) = &inner.resume {
-        resume.addressed(offset);
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// That of a session which has missed something: before the first it was sent nothing for as long as it was away.
+fn lull(session: &SavedSession, missed: &[Logged]) -> (Offset, Offset) {
+    match missed.first() {
+        Some(event) if event.offset > session.left => (session.sent, event.offset),
+        _ => session.lull,
     }
 }
 
@@ -179,7 +204,23 @@ impl Live {
             pids: Mutex::default(),
             away: Mutex::default(),
             busy: Busy::default(),
+            began: Live::now(),
             awaited: Mutex::default(),
+        }
+    }
+
+    pub(super) fn millis(&self) -> u64 {
+        millis(Live::now() - self.began)
+    }
+
+    /// An event for that socket. `now`: in milliseconds.
+    pub(super) fn addressed(&self, inner: &Inner, offset: Offset, now: u64) {
+        if let Some(resume) = &inner.resume {
+            let alone = now.saturating_sub(resume.at.load(Ordering::Relaxed));
+            if alone > millis(self.settings.grace) {
+                resume.set_lull((Offset(resume.sent.load(Ordering::Relaxed)), offset));
+            }
+            resume.addressed(offset, now);
         }
     }
 
@@ -276,22 +317,23 @@ impl Live {
             None => {
                 let last = self.store().last(&table.name);
                 resume.start.store(last.0, Ordering::Relaxed);
-                resume.addressed(last);
+                resume.addressed(last, self.millis());
                 enter();
             }
             Some(restored) => {
-                let Restored { mut session, mut missed, until, upto, on_its_way, .. } = *restored;
+                let Restored { session, mut missed, until, upto, on_its_way, .. } = *restored;
                 _on_its_way = on_its_way;
                 // Up to here nothing is missing; the middleware may have taken its time since.
-                session.left = upto;
-                match self.store().since(&table.name, upto, &session) {
+                let until_then = SavedSession { left: upto, ..session.clone() };
+                match self.store().since(&table.name, upto, &until_then) {
                     Some(more) => missed.extend(more),
                     None => return false,
                 }
                 let frames = missed.iter().map(|event| self.frames(table, &event.packet, event.offset));
                 let Ok(frames) = frames.collect::<Result<Vec<_>, _>>() else { return false };
+                resume.set_lull(lull(&session, &missed));
+                resume.addressed(missed.last().map_or(session.sent, |event| event.offset), self.millis());
                 if let Some(event) = missed.last() {
-                    resume.addressed(event.offset);
                     *resume.replayed.lock() = Some((event.offset, until));
                 }
                 *resume.missed.lock() = frames;
@@ -318,7 +360,11 @@ impl Live {
         let restored = inner.resume.as_ref().and_then(|resume| resume.restored.lock().take());
         let Some(restored) = restored else { return };
         let _order = self.order.lock();
-        let Restored { mut session, missed, until, at, gone, .. } = *restored;
+        let Restored { mut session, missed, until, at, upto, gone, .. } = *restored;
+        session.lull = lull(&session, &missed);
+        if missed.is_empty() {
+            session.left = upto;
+        }
         if let Some(event) = missed.last() {
             session.replayed = Some((event.offset, until));
         }
@@ -352,6 +398,7 @@ impl Live {
             start: Offset(resume.start.load(Ordering::Relaxed)),
             sent: Offset(resume.sent.load(Ordering::Relaxed)),
             left: self.store().last(&table.name),
+            lull: resume.lull(),
             until: Live::now() + self.settings.recovery.window,
             replayed: *resume.replayed.lock(),
         };

@@ -44,6 +44,8 @@ struct Logs {
     /// Nor does anybody miss a later event because of one that had to go before its time; as long as that matters.
     dropped: Offset,
     dropped_until: Option<Instant>,
+    /// The last event that had expired in a log that is gone.
+    expired_offset: Offset,
     /// How many logs there were when those without anything in them were last dropped.
     swept: usize,
     /// Of all logs.
@@ -99,6 +101,8 @@ impl Logs {
     fn drop_those(&mut self, which: impl Fn(&Log) -> bool) {
         let last = self.logs.values().filter(|log| which(log)).map(|log| log.last).max();
         self.floor = self.floor.max(last.unwrap_or_default());
+        let expired = self.logs.values().filter(|log| which(log)).map(|log| log.expired).max();
+        self.expired_offset = self.expired_offset.max(expired.unwrap_or_default());
         self.logs.retain(|_, log| !which(log));
         self.swept = self.logs.len();
         self.bytes = self.logs.values().map(Log::size).sum();
@@ -208,8 +212,13 @@ impl Memory {
         let mut logs = self.logs.lock();
         let logs = &mut *logs;
         if !logs.logs.contains_key(nsp) {
-            let log =
-                Log { last: logs.floor, dropped: logs.dropped, fixed: LOG + nsp.len(), ..Log::default() };
+            let log = Log {
+                last: logs.floor,
+                dropped: logs.dropped,
+                expired: logs.expired_offset,
+                fixed: LOG + nsp.len(),
+                ..Log::default()
+            };
             logs.bytes += log.size();
             logs.logs.insert(nsp.to_owned(), log);
         }
@@ -245,6 +254,8 @@ struct Log {
     /// The last event that was dropped although it had not expired, or before which one is missing.
     dropped: Offset,
     dropped_until: Option<Instant>,
+    /// The last event that has expired.
+    expired: Offset,
     origins: HashMap<u64, Origin>,
     sessions: HashMap<Arc<str>, Kept>,
     /// In the order in which they were saved. May name sessions that are gone.
@@ -374,7 +385,7 @@ impl Log {
 
     fn expire(&mut self, now: Instant) {
         while self.entries.front().is_some_and(|entry| entry.expires <= now) {
-            self.pop();
+            self.expired = self.pop().map_or(self.expired, |entry| entry.event.offset);
         }
     }
 
@@ -420,6 +431,7 @@ impl Store for Memory {
             if event.offset <= log.last && log.entries.is_empty() {
                 // A log made just now, and another namespace's has raised the floor since the offset was given.
                 log.dropped = log.dropped.min(Offset(event.offset.0 - 1));
+                log.expired = log.expired.min(Offset(event.offset.0 - 1));
             }
             log.last = event.offset;
             log.bytes += size;
@@ -457,6 +469,12 @@ impl Store for Memory {
             return None;
         }
         let Some(log) = log else { return Some(Vec::new()) };
+        // A connection that was held up may have been found lost only long after. Nobody knows any more whom these were for,
+        // but where it was none of them for it.
+        let (from, to) = session.lull;
+        if log.expired > after && !(from <= after && log.expired < to) {
+            return None;
+        }
         let first = log.entries.partition_point(|entry| entry.event.offset <= after);
         let entries = log.entries.iter().skip(first);
         let missed = entries.filter(|entry| entry.to.include(&session.id, &session.rooms));

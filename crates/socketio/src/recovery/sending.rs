@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 use sundew_engineio::{Frames, SendError};
 
-use super::live::{Live, addressed};
+use super::live::Live;
 use super::{Logged, Mark, Offset, Recipients};
 use crate::Socket;
 use crate::adapter::{BroadcastOptions, Operation};
@@ -196,7 +196,7 @@ impl Live {
             },
             _ => inner.deliver(frames, false),
         };
-        addressed(inner, offset);
+        self.addressed(inner, offset, self.millis());
         let to = Recipients { socket: Some(inner.id.clone()), ..Recipients::default() };
         self.append(table, Logged { offset, packet: packet.clone(), mark: None }, to);
         match sent {
@@ -323,10 +323,11 @@ impl Live {
         };
         let frames = table.for_many(frames, opts);
         let (mut sent, mut recipients) = (Sent::default(), Vec::new());
+        let now = self.millis();
         for socket in table.select(opts).iter() {
             let inner = socket.inner();
             if let Some(offset) = offset {
-                addressed(inner, offset);
+                self.addressed(inner, offset, now);
             }
             let result = inner.deliver(frames.clone(), opts.volatile);
             if tell && matches!(result, Ok(true)) {

@@ -97,6 +97,8 @@ pub struct SavedSession {
     pub sent: Offset,
     /// The last event when it left.
     pub left: Offset,
+    /// Two events between which none was meant for it: those around the last long time that it was sent nothing.
+    pub lull: (Offset, Offset),
     /// Until when what it may have missed is kept.
     pub until: Instant,
     /// Of a session that had come back and was lost again: the last of the events it was sent again, which may not have
@@ -248,7 +250,7 @@ pub trait Store: Send + Sync + 'static {
     fn take(&self, nsp: &str, pid: &str, now: Instant) -> Option<SavedSession>;
 
     /// The events behind `after` that were meant for the session, in order. `None`: some may be missing, because events
-    /// behind `after` were dropped before they expired.
+    /// behind `after` were dropped, or have expired and are not all within the session's [`lull`](SavedSession::lull).
     fn since(&self, nsp: &str, after: Offset, session: &SavedSession) -> Option<Vec<Logged>>;
 
     /// Which events of all servers' this one has had, its own included: by the [`mark`](Logged::mark)s of what was

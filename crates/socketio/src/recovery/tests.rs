@@ -52,6 +52,7 @@ impl Bench {
             start: Offset(0),
             sent,
             left: self.store.last("/"),
+            lull: (Offset(0), Offset(0)),
             until: self.now + WINDOW,
             replayed: None,
         }
@@ -133,6 +134,31 @@ fn idle_for_longer_than_the_window() {
     let session = bench.session("p", last);
     bench.all("missed");
     assert_eq!(bench.missed(last, &session).unwrap(), ["[\"e\",\"missed\"]"]);
+}
+
+/// A session that was lost so late that what it was sent before has expired.
+#[test]
+fn what_has_expired_is_a_gap_unless_none_was_for_it() {
+    let mut bench = Bench::new(Memory::new());
+    let received = bench.all("received");
+    bench.pass(50);
+    bench.event("perhaps for it", rooms(&["r"], &[]));
+    bench.pass(50);
+    let second = bench.all("lost with its connection");
+    let session = bench.session("p", second);
+    let quiet = SavedSession { lull: (received, second), ..session.clone() };
+    bench.pass(60);
+    bench.all("missed");
+    // Only what it has had has expired.
+    assert_eq!(bench.missed(received, &session).unwrap().len(), 3);
+    bench.pass(20);
+    bench.all("missed");
+    assert_eq!(bench.missed(received, &session), None);
+    assert_eq!(bench.missed(received, &quiet).unwrap().len(), 3);
+    assert_eq!(bench.missed(second, &session).unwrap().len(), 2);
+    bench.pass(50);
+    bench.all("missed");
+    assert_eq!(bench.missed(received, &quiet), None);
 }
 
 #[test]
