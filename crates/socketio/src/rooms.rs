@@ -119,17 +119,16 @@ impl<T: Clone> Rooms<T> {
         }
     }
 
-    /// Puts a socket into a room. Being in it already, or not being here, is fine.
-    pub(crate) fn join(&mut self, id: &str, room: &str, most: usize) -> Result<(), TooManyRooms> {
-        let Some(&key) = self.ids.get(id) else { return Ok(()) };
+    /// Puts a socket into a room. Being in it already, or not being here, is fine: then it is false.
+    pub(crate) fn join(&mut self, id: &str, room: &str, most: usize) -> Result<bool, TooManyRooms> {
+        let Some(&key) = self.ids.get(id) else { return Ok(false) };
         if room == id {
-            self.sockets[key].in_own = true;
-            return Ok(());
+            return Ok(!std::mem::replace(&mut self.sockets[key].in_own, true));
         }
         let entry = &self.sockets[key];
         let known = self.names.get(room).copied();
         if known.is_some_and(|known| entry.joined.iter().any(|&(room, _)| room == known)) {
-            return Ok(());
+            return Ok(false);
         }
         if entry.joined.len() >= most {
             return Err(TooManyRooms);
@@ -144,7 +143,7 @@ impl<T: Clone> Rooms<T> {
         let members = Arc::make_mut(&mut self.rooms[at].members);
         self.sockets[key].joined.push((at, members.len()));
         members.push((key, socket));
-        Ok(())
+        Ok(true)
     }
 
     /// Takes a socket out of a room.

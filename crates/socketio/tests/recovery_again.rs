@@ -326,3 +326,32 @@ async fn the_first_event_in_a_long_time_is_lost() {
     }
     others.abort();
 }
+
+/// It says that it has had nothing: what a room was told before it joined is not for it all the same, the first time and the
+/// second.
+#[tokio::test(start_paused = true)]
+async fn what_a_room_heard_before() {
+    let io = SocketIo::builder().connection_state_recovery(recovery()).build();
+    let client = InPlace::new(&io);
+    let sid = client.open(&json!({})).await;
+    let answer = client.request(Method::GET, &sid, "").await;
+    let answer: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+    io.to("board").emit("before", ());
+    let socket = io.get(answer["sid"].as_str().unwrap()).unwrap();
+    socket.join(["board", "left"]);
+    socket.leave("left");
+    io.to("left").emit("meanwhile", ());
+    socket.join(["board", "left"]);
+    io.to(["board", "left"]).emit("since", ());
+    client.leave(&sid).await;
+    for _ in 0..2 {
+        let sid = client.open(&json!({"pid": &answer["pid"]})).await;
+        let packets = client.request(Method::GET, &sid, "").await;
+        let packets: Vec<_> = packets.split('\x1e').collect();
+        assert!(packets.len() == 2 && packets[0].starts_with("42[\"since\","), "{packets:?}");
+        assert_eq!(serde_json::from_str::<Value>(packets[1].strip_prefix("40").unwrap()).unwrap(), answer);
+        // It is in there already.
+        io.get(answer["sid"].as_str().unwrap()).unwrap().join("board");
+        client.leave(&sid).await;
+    }
+}

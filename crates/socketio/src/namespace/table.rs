@@ -311,10 +311,13 @@ impl Table {
         }
     }
 
-    pub(crate) fn join(&self, id: &str, room: &str) {
-        if self.rooms.write().join(id, room, self.options.max_rooms).is_err() {
+    /// Whether it is in there now and was not before.
+    pub(crate) fn join(&self, id: &str, room: &str) -> bool {
+        let joined = self.rooms.write().join(id, room, self.options.max_rooms);
+        if joined.is_err() {
             self.refuse_room(id, room);
         }
+        joined.unwrap_or_default()
     }
 
     pub(crate) fn refuse_room(&self, id: &str, room: &str) {

@@ -7,6 +7,7 @@
 //! missed too. If it has not, because the namespace came to be here only after an event was published, the client starts anew.
 //! The events missed become its own log's, for that socket alone, so that the session is one of its own from then on.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -156,9 +157,22 @@ impl Live {
         let said = Some(wanted.offset().unwrap_or_default().into());
         let until = Live::now() + self.settings.recovery.window;
         let (sent, left, replayed) = (start, start, None);
-        let lull = (start, start.next());
-        let mut session =
-            SavedSession { id, pid, rooms, data, epoch, said, start, sent, left, lull, until, replayed };
+        let (joined, lull) = (HashMap::new(), (start, start.next()));
+        let mut session = SavedSession {
+            id,
+            pid,
+            rooms,
+            joined,
+            data,
+            epoch,
+            said,
+            start,
+            sent,
+            left,
+            lull,
+            until,
+            replayed,
+        };
         let more = self.store().unseen(&table.name, &seen, from, &session)?;
         missed.extend(more.into_iter().map(|event| event.packet));
         for packet in missed {

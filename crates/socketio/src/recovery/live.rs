@@ -98,6 +98,8 @@ pub(crate) struct Resume {
     at: AtomicU64,
     /// As in [`SavedSession`].
     lull: [AtomicU64; 2],
+    /// As in [`SavedSession`].
+    joined: Mutex<HashMap<String, Offset>>,
     /// It has left and may come back.
     saved: AtomicBool,
     gone: Gone,
@@ -141,6 +143,7 @@ impl Resume {
             sent: AtomicU64::new(sent),
             at: AtomicU64::new(0),
             lull: Default::default(),
+            joined: Mutex::default(),
             saved: AtomicBool::new(false),
             gone: restored.as_ref().and_then(|restored| restored.gone.clone()).unwrap_or_default(),
             restored: Mutex::new(restored.map(Box::new)),
@@ -173,6 +176,11 @@ impl Resume {
     fn set_lull(&self, (from, to): (Offset, Offset)) {
         self.lull[0].store(from.0, Ordering::Relaxed);
         self.lull[1].store(to.0, Ordering::Relaxed);
+    }
+
+    /// It is out of a room.
+    pub(crate) fn left(&self, room: &str) {
+        self.joined.lock().remove(room);
     }
 
     fn lull(&self) -> (Offset, Offset) {
@@ -228,6 +236,18 @@ impl Live {
     pub(crate) fn awaited_until(&self) -> Option<Instant> {
         let now = Live::now();
         self.awaited.lock().filter(|until| now < *until)
+    }
+
+    /// A socket joins a room: what was sent there before is not for it.
+    pub(crate) fn join(&self, inner: &Inner, room: &str) {
+        let table = &inner.table;
+        let _order = self.order.lock();
+        if table.join(&inner.id, room)
+            && let Some(resume) = &inner.resume
+        {
+            let last = self.store().last(&table.name);
+            resume.joined.lock().insert(room.to_owned(), last);
+        }
     }
 
     /// Keeps a session for its client.
@@ -337,6 +357,7 @@ impl Live {
                     *resume.replayed.lock() = Some((event.offset, until));
                 }
                 *resume.missed.lock() = frames;
+                *resume.joined.lock() = session.joined;
                 enter();
                 let own = session.rooms.iter().any(|room| **room == *inner.id);
                 let mut rooms = table.rooms.write();
@@ -385,10 +406,13 @@ impl Live {
         if !reason.is_some_and(DisconnectReason::is_recoverable) {
             return;
         }
+        let mut joined = std::mem::take(&mut *resume.joined.lock());
+        joined.retain(|room, _| rooms.contains(room));
         let session = SavedSession {
             id: inner.id.clone(),
             pid: resume.pid.clone(),
             rooms,
+            joined,
             data: Socket::from(inner.clone()).data(),
             epoch: self.settings.epoch.clone(),
             said: resume.was_elsewhere.then(|| {

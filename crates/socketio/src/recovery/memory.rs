@@ -327,7 +327,8 @@ impl Log {
         self.saves += 1;
         let (save, pid) = (self.saves, session.pid.clone());
         let rooms = session.rooms.iter().map(|room| room.len() + 24).sum::<usize>();
-        let size = 2 * OVERHEAD + session.id.len() + 2 * pid.len() + rooms + weight(&session.data);
+        let joined = session.joined.keys().map(|room| room.len() + 40).sum::<usize>();
+        let size = 2 * OVERHEAD + session.id.len() + 2 * pid.len() + rooms + joined + weight(&session.data);
         self.remove(&pid);
         self.kept += size;
         self.order.push_back((save, pid.clone()));
@@ -477,7 +478,7 @@ impl Store for Memory {
         }
         let first = log.entries.partition_point(|entry| entry.event.offset <= after);
         let entries = log.entries.iter().skip(first);
-        let missed = entries.filter(|entry| entry.to.include(&session.id, &session.rooms));
+        let missed = entries.filter(|entry| entry.to.include(entry.event.offset, session));
         Some(missed.map(|entry| entry.event.clone()).collect())
     }
 
@@ -509,7 +510,7 @@ impl Store for Memory {
             let new = seen.of(mark.origin).map_or(event.offset > from, |number| mark.number > number);
             if !new {
                 open.remove(&mark.origin);
-            } else if to.include(&session.id, &session.rooms) {
+            } else if to.include(event.offset, session) {
                 events.push(event.clone());
             }
         }

@@ -34,12 +34,16 @@ pub struct Recipients {
 }
 
 impl Recipients {
-    /// Whether a socket in those rooms was meant.
-    pub fn include(&self, id: &str, rooms: &[String]) -> bool {
+    /// Whether that session's socket was meant by the event at `offset`, in the rooms that it had joined by then and is still
+    /// in.
+    pub fn include(&self, offset: Offset, session: &SavedSession) -> bool {
         if let Some(socket) = &self.socket {
-            return **socket == *id;
+            return *socket == session.id;
         }
-        let among = |names: &[String]| names.iter().any(|name| rooms.contains(name));
+        let in_room = |name: &String| {
+            session.rooms.contains(name) && session.joined.get(name).is_none_or(|&joined| joined < offset)
+        };
+        let among = |names: &[String]| names.iter().any(in_room);
         (self.rooms.is_empty() || among(&self.rooms)) && !among(&self.except)
     }
 }
@@ -84,6 +88,8 @@ pub struct SavedSession {
     pub pid: Arc<str>,
     /// Its rooms, that of its own id among them.
     pub rooms: Vec<String>,
+    /// The last event before it joined a room, of those of them that it was not in from its start here.
+    pub joined: HashMap<String, Offset>,
     /// What the app attached with [`Socket::set_data`](crate::Socket::set_data).
     pub data: serde_json::Value,
     /// What offsets begin with on the wire that are this server's.

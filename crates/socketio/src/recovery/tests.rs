@@ -46,6 +46,7 @@ impl Bench {
             id: "id".into(),
             pid: pid.into(),
             rooms: vec!["id".into(), "r".into()],
+            joined: Default::default(),
             data: serde_json::Value::Null,
             epoch: "abcd-".into(),
             said: None,
@@ -95,6 +96,19 @@ fn what_was_meant_for_it_in_order() {
     // One that did not even get the first.
     assert_eq!(bench.missed(Offset(0), &session).unwrap().len(), 5);
     assert_eq!(bench.missed(bench.store.last("/"), &session).unwrap().len(), 0);
+}
+
+#[test]
+fn what_a_room_heard_before_it_joined_is_not_for_it() {
+    let bench = Bench::new(Memory::new());
+    bench.event("before", rooms(&["r"], &[]));
+    bench.event("not for the room", rooms(&[], &["r"]));
+    let joined = bench.store.last("/");
+    bench.event("no", rooms(&[], &["r"]));
+    bench.event("since", rooms(&["r"], &[]));
+    let session = SavedSession { joined: [("r".to_owned(), joined)].into(), ..bench.session("p", Offset(4)) };
+    let expected = ["[\"e\",\"not for the room\"]", "[\"e\",\"since\"]"];
+    assert_eq!(bench.missed(Offset(0), &session).unwrap(), expected);
 }
 
 #[test]

@@ -286,7 +286,7 @@ impl Inner {
         }
         let rooms = self.kept.lock().as_mut().map(|kept| std::mem::take(&mut kept.rooms));
         for room in rooms.iter().flatten() {
-            self.table.join(&self.id, room);
+            self.join(room);
         }
         tracing::debug!(
             socket = &*self.id,
@@ -325,6 +325,14 @@ impl Inner {
             self.table.refuse_room(&self.id, room);
         }
         noted.is_some()
+    }
+
+    /// Joins a room at once.
+    pub(crate) fn join(&self, room: &str) {
+        match &self.table.recovery {
+            Some(recovery) => recovery.join(self, room),
+            None => drop(self.table.join(&self.id, room)),
+        }
     }
 
     /// In middleware: does not join the room on entering. False if it is to be left now.

@@ -279,7 +279,7 @@ impl Socket {
     pub fn join(&self, rooms: impl RoomNames) {
         rooms.each(&mut |room| {
             if !self.0.joins_later(room) {
-                self.0.table.join(&self.0.id, room);
+                self.0.join(room);
             }
         });
     }
@@ -289,6 +289,9 @@ impl Socket {
         rooms.each(&mut |room| {
             if !self.0.joins_no_more(room) {
                 self.0.table.rooms.write().leave(&self.0.id, room);
+                if let Some(resume) = &self.0.resume {
+                    resume.left(room);
+                }
             }
         });
     }
