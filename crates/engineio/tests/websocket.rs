@@ -243,6 +243,34 @@ async fn a_probe_whose_answers_nobody_takes_ends_with_its_session_and_a_poll_beh
     assert_eq!(common::read_answer(&mut poll).await.body, "1");
 }
 
+#[tokio::test]
+async fn what_is_said_when_a_session_is_closed_on_its_way_arrives() {
+    let server = serve(calm()).await;
+    let sid = open(server.addr).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    ws.text("2probe").await;
+    assert_eq!(ws.next().await, text("3probe"));
+    server.handle().send(Frames::text("last")).unwrap();
+    server.handle().close(CloseReason::ForcedClose);
+    server.until_closed(&[CloseReason::ForcedClose]).await;
+    sleep(Duration::from_millis(20)).await;
+    ws.text("5").await;
+    assert_eq!(ws.next().await, text("4last"));
+    assert_eq!(ws.next().await, Frame::Close(None));
+    until(|| server.engine.stats().sessions == 0).await;
+    // One that is not heard of again is not waited for longer than for any other.
+    let mut config = calm();
+    config.close_timeout = Duration::from_millis(200);
+    let server = serve(config).await;
+    let sid = open(server.addr).await;
+    let mut ws = Ws::connect(server.addr, Some(&sid)).await;
+    ws.text("2probe").await;
+    assert_eq!(ws.next().await, text("3probe"));
+    server.handle().close(CloseReason::ForcedClose);
+    assert_eq!(ws.next().await, Frame::Close(None));
+    until(|| server.engine.stats().sessions == 0).await;
+}
+
 /// A body under way when the session moves, and given up then.
 #[tokio::test]
 async fn a_request_that_is_lost_after_the_upgrade_is_no_matter() {

@@ -379,6 +379,9 @@ impl Shared {
         {
             self.registry.remove(&self.sid, transport);
         }
+        if !state.machine.is_open() {
+            state.behind_probe = None;
+        }
         if !state.machine.is_probing() {
             state.behind_probe = None;
             if let Some(prober) = state.prober.take() {
@@ -424,7 +427,7 @@ impl Shared {
     pub(crate) async fn probe_caught_up(&self) {
         let caught_up = {
             let mut state = self.state.lock();
-            if !state.machine.is_probing() {
+            if !state.machine.is_probing() || !state.machine.is_open() {
                 return;
             }
             let (behind, caught_up) = oneshot::channel();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Heartbeat, Machine, PING, Phase, WEBSOCKET_PING};
+use super::{Heartbeat, Machine, PING, Phase, Probe, WEBSOCKET_PING};
 use crate::proto::dialect::Answer;
 use crate::proto::websocket;
 use crate::{CloseReason, Frames, ProtocolVersion, Transport};
@@ -86,7 +86,9 @@ impl Machine {
     /// This side closes. What is queued leaves first, within the close timeout.
     pub(crate) fn close(&mut self, reason: CloseReason, now: Instant) {
         if self.is_open() {
-            self.clear_probe();
+            if !matches!(self.probe, Probe::Probed(_)) {
+                self.clear_probe();
+            }
             match self.transport {
                 Transport::Polling => {
                     self.phase = Phase::Closing(reason, now + self.settings.close_timeout);
@@ -100,7 +102,7 @@ impl Machine {
 
     /// What is queued leaves, then the last word: on a websocket that is `frame`. WebTransport has none in its stream; its
     /// end is the connection's to tell.
-    fn last_output(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
+    pub(super) fn last_output(&mut self, reason: CloseReason, frame: Bytes, now: Instant) {
         let until = now + self.settings.close_timeout;
         if self.transport == Transport::Websocket {
             self.outbox.push(Frames::raw(frame));

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::{Heartbeat, Machine, Probe, ProbeId, ProbeStep};
+use super::{Heartbeat, Machine, Phase, Probe, ProbeId, ProbeStep};
 use crate::proto::packet::Packet;
+use crate::proto::websocket;
 use crate::{ProtocolVersion, Transport};
 
 impl Machine {
@@ -26,9 +27,14 @@ impl Machine {
         Ok(ProbeId(self.probes))
     }
 
-    /// Whether a connection is there that may become the session's.
+    /// Whether a connection is there that may become the session's. A client that has its answer asks for nothing on polling any
+    /// more: what is queued when this side closes, and that it does, waits for it on the new connection.
     pub(crate) fn is_probing(&self) -> bool {
-        self.probe != Probe::None && self.is_open()
+        match self.probe {
+            Probe::None => false,
+            Probe::Silent(_) => self.is_open(),
+            Probe::Probed(_) => matches!(self.phase, Phase::Open | Phase::Closing(..)),
+        }
     }
 
     /// Whether this probe goes on. If not, its connection is to be closed, unless it has become the session's.
@@ -52,6 +58,9 @@ impl Machine {
                 self.clear_probe();
                 if to == Transport::WebTransport {
                     self.outbox.unwrap();
+                }
+                if let Phase::Closing(reason, _) = self.phase {
+                    self.last_output(reason, websocket::CLOSE, now);
                 }
                 // A ping sent on polling is answered here, so its time starts anew. (Node stops it instead, and
                 // never misses a pong that does not come.)

@@ -103,13 +103,44 @@ fn an_upgrade_gives_a_pending_pong_its_full_time() {
 fn a_session_that_is_closed_moves_no_more() {
     let mut rig = polling();
     let id = rig.probe();
-    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
     rig.send("last");
     rig.machine.close(CloseReason::ForcedClose, rig.now);
-    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Failed);
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Failed);
     assert_eq!(rig.get(), Some("4last".into()));
     assert_eq!(rig.get(), Some("1".into()));
     assert_eq!(rig.machine.get_opened(), Err(Refused::Unknown));
+}
+
+/// A client that has its answer polls no more: what there is to say has to wait for it.
+#[test]
+fn a_session_that_is_closed_on_its_way_says_so_where_its_client_goes() {
+    for says in [true, false] {
+        let mut rig = polling();
+        let id = rig.probe();
+        assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+        if says {
+            rig.send("last");
+        }
+        rig.machine.close(CloseReason::ForcedClose, rig.now);
+        assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+        let last: &[u8] = if says { b"\x81\x054last\x88\x00" } else { b"\x88\x00" };
+        assert_eq!(rig.wire(), last);
+        assert!(rig.machine.is_lingering());
+    }
+    // It may poll all the same, or do nothing.
+    let mut rig = polling();
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    assert!(rig.machine.is_probing_by(id));
+    assert_eq!(rig.get(), Some("1".into()));
+    assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Failed);
+    let mut rig = polling();
+    let id = rig.probe();
+    assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+    rig.machine.close(CloseReason::ForcedClose, rig.now);
+    rig.advance(rig.machine.poll_timeout().unwrap() - rig.now);
+    assert!(rig.machine.is_closed() && !rig.machine.is_probing());
 }
 
 #[test]
