@@ -566,3 +566,21 @@ async fn five_hundred_upgrades_lose_nothing() {
     drop(sockets);
     until(|| server.engine.stats().sessions == 0).await;
 }
+
+/// RFC 6455 §4.4: it is told which version is served.
+#[tokio::test]
+async fn another_version_of_the_websocket_protocol_is_refused_by_name() {
+    let server = serve(calm()).await;
+    for version in ["sec-websocket-version: 8\r\n", "sec-websocket-version: 14\r\n", ""] {
+        let headers = format!(
+            "upgrade: websocket\r\nconnection: Upgrade\r\n{version}sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        );
+        let answer = common::request(server.addr, "GET", &ws_query(None), &headers, b"").await;
+        assert_eq!((answer.status, answer.header("sec-websocket-version")), (400, Some("13")), "{version}");
+    }
+    // What is wrong elsewhere is not its matter.
+    let headers =
+        "upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n";
+    let answer = common::request(server.addr, "GET", &ws_query(None), headers, b"").await;
+    assert_eq!((answer.status, answer.header("sec-websocket-version")), (400, None));
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt as _;
-use http::header::{Entry, ORIGIN, SET_COOKIE, VARY};
+use http::header::{Entry, ORIGIN, SEC_WEBSOCKET_VERSION, SET_COOKIE, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use sundew_io::PeerAddr;
@@ -169,10 +169,15 @@ impl<P: Protocol> Engine<P> {
         message: Option<String>,
     ) -> Response<Body> {
         self.count_refused(parts, Some(code), message.as_deref().unwrap_or(code.message()));
-        match upgrade {
-            true => reply::upgrade_error(code, message.as_deref(), parts.method == Method::GET),
-            false => reply::error(code, message.as_deref()),
+        if !upgrade {
+            return reply::error(code, message.as_deref());
         }
+        let mut response = reply::upgrade_error(code, message.as_deref(), parts.method == Method::GET);
+        if !upgrade::is_of_our_version(&parts.headers) {
+            // RFC 6455 §4.4.
+            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, upgrade::VERSION);
+        }
+        response
     }
 
     /// What the app's hooks add to a good answer.

@@ -43,10 +43,18 @@ pub(crate) enum Accept {
     Stream,
 }
 
+/// The version of the websocket protocol that is served.
+pub(crate) const VERSION: HeaderValue = HeaderValue::from_static("13");
+
+/// Whether a request asks for it.
+pub(crate) fn is_of_our_version(headers: &HeaderMap) -> bool {
+    headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| *version == VERSION)
+}
+
 /// How to accept the request, if it can be accepted.
 pub(crate) fn acceptance(parts: &Parts) -> Option<Accept> {
     let headers = &parts.headers;
-    if headers.get(SEC_WEBSOCKET_VERSION)?.as_bytes() != b"13" {
+    if !is_of_our_version(headers) {
         return None;
     }
     if is_extended_connect(parts) {
