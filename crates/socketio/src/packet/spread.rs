@@ -68,12 +68,8 @@ impl<W: io::Write> Serializer for Spread<'_, '_, W> {
         Ok(self)
     }
 
-    /// `()` is no argument at all.
-    fn serialize_unit(self) -> Result<(), NotSpread> {
-        Ok(())
-    }
-
     one! {
+        serialize_unit() -> ();
         serialize_bool(bool) -> ();
         serialize_i8(i8) -> ();
         serialize_i16(i16) -> ();
