@@ -288,12 +288,15 @@ impl Registry {
         let most = shared.options.max_dynamic_namespaces;
         if tables.dynamic >= most {
             drop(tables);
-            shared.counters.namespaces_refused.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                nsp,
-                most,
-                "namespace refused: clients have brought about too many (max_dynamic_namespaces)"
-            );
+            let count = shared.counters.namespaces_refused.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_power_of_two() {
+                tracing::warn!(
+                    nsp,
+                    most,
+                    count,
+                    "namespace refused: clients have brought about too many (max_dynamic_namespaces)"
+                );
+            }
             return Err(ConnectError::new("Too many namespaces on this server"));
         }
         let table = Arc::new(Table::new(nsp.into(), shared).child_of(Some(parent.clone()), params));
