@@ -385,7 +385,8 @@ impl Builder {
         self
     }
 
-    /// The most rooms one socket may be in. Default 10,000; further ones are refused with a warning.
+    /// The most rooms one socket may be in. Default 10,000; further ones are refused with a warning. With connection state
+    /// recovery, of as many rooms that it has left is remembered when it was in there, until what they were told has arrived.
     #[must_use]
     pub fn max_rooms(mut self, count: usize) -> Builder {
         self.options.max_rooms = count;

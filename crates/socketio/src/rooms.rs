@@ -146,19 +146,18 @@ impl<T: Clone> Rooms<T> {
         Ok(true)
     }
 
-    /// Takes a socket out of a room.
-    pub(crate) fn leave(&mut self, id: &str, room: &str) {
-        let Some(&key) = self.ids.get(id) else { return };
+    /// Takes a socket out of a room. False if it was not in there.
+    pub(crate) fn leave(&mut self, id: &str, room: &str) -> bool {
+        let Some(&key) = self.ids.get(id) else { return false };
         if room == id {
-            self.sockets[key].in_own = false;
-        } else if let Some(&room) = self.names.get(room) {
-            self.part(key, room);
+            return std::mem::take(&mut self.sockets[key].in_own);
         }
+        self.names.get(room).copied().is_some_and(|room| self.part(key, room))
     }
 
-    fn part(&mut self, key: usize, room: usize) {
+    fn part(&mut self, key: usize, room: usize) -> bool {
         let joined = &mut self.sockets[key].joined;
-        let Some(place) = joined.iter().rposition(|&(joined, _)| joined == room) else { return };
+        let Some(place) = joined.iter().rposition(|&(joined, _)| joined == room) else { return false };
         let (_, at) = joined.swap_remove(place);
         let members = Arc::make_mut(&mut self.rooms[room].members);
         members.swap_remove(at);
@@ -173,6 +172,7 @@ impl<T: Clone> Rooms<T> {
             let room = self.rooms.remove(room);
             self.names.remove(&room.name);
         }
+        true
     }
 
     /// The rooms a socket is in, its own first.

@@ -327,31 +327,77 @@ async fn the_first_event_in_a_long_time_is_lost() {
     others.abort();
 }
 
-/// It says that it has had nothing: what a room was told before it joined is not for it all the same, the first time and the
-/// second.
+/// It says that it has had nothing: what rooms were told while it was in there is for it, the first time and the second, and
+/// nothing else that they were told.
 #[tokio::test(start_paused = true)]
-async fn what_a_room_heard_before() {
+async fn what_rooms_heard_while_it_was_in_there() {
     let io = SocketIo::builder().connection_state_recovery(recovery()).build();
     let client = InPlace::new(&io);
     let sid = client.open(&json!({})).await;
     let answer = client.request(Method::GET, &sid, "").await;
     let answer: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
-    io.to("board").emit("before", ());
-    let socket = io.get(answer["sid"].as_str().unwrap()).unwrap();
-    socket.join(["board", "left"]);
+    let rooms = ["board", "again", "left"];
+    io.to(rooms).emit("before", ());
+    let id = answer["sid"].as_str().unwrap();
+    let socket = io.get(id).unwrap();
+    socket.join(rooms);
+    io.to("again").emit("again: first", ());
+    socket.leave("again");
+    io.to("again").emit("meanwhile", ());
+    io.except("again").emit("not again", ());
+    socket.join(rooms);
+    io.to(rooms).emit("everywhere", ());
+    io.except("again").emit("not for it", ());
+    io.to("left").emit("left", ());
     socket.leave("left");
-    io.to("left").emit("meanwhile", ());
-    socket.join(["board", "left"]);
-    io.to(["board", "left"]).emit("since", ());
+    io.to("left").emit("since", ());
     client.leave(&sid).await;
     for _ in 0..2 {
         let sid = client.open(&json!({"pid": &answer["pid"]})).await;
         let packets = client.request(Method::GET, &sid, "").await;
         let packets: Vec<_> = packets.split('\x1e').collect();
-        assert!(packets.len() == 2 && packets[0].starts_with("42[\"since\","), "{packets:?}");
-        assert_eq!(serde_json::from_str::<Value>(packets[1].strip_prefix("40").unwrap()).unwrap(), answer);
+        let (last, missed) = packets.split_last().unwrap();
+        let event =
+            |packet: &&str| -> Value { serde_json::from_str(packet.strip_prefix("42").unwrap()).unwrap() };
+        let missed: Vec<_> = missed.iter().map(event).map(|event| event[0].clone()).collect();
+        assert_eq!(missed, ["again: first", "not again", "everywhere", "left"]);
+        assert_eq!(serde_json::from_str::<Value>(last.strip_prefix("40").unwrap()).unwrap(), answer);
+        let socket = io.get(id).unwrap();
+        assert_eq!(socket.rooms(), [id, "board", "again"].map(str::to_owned));
         // It is in there already.
-        io.get(answer["sid"].as_str().unwrap()).unwrap().join("board");
+        socket.join("board");
+        client.leave(&sid).await;
+    }
+}
+
+/// Of the rooms it has left, no more are remembered than it may be in: who had not had everything of the first ones starts
+/// anew, and nobody else.
+#[tokio::test(start_paused = true)]
+async fn it_has_left_too_many_rooms() {
+    let io = SocketIo::builder().connection_state_recovery(recovery()).max_rooms(2).build();
+    let client = InPlace::new(&io);
+    for (had, recovered) in [(0, false), (1, true)] {
+        let sid = client.open(&json!({})).await;
+        let answer = client.request(Method::GET, &sid, "").await;
+        let answer: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+        let socket = io.get(answer["sid"].as_str().unwrap()).unwrap();
+        let mut offsets = vec![Value::Null];
+        for room in ["a", "b", "c"] {
+            socket.join(room);
+            io.to(room).emit("told", room);
+            socket.leave(room);
+        }
+        let packets = client.request(Method::GET, &sid, "").await;
+        for packet in packets.split('\x1e') {
+            let event: Value = serde_json::from_str(packet.strip_prefix("42").unwrap()).unwrap();
+            offsets.push(event[2].clone());
+        }
+        client.leave(&sid).await;
+        let sid = client.open(&json!({"pid": &answer["pid"], "offset": &offsets[had]})).await;
+        let packets = client.request(Method::GET, &sid, "").await;
+        let told = packets.split('\x1e').filter(|packet| packet.starts_with("42[\"told\"")).count();
+        assert_eq!(told, if recovered { 2 } else { 0 }, "{packets}");
+        assert_eq!(packets.contains(answer["pid"].as_str().unwrap()), recovered, "{packets}");
         client.leave(&sid).await;
     }
 }

@@ -72,8 +72,8 @@ impl Store for Shared {
                 Some(Elsewhere {
                     missed: missed.into_iter().map(|event| event.packet).collect(),
                     seen: store.seen(nsp),
+                    rooms: session.rooms(),
                     id: session.id,
-                    rooms: session.rooms,
                     data: session.data,
                 })
             })

@@ -7,7 +7,6 @@
 //! missed too. If it has not, because the namespace came to be here only after an event was published, the client starts anew.
 //! The events missed become its own log's, for that socket alone, so that the session is one of its own from then on.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -15,7 +14,7 @@ use futures_util::{StreamExt, stream};
 
 use super::busy::OnItsWay;
 use super::live::Live;
-use super::{Elsewhere, Logged, Mark, Offset, Recipients, SavedSession, Seen};
+use super::{Elsewhere, Logged, Mark, Offset, Recipients, SavedSession, Seen, Stay};
 use crate::DisconnectReason;
 use crate::adapter::{Request, Response};
 use crate::namespace::{Hold, Table};
@@ -157,12 +156,13 @@ impl Live {
         let said = Some(wanted.offset().unwrap_or_default().into());
         let until = Live::now() + self.settings.recovery.window;
         let (sent, left, replayed) = (start, start, None);
-        let (joined, lull) = (HashMap::new(), (start, start.next()));
+        let lull = (start, start.next());
+        let stays = rooms.into_iter().map(|room| (room, vec![Stay::default()])).collect();
         let mut session = SavedSession {
             id,
             pid,
-            rooms,
-            joined,
+            stays,
+            forgotten: Offset(0),
             data,
             epoch,
             said,
@@ -196,8 +196,8 @@ impl Live {
         }
         let missed = self.missed(table, &session, offset)?;
         Some(Elsewhere {
+            rooms: session.rooms(),
             id: session.id,
-            rooms: session.rooms,
             data: session.data,
             missed: missed.into_iter().map(|event| event.packet).collect(),
             // Of an origin that has been silent since the namespace was here, nothing is missing.

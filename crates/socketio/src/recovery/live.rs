@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::busy::{Busy, OnItsWay};
 use super::elsewhere::Wanted;
+use super::stays::Stays;
 use super::{Logged, Offset, Recovery, SavedSession, Store};
 use crate::namespace::Table;
 use crate::session::new_id;
@@ -98,8 +99,7 @@ pub(crate) struct Resume {
     at: AtomicU64,
     /// As in [`SavedSession`].
     lull: [AtomicU64; 2],
-    /// As in [`SavedSession`].
-    joined: Mutex<HashMap<String, Offset>>,
+    stays: Mutex<Stays>,
     /// It has left and may come back.
     saved: AtomicBool,
     gone: Gone,
@@ -143,7 +143,7 @@ impl Resume {
             sent: AtomicU64::new(sent),
             at: AtomicU64::new(0),
             lull: Default::default(),
-            joined: Mutex::default(),
+            stays: Mutex::default(),
             saved: AtomicBool::new(false),
             gone: restored.as_ref().and_then(|restored| restored.gone.clone()).unwrap_or_default(),
             restored: Mutex::new(restored.map(Box::new)),
@@ -176,11 +176,6 @@ impl Resume {
     fn set_lull(&self, (from, to): (Offset, Offset)) {
         self.lull[0].store(from.0, Ordering::Relaxed);
         self.lull[1].store(to.0, Ordering::Relaxed);
-    }
-
-    /// It is out of a room.
-    pub(crate) fn left(&self, room: &str) {
-        self.joined.lock().remove(room);
     }
 
     fn lull(&self) -> (Offset, Offset) {
@@ -245,8 +240,22 @@ impl Live {
         if table.join(&inner.id, room)
             && let Some(resume) = &inner.resume
         {
-            let last = self.store().last(&table.name);
-            resume.joined.lock().insert(room.to_owned(), last);
+            resume.stays.lock().join(room, self.store().last(&table.name));
+        }
+    }
+
+    /// A socket leaves a room: what is sent there from now on is not for it.
+    pub(crate) fn leave_room(&self, inner: &Inner, room: &str) {
+        let table = &inner.table;
+        let _order = self.order.lock();
+        if table.rooms.write().leave(&inner.id, room)
+            && let Some(resume) = &inner.resume
+        {
+            let (last, sent) = (self.store().last(&table.name), Offset(resume.sent.load(Ordering::Relaxed)));
+            let now = self.millis();
+            // What it was sent before has arrived, or its connection would have been found lost.
+            let since = now.saturating_sub(millis(self.settings.grace));
+            resume.stays.lock().leave(room, last, sent, now, since, table.options.max_rooms);
         }
     }
 
@@ -357,11 +366,13 @@ impl Live {
                     *resume.replayed.lock() = Some((event.offset, until));
                 }
                 *resume.missed.lock() = frames;
-                *resume.joined.lock() = session.joined;
+                let joined = session.rooms();
+                *resume.stays.lock() =
+                    Stays::new(session.stays, session.forgotten, session.sent, self.millis());
                 enter();
-                let own = session.rooms.iter().any(|room| **room == *inner.id);
+                let own = joined.iter().any(|room| **room == *inner.id);
                 let mut rooms = table.rooms.write();
-                for room in &session.rooms {
+                for room in &joined {
                     // As many as it was allowed to join before.
                     let _ = rooms.join(&inner.id, room, table.options.max_rooms);
                 }
@@ -406,13 +417,13 @@ impl Live {
         if !reason.is_some_and(DisconnectReason::is_recoverable) {
             return;
         }
-        let mut joined = std::mem::take(&mut *resume.joined.lock());
-        joined.retain(|room, _| rooms.contains(room));
+        let stays = std::mem::take(&mut *resume.stays.lock());
+        let (stays, forgotten) = stays.save(rooms);
         let session = SavedSession {
             id: inner.id.clone(),
             pid: resume.pid.clone(),
-            rooms,
-            joined,
+            stays,
+            forgotten,
             data: Socket::from(inner.clone()).data(),
             epoch: self.settings.epoch.clone(),
             said: resume.was_elsewhere.then(|| {

@@ -326,9 +326,9 @@ impl Log {
     fn keep(&mut self, session: SavedSession, expires: Instant) {
         self.saves += 1;
         let (save, pid) = (self.saves, session.pid.clone());
-        let rooms = session.rooms.iter().map(|room| room.len() + 24).sum::<usize>();
-        let joined = session.joined.keys().map(|room| room.len() + 40).sum::<usize>();
-        let size = 2 * OVERHEAD + session.id.len() + 2 * pid.len() + rooms + joined + weight(&session.data);
+        let stays = session.stays.iter().map(|(room, stays)| room.len() + 64 + size_of_val(&**stays));
+        let fixed = 2 * OVERHEAD + session.id.len() + 2 * pid.len();
+        let size = fixed + stays.sum::<usize>() + weight(&session.data);
         self.remove(&pid);
         self.kept += size;
         self.order.push_back((save, pid.clone()));

@@ -2,7 +2,7 @@
 //! the events it missed (Node's `connectionStateRecovery`, <https://socket.io/docs/v4/connection-state-recovery>).
 //!
 //! Here live the options, the store's trait and the store in memory; `live` ties them to a namespace, `sending` gives
-//! events their places on the way out, `elsewhere` brings a session from the server that kept it to the one its client has
+//! events their places on the way out, `stays` knows when a socket was in which rooms, `elsewhere` brings a session from the server that kept it to the one its client has
 //! come back to. The store has no clock and no runtime: instants come in as arguments.
 //!
 //! What is on the wire is Node's: a private id in the answer to CONNECT, an offset behind the arguments of every event,
@@ -14,6 +14,7 @@ pub(crate) mod elsewhere;
 pub(crate) mod live;
 mod memory;
 pub(crate) mod sending;
+mod stays;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use memory::Memory;
-pub use store::{Elsewhere, Fetching, Logged, Mark, Offset, Recipients, SavedSession, Seen, Store};
+pub use store::{Elsewhere, Fetching, Logged, Mark, Offset, Recipients, SavedSession, Seen, Stay, Store};
 
 /// Options of connection state recovery ([`Builder::connection_state_recovery`](crate::Builder::connection_state_recovery)).
 #[derive(Clone)]

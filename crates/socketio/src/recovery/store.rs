@@ -34,14 +34,13 @@ pub struct Recipients {
 }
 
 impl Recipients {
-    /// Whether that session's socket was meant by the event at `offset`, in the rooms that it had joined by then and is still
-    /// in.
+    /// Whether that session's socket was meant by the event at `offset`, in the rooms that it was in then.
     pub fn include(&self, offset: Offset, session: &SavedSession) -> bool {
         if let Some(socket) = &self.socket {
             return *socket == session.id;
         }
         let in_room = |name: &String| {
-            session.rooms.contains(name) && session.joined.get(name).is_none_or(|&joined| joined < offset)
+            session.stays.get(name).is_some_and(|stays| stays.iter().any(|stay| stay.includes(offset)))
         };
         let among = |names: &[String]| names.iter().any(in_room);
         (self.rooms.is_empty() || among(&self.rooms)) && !among(&self.except)
@@ -79,6 +78,22 @@ impl FromIterator<Mark> for Seen {
     }
 }
 
+/// A time that a socket was in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stay {
+    /// The last event before it joined; the default if it was in there from its start.
+    pub joined: Offset,
+    /// The last event before it left; `None` if it has not.
+    pub left: Option<Offset>,
+}
+
+impl Stay {
+    /// Whether the event at `offset` was within.
+    pub fn includes(&self, offset: Offset) -> bool {
+        self.joined < offset && self.left.is_none_or(|left| offset <= left)
+    }
+}
+
 /// A socket that has left and may come back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedSession {
@@ -86,10 +101,11 @@ pub struct SavedSession {
     pub id: Arc<str>,
     /// Its private id: whoever knows it can take the session up.
     pub pid: Arc<str>,
-    /// Its rooms, that of its own id among them.
-    pub rooms: Vec<String>,
-    /// The last event before it joined a room, of those of them that it was not in from its start here.
-    pub joined: HashMap<String, Offset>,
+    /// When it was in its rooms, that of its own id among them, and in those that it had left before but may not have had
+    /// everything of: for each, from the first stay on.
+    pub stays: HashMap<String, Vec<Stay>>,
+    /// Of events up to this one nobody can tell any more which were meant for it, as it has left rooms since.
+    pub forgotten: Offset,
     /// What the app attached with [`Socket::set_data`](crate::Socket::set_data).
     pub data: serde_json::Value,
     /// What offsets begin with on the wire that are this server's.
@@ -114,13 +130,23 @@ pub struct SavedSession {
 
 impl SavedSession {
     /// The last event its client has had, by what the client says: the `offset` of its CONNECT packet. Where that is no offset
-    /// of this server, it has had none since it connected. `None` if nobody can tell: it was on another server, and says
-    /// something else than when it came from there.
+    /// of this server, it has had none since it connected. `None` if nobody can tell what it has missed: it was on another
+    /// server and says something else than when it came from there, or it has had too little of what was
+    /// [`forgotten`](SavedSession::forgotten).
     pub fn received(&self, offset: Option<&str>) -> Option<Offset> {
         let number = offset.and_then(|text| u64::from_str_radix(text.strip_prefix(&*self.epoch)?, 36).ok());
         let own = number.map(Offset).filter(|offset| (self.start..=self.left).contains(offset));
         let none = self.said.as_deref().is_none_or(|said| said == offset.unwrap_or_default());
-        own.or_else(|| none.then_some(self.start))
+        let received = own.or_else(|| none.then_some(self.start))?;
+        (received >= self.forgotten).then_some(received)
+    }
+
+    /// The rooms it is in, in the order in which it joined them.
+    pub fn rooms(&self) -> Vec<String> {
+        let last = self.stays.iter().filter_map(|(room, stays)| Some((stays.last()?, room)));
+        let mut rooms: Vec<_> = last.filter(|(stay, _)| stay.left.is_none()).collect();
+        rooms.sort_by_key(|&(stay, room)| (stay.joined, room));
+        rooms.into_iter().map(|(_, room)| room.clone()).collect()
     }
 
     /// What was sent to it again and has not arrived.
@@ -225,8 +251,8 @@ pub type Fetching<'a> = Pin<Box<dyn Future<Output = Option<Elsewhere>> + Send + 
 ///                 Some(Elsewhere {
 ///                     missed: missed.into_iter().map(|event| event.packet).collect(),
 ///                     seen: store.seen(nsp),
+///                     rooms: session.rooms(),
 ///                     id: session.id,
-///                     rooms: session.rooms,
 ///                     data: session.data,
 ///                 })
 ///             })

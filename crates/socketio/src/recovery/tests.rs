@@ -45,8 +45,8 @@ impl Bench {
         SavedSession {
             id: "id".into(),
             pid: pid.into(),
-            rooms: vec!["id".into(), "r".into()],
-            joined: Default::default(),
+            stays: ["id", "r"].map(|room| (room.to_owned(), vec![Stay::default()])).into(),
+            forgotten: Offset(0),
             data: serde_json::Value::Null,
             epoch: "abcd-".into(),
             said: None,
@@ -99,16 +99,33 @@ fn what_was_meant_for_it_in_order() {
 }
 
 #[test]
-fn what_a_room_heard_before_it_joined_is_not_for_it() {
+fn what_a_room_heard_while_it_was_in_there_is_for_it() {
     let bench = Bench::new(Memory::new());
-    bench.event("before", rooms(&["r"], &[]));
+    let mut stays = Vec::new();
+    for _ in 0..2 {
+        bench.event("no", rooms(&["r"], &[]));
+        bench.event("not for the room", rooms(&[], &["r"]));
+        let joined = bench.store.last("/");
+        bench.event("no", rooms(&[], &["r"]));
+        bench.event("for the room", rooms(&["r"], &[]));
+        stays.push(Stay { joined, left: Some(bench.store.last("/")) });
+    }
+    bench.event("no", rooms(&["r"], &[]));
     bench.event("not for the room", rooms(&[], &["r"]));
-    let joined = bench.store.last("/");
-    bench.event("no", rooms(&[], &["r"]));
-    bench.event("since", rooms(&["r"], &[]));
-    let session = SavedSession { joined: [("r".to_owned(), joined)].into(), ..bench.session("p", Offset(4)) };
-    let expected = ["[\"e\",\"not for the room\"]", "[\"e\",\"since\"]"];
-    assert_eq!(bench.missed(Offset(0), &session).unwrap(), expected);
+    let mut session = bench.session("p", bench.store.last("/"));
+    session.stays.insert("r".to_owned(), stays);
+    assert_eq!(session.rooms(), ["id"]);
+    let [out, within] = ["[\"e\",\"not for the room\"]", "[\"e\",\"for the room\"]"];
+    assert_eq!(bench.missed(Offset(0), &session).unwrap(), [out, within, out, within, out]);
+}
+
+#[test]
+fn who_has_had_all_of_what_was_forgotten_misses_nothing() {
+    let session = SavedSession { forgotten: Offset(2), ..Bench::new(Memory::new()).session("p", Offset(3)) };
+    let session = SavedSession { left: Offset(3), ..session };
+    let received = |offset: &str| session.received(Some(offset));
+    assert_eq!((received("abcd-1"), received("abcd-2")), (None, Some(Offset(2))));
+    assert_eq!(session.received(None), None);
 }
 
 #[test]

@@ -317,6 +317,14 @@ impl Inner {
         }
     }
 
+    /// Leaves a room at once.
+    pub(crate) fn leave_room(&self, room: &str) {
+        match &self.table.recovery {
+            Some(recovery) => recovery.leave_room(self, room),
+            None => drop(self.table.rooms.write().leave(&self.id, room)),
+        }
+    }
+
     /// In middleware: does not join the room on entering. False if it is to be left now.
     pub(crate) fn joins_no_more(&self, room: &str) -> bool {
         self.in_middleware(|rooms| rooms.retain(|other| **other != *room)).is_some()

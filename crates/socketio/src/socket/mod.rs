@@ -288,10 +288,7 @@ impl Socket {
     pub fn leave(&self, rooms: impl RoomNames) {
         rooms.each(&mut |room| {
             if !self.0.joins_no_more(room) {
-                self.0.table.rooms.write().leave(&self.0.id, room);
-                if let Some(resume) = &self.0.resume {
-                    resume.left(room);
-                }
+                self.0.leave_room(room);
             }
         });
     }

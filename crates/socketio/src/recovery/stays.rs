@@ -1,0 +1,142 @@
+//! When a socket was in which rooms. What they were told then was meant for it, also if it has left since.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{Offset, Stay};
+
+/// Of a socket that is connected. Times are in milliseconds.
+#[derive(Default)]
+pub(super) struct Stays {
+    /// The last event before it joined, of the rooms it is in and was not from its start.
+    joined: HashMap<String, Offset>,
+    /// In rooms it has left, from the first on, for as long as what these were told may not have arrived.
+    past: VecDeque<Past>,
+    /// As in [`SavedSession`](super::SavedSession).
+    forgotten: Offset,
+}
+
+struct Past {
+    room: String,
+    joined: Offset,
+    left: Offset,
+    /// The last event that was meant for it then.
+    sent: Offset,
+    at: u64,
+}
+
+impl Stays {
+    /// Of a session that is taken up. `sent`: the last event that was meant for it.
+    pub(super) fn new(stays: HashMap<String, Vec<Stay>>, forgotten: Offset, sent: Offset, now: u64) -> Stays {
+        let mut restored = Stays { forgotten, ..Stays::default() };
+        for (room, stays) in stays {
+            for Stay { joined, left } in stays {
+                match left {
+                    None => drop(restored.joined.insert(room.clone(), joined)),
+                    Some(left) => {
+                        let (room, sent) = (room.clone(), sent.min(left));
+                        restored.past.push_back(Past { room, joined, left, sent, at: now });
+                    }
+                }
+            }
+        }
+        restored.past.make_contiguous().sort_by_key(|past| past.left);
+        restored
+    }
+
+    /// `last`: the last event.
+    pub(super) fn join(&mut self, room: &str, last: Offset) {
+        self.joined.insert(room.to_owned(), last);
+    }
+
+    /// `last`: the last event, `sent`: the last that was meant for it. What was told before `since` has arrived; no more than
+    /// `most` stays are remembered.
+    pub(super) fn leave(
+        &mut self,
+        room: &str,
+        last: Offset,
+        sent: Offset,
+        now: u64,
+        since: u64,
+        most: usize,
+    ) {
+        let (room, joined) = self.joined.remove_entry(room).unwrap_or_else(|| (room.to_owned(), Offset(0)));
+        if joined < sent {
+            self.past.push_back(Past { room, joined, left: last, sent, at: now });
+        }
+        while self.past.len() > most || self.past.front().is_some_and(|past| past.at < since) {
+            // Exact whatever was dropped and why: whoever has had all that was meant for it until then misses nothing.
+            let past = self.past.pop_front();
+            self.forgotten = self.forgotten.max(past.map_or(Offset(0), |past| past.sent));
+        }
+    }
+
+    /// As in [`SavedSession`](super::SavedSession), of a socket that leaves and is in `rooms`.
+    pub(super) fn save(self, rooms: Vec<String>) -> (HashMap<String, Vec<Stay>>, Offset) {
+        let mut stays: HashMap<String, Vec<Stay>> = HashMap::with_capacity(rooms.len());
+        for Past { room, joined, left, .. } in self.past {
+            stays.entry(room).or_default().push(Stay { joined, left: Some(left) });
+        }
+        for room in rooms {
+            let joined = self.joined.get(&room).copied().unwrap_or_default();
+            stays.entry(room).or_default().push(Stay { joined, left: None });
+        }
+        (stays, self.forgotten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stay(joined: u64, left: Option<u64>) -> Stay {
+        Stay { joined: Offset(joined), left: left.map(Offset) }
+    }
+
+    fn save(stays: Stays, rooms: &[&str]) -> (Vec<(String, Vec<Stay>)>, u64) {
+        let (stays, forgotten) = stays.save(rooms.iter().map(|room| (*room).to_owned()).collect());
+        let mut stays: Vec<_> = stays.into_iter().collect();
+        stays.sort_by(|(a, _), (b, _)| a.cmp(b));
+        (stays, forgotten.0)
+    }
+
+    #[test]
+    fn each_stay() {
+        let mut stays = Stays::default();
+        stays.join("a", Offset(1));
+        stays.leave("own", Offset(4), Offset(4), 10, 0, 9);
+        stays.leave("a", Offset(5), Offset(4), 11, 0, 9);
+        stays.join("a", Offset(7));
+        stays.join("b", Offset(7));
+        // It was sent nothing in there.
+        stays.leave("b", Offset(9), Offset(7), 12, 0, 9);
+        let expected = |(all, forgotten): (Vec<_>, u64)| {
+            let own = ("own".to_owned(), vec![stay(0, Some(4))]);
+            let start = ("start".to_owned(), vec![stay(0, None)]);
+            assert_eq!(all, [("a".to_owned(), vec![stay(1, Some(5)), stay(7, None)]), own, start]);
+            assert_eq!(forgotten, 0);
+        };
+        let (saved, forgotten) = stays.save(vec!["a".into(), "start".into()]);
+        let again = Stays::new(saved, forgotten, Offset(9), 100);
+        expected(save(again, &["a", "start"]));
+    }
+
+    #[test]
+    fn what_has_arrived_and_what_is_too_much_is_forgotten() {
+        let mut stays = Stays::default();
+        for (n, room) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            let n = n as u64;
+            stays.join(room, Offset(10 * n));
+            // The last event is somebody else's.
+            stays.leave(room, Offset(10 * n + 9), Offset(10 * n + 5), n, 0, 3);
+        }
+        assert_eq!((stays.past.len(), stays.forgotten), (3, Offset(5)));
+        stays.join("e", Offset(40));
+        stays.leave("e", Offset(49), Offset(45), 10, 3, 3);
+        let (all, forgotten) = save(stays, &[]);
+        assert_eq!(
+            all,
+            [("d".to_owned(), vec![stay(30, Some(39))]), ("e".to_owned(), vec![stay(40, Some(49))])]
+        );
+        assert_eq!(forgotten, 25);
+    }
+}
