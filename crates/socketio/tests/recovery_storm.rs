@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
@@ -28,6 +28,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tower_service::Service;
 
 const ROOMS: usize = 10;
+/// Each is in one of them, and goes from one to another.
+const PLACES: usize = 5;
 const WINDOW: Duration = Duration::from_secs(30);
 const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(4));
 
@@ -145,7 +147,8 @@ async fn websocket_to(service: &SocketIoService<NotFound>) -> DuplexStream {
     ours
 }
 
-/// What a client is sent: events to all, to its room, and to itself. Each stream counts for itself, from 1.
+/// What a client is sent: events to all, to its room, and to itself. Each stream counts for itself, from 1. What the places
+/// are told comes besides.
 fn streams_of(index: usize) -> [String; 3] {
     ["all".into(), format!("room{}", index % ROOMS), format!("own{index}")]
 }
@@ -160,6 +163,10 @@ struct Truth {
     last: Numbers,
     /// Of each session, by its socket's id: how far its streams were when it began.
     begun: HashMap<String, Numbers>,
+    /// Where each client is.
+    places: HashMap<usize, usize>,
+    /// Of each client: what the places were told while it was there, and it has not had.
+    told: HashMap<usize, VecDeque<u64>>,
     /// Of all events together.
     count: u64,
 }
@@ -214,9 +221,14 @@ impl Client {
         let args: Vec<Value> = serde_json::from_str(packet.strip_prefix("42").unwrap()).unwrap();
         let stream = args[0].as_str().unwrap();
         let (number, count) = (args[1].as_u64().unwrap(), args[2].as_u64().unwrap());
-        let last = self.seen.get_mut(stream).unwrap_or_else(|| panic!("{stream} is for others"));
-        assert_eq!(number, *last + 1, "client {}: {stream} after {last}", self.index);
-        *last = number;
+        if stream == "place" {
+            let told = self.truth.lock().unwrap().told.get_mut(&self.index).unwrap().pop_front();
+            assert_eq!(told, Some(count), "client {}: place {number}", self.index);
+        } else {
+            let last = self.seen.get_mut(stream).unwrap_or_else(|| panic!("{stream} is for others"));
+            assert_eq!(number, *last + 1, "client {}: {stream} after {last}", self.index);
+            *last = number;
+        }
         assert!(count > self.count, "client {}: {count} after {}", self.index, self.count);
         self.count = count;
         if let Some(text) = args.last().unwrap().as_str() {
@@ -342,7 +354,9 @@ fn app(truth: &Arc<Mutex<Truth>>) -> SocketIo {
         let mut truth = truth.lock().unwrap();
         // A recovered one is in its room.
         if !socket.recovered() {
-            socket.join(format!("r{}", index % ROOMS));
+            socket.join([format!("r{}", index % ROOMS), format!("p{}", index % PLACES)]);
+            truth.places.insert(index, index % PLACES);
+            truth.told.insert(index, VecDeque::new());
             let so_far = truth.so_far(index);
             truth.begun.insert(socket.id().to_owned(), so_far);
         }
@@ -375,6 +389,8 @@ fn emit_once(io: &SocketIo, truth: &mut Truth, second: usize, random: &mut Rando
         let place = truth.next(&stream);
         io.to(format!("r{room}")).emit(&stream, place);
     }
+    move_some(truth, random);
+    tell_a_place(io, truth, second, random);
     let due = truth.sockets.iter().filter(|(index, _)| (*index + second).is_multiple_of(16));
     let due: Vec<_> = due.map(|(index, socket)| (*index, socket.clone())).collect();
     for (index, socket) in due {
@@ -384,6 +400,39 @@ fn emit_once(io: &SocketIo, truth: &mut Truth, second: usize, random: &mut Rando
         // One whose session is over is sent nothing.
         if socket.emit(&stream, (number, count, Value::Null)).is_err() {
             truth.last.insert(stream, before);
+        }
+    }
+}
+
+/// Some go to another place, or out and in again. Those who are away stay where they are.
+fn move_some(truth: &mut Truth, random: &mut Random) {
+    let Truth { sockets, places, .. } = truth;
+    for (index, socket) in &*sockets {
+        if random.below(30) > 0 {
+            continue;
+        }
+        let place = places.get_mut(index).unwrap();
+        let to = random.below(PLACES as u64) as usize;
+        socket.leave(format!("p{place}"));
+        socket.join(format!("p{to}"));
+        if socket.rooms().contains(&format!("p{to}")) {
+            *place = to;
+        }
+    }
+}
+
+/// What a place is told is for those who are there, or for those who are not.
+fn tell_a_place(io: &SocketIo, truth: &mut Truth, second: usize, random: &mut Random) {
+    let place = random.below(PLACES as u64) as usize;
+    truth.count += 1;
+    let count = truth.count;
+    let within = !second.is_multiple_of(8);
+    let room = format!("p{place}");
+    let to = if within { io.to(room) } else { io.except(room) };
+    to.emit("place", (place, count));
+    for (index, at) in &truth.places {
+        if (*at == place) == within {
+            truth.told.get_mut(index).unwrap().push_back(count);
         }
     }
 }
@@ -423,6 +472,7 @@ fn storm(clients: usize, length: Duration) -> impl Future<Output = ()> {
             // Nothing is owed to anybody at the end: not the last event of any stream.
             let so_far = truth.lock().unwrap().so_far(client.index);
             assert_eq!(client.seen, so_far, "client {}", client.index);
+            assert!(truth.lock().unwrap().told[&client.index].is_empty(), "client {}", client.index);
         }
         let Totals { recovered, anew, replayed, events } = &*totals.borrow();
         println!("polling, websocket: {recovered:?} recovered, {anew:?} anew, {replayed:?} replayed");

@@ -235,12 +235,9 @@ impl Live {
 
     /// A socket joins a room: what was sent there before is not for it.
     pub(crate) fn join(&self, inner: &Inner, room: &str) {
-        let table = &inner.table;
         let _order = self.order.lock();
-        if table.join(&inner.id, room)
-            && let Some(resume) = &inner.resume
-        {
-            resume.stays.lock().join(room, self.store().last(&table.name));
+        if inner.table.join(&inner.id, room) {
+            self.with_stays(inner, |stays, last, _| stays.join(room, last));
         }
     }
 
@@ -248,14 +245,22 @@ impl Live {
     pub(crate) fn leave_room(&self, inner: &Inner, room: &str) {
         let table = &inner.table;
         let _order = self.order.lock();
-        if table.rooms.write().leave(&inner.id, room)
-            && let Some(resume) = &inner.resume
-        {
-            let (last, sent) = (self.store().last(&table.name), Offset(resume.sent.load(Ordering::Relaxed)));
+        if table.rooms.write().leave(&inner.id, room) {
             let now = self.millis();
             // What it was sent before has arrived, or its connection would have been found lost.
             let since = now.saturating_sub(millis(self.settings.grace));
-            resume.stays.lock().leave(room, last, sent, now, since, table.options.max_rooms);
+            let most = table.options.max_rooms;
+            self.with_stays(inner, |stays, last, sent| stays.leave(room, last, sent, now, since, most));
+        }
+    }
+
+    /// `change` is given the last event, and the last that was meant for the socket.
+    fn with_stays(&self, inner: &Inner, change: impl FnOnce(&mut Stays, Offset, Offset)) {
+        // An app's handle may be an old one of a socket that has come back.
+        let now = inner.table.rooms.read().get(&inner.id);
+        if let Some(resume) = now.as_ref().and_then(|socket| socket.inner().resume.as_ref()) {
+            let sent = Offset(resume.sent.load(Ordering::Relaxed));
+            change(&mut resume.stays.lock(), self.store().last(&inner.table.name), sent);
         }
     }
 
