@@ -340,6 +340,10 @@ async fn what_rooms_heard_while_it_was_in_there() {
     io.to(rooms).emit("before", ());
     let id = answer["sid"].as_str().unwrap();
     let socket = io.get(id).unwrap();
+    // Where it hears nothing, somebody else does.
+    socket.join("quiet");
+    io.except("quiet").emit("not for it", ());
+    socket.leave("quiet");
     socket.join(rooms);
     io.to("again").emit("again: first", ());
     socket.leave("again");

@@ -162,7 +162,7 @@ impl Live {
             id,
             pid,
             stays,
-            forgotten: Offset(0),
+            forgotten: Default::default(),
             data,
             epoch,
             said,

@@ -2,8 +2,9 @@
 //! the events it missed (Node's `connectionStateRecovery`, <https://socket.io/docs/v4/connection-state-recovery>).
 //!
 //! Here live the options, the store's trait and the store in memory; `live` ties them to a namespace, `sending` gives
-//! events their places on the way out, `stays` knows when a socket was in which rooms, `elsewhere` brings a session from the server that kept it to the one its client has
-//! come back to. The store has no clock and no runtime: instants come in as arguments.
+//! events their places on the way out, `stays` knows when a socket was in which rooms, `elsewhere` brings a session from the
+//! server that kept it to the one its client has come back to. The store has no clock and no runtime: instants come in as
+//! arguments.
 //!
 //! What is on the wire is Node's: a private id in the answer to CONNECT, an offset behind the arguments of every event,
 //! both sent back by the client as `{pid, offset}`. Offsets are numbers that count up in the order in which events are

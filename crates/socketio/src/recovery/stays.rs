@@ -12,7 +12,7 @@ pub(super) struct Stays {
     /// In rooms it has left, from the first on, for as long as what these were told may not have arrived.
     past: VecDeque<Past>,
     /// As in [`SavedSession`](super::SavedSession).
-    forgotten: Offset,
+    forgotten: (Offset, Offset),
 }
 
 struct Past {
@@ -26,7 +26,12 @@ struct Past {
 
 impl Stays {
     /// Of a session that is taken up. `sent`: the last event that was meant for it.
-    pub(super) fn new(stays: HashMap<String, Vec<Stay>>, forgotten: Offset, sent: Offset, now: u64) -> Stays {
+    pub(super) fn new(
+        stays: HashMap<String, Vec<Stay>>,
+        forgotten: (Offset, Offset),
+        sent: Offset,
+        now: u64,
+    ) -> Stays {
         let mut restored = Stays { forgotten, ..Stays::default() };
         for (room, stays) in stays {
             for Stay { joined, left } in stays {
@@ -60,18 +65,19 @@ impl Stays {
         most: usize,
     ) {
         let (room, joined) = self.joined.remove_entry(room).unwrap_or_else(|| (room.to_owned(), Offset(0)));
-        if joined < sent {
+        if joined < last {
             self.past.push_back(Past { room, joined, left: last, sent, at: now });
         }
         while self.past.len() > most || self.past.front().is_some_and(|past| past.at < since) {
-            // Exact whatever was dropped and why: whoever has had all that was meant for it until then misses nothing.
-            let past = self.past.pop_front();
-            self.forgotten = self.forgotten.max(past.map_or(Offset(0), |past| past.sent));
+            // Exact whatever was dropped and why: who has had all that was meant for it until it left misses nothing of that.
+            if let Some(past) = self.past.pop_front() {
+                self.forgotten = (past.sent, past.left);
+            }
         }
     }
 
     /// As in [`SavedSession`](super::SavedSession), of a socket that leaves and is in `rooms`.
-    pub(super) fn save(self, rooms: Vec<String>) -> (HashMap<String, Vec<Stay>>, Offset) {
+    pub(super) fn save(self, rooms: Vec<String>) -> (HashMap<String, Vec<Stay>>, (Offset, Offset)) {
         let mut stays: HashMap<String, Vec<Stay>> = HashMap::with_capacity(rooms.len());
         for Past { room, joined, left, .. } in self.past {
             stays.entry(room).or_default().push(Stay { joined, left: Some(left) });
@@ -86,17 +92,18 @@ impl Stays {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn stay(joined: u64, left: Option<u64>) -> Stay {
         Stay { joined: Offset(joined), left: left.map(Offset) }
     }
 
-    fn save(stays: Stays, rooms: &[&str]) -> (Vec<(String, Vec<Stay>)>, u64) {
+    fn save(stays: Stays, rooms: &[&str]) -> (BTreeMap<String, Vec<Stay>>, (u64, u64)) {
         let (stays, forgotten) = stays.save(rooms.iter().map(|room| (*room).to_owned()).collect());
-        let mut stays: Vec<_> = stays.into_iter().collect();
-        stays.sort_by(|(a, _), (b, _)| a.cmp(b));
-        (stays, forgotten.0)
+        let stays = stays.into_iter().collect();
+        (stays, (forgotten.0.0, forgotten.1.0))
     }
 
     #[test]
@@ -107,13 +114,13 @@ mod tests {
         stays.leave("a", Offset(5), Offset(4), 11, 0, 9);
         stays.join("a", Offset(7));
         stays.join("b", Offset(7));
-        // It was sent nothing in there.
-        stays.leave("b", Offset(9), Offset(7), 12, 0, 9);
-        let expected = |(all, forgotten): (Vec<_>, u64)| {
+        // Nothing was sent at all meanwhile.
+        stays.leave("b", Offset(7), Offset(4), 12, 0, 9);
+        let expected = |(all, forgotten): (BTreeMap<_, _>, _)| {
             let own = ("own".to_owned(), vec![stay(0, Some(4))]);
             let start = ("start".to_owned(), vec![stay(0, None)]);
-            assert_eq!(all, [("a".to_owned(), vec![stay(1, Some(5)), stay(7, None)]), own, start]);
-            assert_eq!(forgotten, 0);
+            assert_eq!(all, [("a".to_owned(), vec![stay(1, Some(5)), stay(7, None)]), own, start].into());
+            assert_eq!(forgotten, (0, 0));
         };
         let (saved, forgotten) = stays.save(vec!["a".into(), "start".into()]);
         let again = Stays::new(saved, forgotten, Offset(9), 100);
@@ -129,14 +136,14 @@ mod tests {
             // The last event is somebody else's.
             stays.leave(room, Offset(10 * n + 9), Offset(10 * n + 5), n, 0, 3);
         }
-        assert_eq!((stays.past.len(), stays.forgotten), (3, Offset(5)));
+        assert_eq!((stays.past.len(), stays.forgotten), (3, (Offset(5), Offset(9))));
         stays.join("e", Offset(40));
         stays.leave("e", Offset(49), Offset(45), 10, 3, 3);
         let (all, forgotten) = save(stays, &[]);
         assert_eq!(
             all,
-            [("d".to_owned(), vec![stay(30, Some(39))]), ("e".to_owned(), vec![stay(40, Some(49))])]
+            [("d".to_owned(), vec![stay(30, Some(39))]), ("e".to_owned(), vec![stay(40, Some(49))])].into()
         );
-        assert_eq!(forgotten, 25);
+        assert_eq!(forgotten, (25, 29));
     }
 }

@@ -104,8 +104,9 @@ pub struct SavedSession {
     /// When it was in its rooms, that of its own id among them, and in those that it had left before but may not have had
     /// everything of: for each, from the first stay on.
     pub stays: HashMap<String, Vec<Stay>>,
-    /// Of events up to this one nobody can tell any more which were meant for it, as it has left rooms since.
-    pub forgotten: Offset,
+    /// Of events up to the first one nobody can tell any more which were meant for it, as it has left rooms since; behind that,
+    /// up to the second, none was.
+    pub forgotten: (Offset, Offset),
     /// What the app attached with [`Socket::set_data`](crate::Socket::set_data).
     pub data: serde_json::Value,
     /// What offsets begin with on the wire that are this server's.
@@ -130,15 +131,16 @@ pub struct SavedSession {
 
 impl SavedSession {
     /// The last event its client has had, by what the client says: the `offset` of its CONNECT packet. Where that is no offset
-    /// of this server, it has had none since it connected. `None` if nobody can tell what it has missed: it was on another
-    /// server and says something else than when it came from there, or it has had too little of what was
-    /// [`forgotten`](SavedSession::forgotten).
+    /// of this server, it has had none since it connected. A later one if nothing up to that was meant for it. `None` if nobody
+    /// can tell what it has missed: it was on another server and says something else than when it came from there, or it has
+    /// had too little of what was [`forgotten`](SavedSession::forgotten).
     pub fn received(&self, offset: Option<&str>) -> Option<Offset> {
         let number = offset.and_then(|text| u64::from_str_radix(text.strip_prefix(&*self.epoch)?, 36).ok());
         let own = number.map(Offset).filter(|offset| (self.start..=self.left).contains(offset));
         let none = self.said.as_deref().is_none_or(|said| said == offset.unwrap_or_default());
         let received = own.or_else(|| none.then_some(self.start))?;
-        (received >= self.forgotten).then_some(received)
+        let (from, to) = self.forgotten;
+        (received >= from).then_some(received.max(to))
     }
 
     /// The rooms it is in, in the order in which it joined them.

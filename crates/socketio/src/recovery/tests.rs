@@ -46,7 +46,7 @@ impl Bench {
             id: "id".into(),
             pid: pid.into(),
             stays: ["id", "r"].map(|room| (room.to_owned(), vec![Stay::default()])).into(),
-            forgotten: Offset(0),
+            forgotten: Default::default(),
             data: serde_json::Value::Null,
             epoch: "abcd-".into(),
             said: None,
@@ -121,10 +121,13 @@ fn what_a_room_heard_while_it_was_in_there_is_for_it() {
 
 #[test]
 fn who_has_had_all_of_what_was_forgotten_misses_nothing() {
-    let session = SavedSession { forgotten: Offset(2), ..Bench::new(Memory::new()).session("p", Offset(3)) };
-    let session = SavedSession { left: Offset(3), ..session };
-    let received = |offset: &str| session.received(Some(offset));
-    assert_eq!((received("abcd-1"), received("abcd-2")), (None, Some(Offset(2))));
+    let forgotten = (Offset(2), Offset(4));
+    let session = Bench::new(Memory::new()).session("p", Offset(5));
+    let session = SavedSession { forgotten, left: Offset(5), ..session };
+    for (offset, received) in [("1", None), ("2", Some(4)), ("4", Some(4)), ("5", Some(5))] {
+        let offset = format!("abcd-{offset}");
+        assert_eq!(session.received(Some(&offset)), received.map(Offset), "{offset}");
+    }
     assert_eq!(session.received(None), None);
 }
 
