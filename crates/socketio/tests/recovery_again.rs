@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use sundew_socketio::recovery::Recovery;
-use sundew_socketio::{ConnectError, DisconnectReason, SocketIo};
+use sundew_socketio::{ConnectError, DisconnectReason, Socket, SocketIo};
 use support::in_place::InPlace;
 use tokio::time::{Instant, sleep_until};
 
@@ -296,6 +296,47 @@ async fn a_broadcast_that_waits_disconnects_nobody() {
         assert_eq!((sent.sockets, sent.failed), (2, 0));
     }
     assert_eq!(lost.load(Ordering::SeqCst), 0);
+}
+
+/// A client whose queue was full has been disconnected by that, and its task had no turn yet: nobody waits for it, least of all
+/// the thread that has to do it.
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_does_not_wait_for_whom_it_cannot_reach() {
+    let io = SocketIo::builder().max_queued(1_000_000, 10).connection_state_recovery(Recovery::new()).build();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let (server, count) = (io.clone(), ended.clone());
+    io.on("fill", move |socket: Socket| {
+        let (server, count) = (server.clone(), count.clone());
+        async move {
+            while socket.emit("row", ()).is_ok() {}
+            server.local().emit_async("done", ()).await;
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let client = InPlace::new(&io);
+    let watched = ended.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(20));
+        if watched.load(Ordering::SeqCst) < 2 {
+            // A thread that never waits cannot be stopped otherwise.
+            eprintln!("it still waits");
+            std::process::abort();
+        }
+    });
+    let sid = client.open(&json!({})).await;
+    client.request(Method::GET, &sid, "").await;
+    client.send(&sid, "42[\"fill\"]").await;
+    while ended.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    // From a task that is none of its own.
+    let sid = client.open(&json!({})).await;
+    let answer = client.request(Method::GET, &sid, "").await;
+    let ids: Value = serde_json::from_str(answer.strip_prefix("40").unwrap()).unwrap();
+    let socket = io.get(ids["sid"].as_str().unwrap()).unwrap();
+    while socket.emit("row", ()).is_ok() {}
+    io.except("nobody").emit_async("done", ()).await;
+    ended.fetch_add(1, Ordering::SeqCst);
 }
 
 /// What it was sent last was lost with its connection, and much that was for others before that has expired.

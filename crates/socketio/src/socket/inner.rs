@@ -484,10 +484,11 @@ impl Inner {
         self.link.handle.send_within(frames, burst)
     }
 
-    /// Whether so much would not be taken because its queue is full.
+    /// Whether so much would not be taken because its queue is full, and may be once there is [`room`](Inner::room).
     pub(crate) fn is_full_for(&self, bytes: usize, packets: usize) -> bool {
         self.is_open()
             && !self.holding.load(Ordering::Acquire)
+            && self.link.handle.is_open()
             && !self.link.handle.has_room_for(bytes, packets)
     }
 
