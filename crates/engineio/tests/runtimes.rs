@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use common::{Echo, Frame, Ws, quick, serve_stream, text, ws_query};
+use common::{Echo, Frame, Ws, calm, quick, serve_stream, text, until, ws_query};
 use sundew_engineio::{Config, Engine};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::runtime::{Builder, Runtime};
@@ -60,10 +60,40 @@ fn sessions_of_one_runtime_go_on_when_another_ends() {
     drop(ended);
 }
 
-/// A stream of the app's own with a mistake in it: it panics when it is written to.
+/// A handshake that is answered at once may be all that a runtime does: the heartbeat has not even begun when it ends.
+#[test]
+fn a_heartbeat_that_never_came_to_run_leaves_nobody_waiting() {
+    let engine = Engine::new(quick(), Echo::default());
+    let first = Builder::new_current_thread().enable_all().build().unwrap();
+    let second = runtime();
+    let handshake = http::Request::get("/engine.io/?EIO=4&transport=polling");
+    let handshake = handshake.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    assert_eq!(first.block_on(async { engine.handle(handshake).await }).status(), 200);
+    let mut ws = second.block_on(connect(&engine));
+    drop(first);
+    let ping = second.block_on(async { timeout(Duration::from_secs(5), ws.next()).await });
+    assert_eq!(ping.expect("no ping came"), text("2"));
+}
+
+/// A stream of the app's own with a mistake in it: it panics when it is written to, or flushed.
 struct Faulty {
     inner: DuplexStream,
     breaks: Arc<AtomicBool>,
+    at_flush: bool,
+}
+
+impl Faulty {
+    fn check(&self, at_flush: bool) {
+        assert!(self.at_flush != at_flush || !self.breaks.load(Ordering::Relaxed), "as it is meant to");
+    }
+
+    /// A session on one. Its client goes on to be there.
+    async fn connect(engine: &Engine<Echo>, breaks: &Arc<AtomicBool>, at_flush: bool) -> Ws<DuplexStream> {
+        let (client, inner) = duplex(64 * 1024);
+        let faulty = Faulty { inner, breaks: breaks.clone(), at_flush };
+        serve_stream(engine.clone(), faulty, "192.0.2.1:1".parse().unwrap());
+        Ws::over(client, &ws_query(None), b"").await.ok().unwrap()
+    }
 }
 
 impl AsyncRead for Faulty {
@@ -78,11 +108,12 @@ impl AsyncRead for Faulty {
 
 impl AsyncWrite for Faulty {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        assert!(!self.breaks.load(Ordering::Relaxed), "as it is meant to");
+        self.check(false);
         Pin::new(&mut self.inner).poll_write(cx, data)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(true);
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
@@ -97,16 +128,11 @@ async fn a_stream_that_panics_takes_no_timer_of_other_sessions_along() {
     config.ping_interval = Duration::from_millis(500);
     let engine = Engine::new(config, Echo::default());
     let breaks = Arc::new(AtomicBool::new(false));
-    let mut all = Vec::new();
+    let (mut all, mut faulty) = (Vec::new(), None);
     // All of them are pinged in the same few ticks, the faulty one somewhere among them.
     for number in 0..9 {
         if number == 4 {
-            let (client, inner) = duplex(64 * 1024);
-            let faulty = Faulty { inner, breaks: breaks.clone() };
-            serve_stream(engine.clone(), faulty, "192.0.2.1:1".parse().unwrap());
-            let ws = Ws::over(client, &ws_query(None), b"").await.ok().unwrap();
-            // It lives as long as the others.
-            std::mem::forget(ws);
+            faulty = Some(Faulty::connect(&engine, &breaks, false).await);
         } else {
             all.push(connect(&engine).await);
         }
@@ -115,4 +141,21 @@ async fn a_stream_that_panics_takes_no_timer_of_other_sessions_along() {
     for ws in &mut all {
         assert_eq!(timeout(Duration::from_secs(5), ws.next()).await.expect("no ping came"), text("2"));
     }
+    // The session is over, and the others are not.
+    until(|| engine.stats().sessions == all.len()).await;
+    drop(faulty);
+}
+
+/// Panicking once more while it is dropped would end the process.
+#[tokio::test]
+async fn a_stream_that_panics_whenever_it_is_flushed_ends_its_session_only() {
+    let engine = Engine::new(calm(), Echo::default());
+    let breaks = Arc::new(AtomicBool::new(false));
+    let mut faulty = Faulty::connect(&engine, &breaks, true).await;
+    let mut other = connect(&engine).await;
+    breaks.store(true, Ordering::Relaxed);
+    faulty.text("4hello").await;
+    until(|| engine.stats().sessions == 1).await;
+    other.text("4hello").await;
+    assert_eq!(other.next().await, text("4hello"));
 }

@@ -3,6 +3,7 @@
 //! It runs while there is a session, and does a session's timer work itself: an idle session's own task sleeps on. An engine
 //! may outlive the runtime it runs in, and go on in another.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -26,6 +27,11 @@ pub(crate) struct Heartbeat {
     running: AtomicBool,
     /// An earlier deadline than all others was set.
     earlier: Notify,
+}
+
+thread_local! {
+    /// That the task is being begun on this thread, which holds a session's lock.
+    static BEGINS: Cell<bool> = const { Cell::new(false) };
 }
 
 struct State {
@@ -60,23 +66,22 @@ impl Heartbeat {
         let mut state = self.wheel.lock();
         let tick = state.wheel.tick_of(at);
         let plan = state.wheel.insert(tick, Arc::downgrade(session));
-        let begins = !self.running.swap(true, Ordering::Relaxed);
-        if begins {
-            state.asleep = tick;
-        } else if tick < state.asleep {
-            state.asleep = tick;
-            self.earlier.notify_one();
-        }
-        // A runtime that is ending drops the task at once, and that takes the lock.
-        drop(state);
-        if begins {
-            let running =
-                Running { registry: Arc::downgrade(registry), begun: false, ended: false, due: Vec::new() };
-            // Without a runtime, the next plan that is made in one begins it.
-            if let Ok(runtime) = Handle::try_current() {
-                runtime.spawn(run(running));
+        if self.is_running() {
+            if tick < state.asleep {
+                state.asleep = tick;
+                self.earlier.notify_one();
             }
+        } else if let Ok(runtime) = Handle::try_current() {
+            state.asleep = tick;
+            self.running.store(true, Ordering::Relaxed);
+            // A runtime that is ending drops the task at once, and that takes the lock.
+            drop(state);
+            let running = Running { registry: Arc::downgrade(registry), ended: false, due: Vec::new() };
+            BEGINS.set(true);
+            runtime.spawn(run(running));
+            BEGINS.set(false);
         }
+        // Without a runtime, the next plan that is made in one begins it.
         (tick, plan)
     }
 
@@ -95,11 +100,9 @@ impl Heartbeat {
 /// That the task runs: no other is begun meanwhile. It also ends with its runtime, which may not be the engine's last.
 struct Running {
     registry: Weak<Registry>,
-    /// It was polled. Before that, whoever began it may hold a session's lock.
-    begun: bool,
     /// It has said that it ends, and another may have begun since.
     ended: bool,
-    /// Taken out of the wheel and not looked at yet, the last one first.
+    /// Taken out of the wheel and not done with yet, the last one first.
     due: Vec<(Tick, Weak<Shared>)>,
 }
 
@@ -109,7 +112,7 @@ impl Drop for Running {
         let left: Vec<_> = {
             let mut state = registry.heartbeat.wheel.lock();
             registry.heartbeat.end(&mut state);
-            if self.begun { state.wheel.items().cloned().collect() } else { Vec::new() }
+            if BEGINS.get() { Vec::new() } else { state.wheel.items().cloned().collect() }
         };
         for (tick, session) in self.due.drain(..) {
             if let Some(session) = session.upgrade() {
@@ -124,7 +127,6 @@ impl Drop for Running {
 }
 
 async fn run(mut running: Running) {
-    running.begun = true;
     loop {
         let Some(engine) = running.registry.upgrade() else { return };
         let next = {
@@ -144,10 +146,11 @@ async fn run(mut running: Running) {
         engine.heartbeat.wheel.lock().wheel.expire(now(), |tick, session| running.due.push((tick, session)));
         running.due.reverse();
         let mut count = 0;
-        while let Some((tick, session)) = running.due.pop() {
+        while let Some((tick, session)) = running.due.last() {
             if let Some(session) = session.upgrade() {
-                session.on_timer(tick);
+                session.on_timer(*tick);
             }
+            running.due.pop();
             count += 1;
             if count % BATCH == 0 {
                 tokio::task::yield_now().await;

@@ -337,15 +337,16 @@ impl Shared {
 
     /// The task is gone, whatever the reason: nothing may wait for it, and the connection ends.
     pub(crate) fn abandon(self: &Arc<Self>) {
-        self.act(|state| {
+        let writer = self.act(|state| {
             state.machine.abort();
             state.task = None;
             state.corked = false;
             state.inbox = None;
             state.arrival = None;
             state.taker = None;
+            // Nothing is written any more: a stream that has panicked may do so again.
+            state.writer.take()
         });
-        let writer = self.state.lock().writer.take();
         if let Some(writer) = writer {
             writer.release();
         }
