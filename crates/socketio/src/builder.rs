@@ -245,8 +245,8 @@ impl Builder {
         self
     }
 
-    /// Decides about handshakes (`allowRequest`), before there is a session. `Err` refuses with 403; its text, if not
-    /// empty, is the answer's message.
+    /// Decides about handshakes (`allowRequest`), before there is a session. `Err` refuses with 403, websockets with 400 as Node
+    /// does; its text, if not empty, is the answer's message.
     #[must_use]
     pub fn allow_request<F, Fut>(mut self, allow: F) -> Builder
     where
