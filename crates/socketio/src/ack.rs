@@ -148,6 +148,8 @@ impl<T> AckFuture<T> {
 
     fn start(socket: &Socket, name: &str, args: impl EmitArgs, flags: Flags) -> Result<State, EmitError> {
         check(name)?;
+        let back = socket.inner().back();
+        let socket = back.as_ref().unwrap_or(socket);
         let inner = socket.inner();
         let id = inner.table.next_ack();
         let (frames, listening) = inner.table.encode(Some(id), name, args)?;

@@ -21,7 +21,7 @@ use crate::handler::Erased;
 use crate::io::Shared;
 use crate::parser::Codec;
 use crate::recovery::live::Live;
-use crate::rooms::Rooms;
+use crate::rooms::{Rooms, TooManyRooms};
 use crate::session::running::message;
 use crate::socket::Inner;
 use crate::troubles::{AtWork, Counters};
@@ -312,12 +312,8 @@ impl Table {
     }
 
     /// Whether it is in there now and was not before.
-    pub(crate) fn join(&self, id: &str, room: &str) -> bool {
-        let joined = self.rooms.write().join(id, room, self.options.max_rooms);
-        if joined.is_err() {
-            self.refuse_room(id, room);
-        }
-        joined.unwrap_or_default()
+    pub(crate) fn join(&self, id: &str, room: &str) -> Result<bool, TooManyRooms> {
+        self.rooms.write().join(id, room, self.options.max_rooms)
     }
 
     pub(crate) fn refuse_room(&self, id: &str, room: &str) {

@@ -23,7 +23,8 @@ pub use msgpack::fuzzing;
 pub type ParserError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes packets into messages and reads them back: one packet, one message. One parser serves all connections of a
-/// server ([`Builder::parser`](crate::Builder::parser)), so it keeps nothing of any of them.
+/// server ([`Builder::parser`](crate::Builder::parser)), so it keeps nothing of any of them. It is called while events are put
+/// in order: it may neither emit nor block.
 pub trait Parser: Send + Sync + 'static {
     /// Reads a message a client sent: text or binary. What it returns is checked as every packet is: an event is an array
     /// that starts with a name that is not reserved, and so on. It must bound what it builds from `message` itself, whose

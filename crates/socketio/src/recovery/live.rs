@@ -1,6 +1,6 @@
 //! Recovery at work in one namespace. Its lock orders everything: an event's place, its way into the queues of its
 //! recipients, the leaving of a socket and its coming back happen under it, so that each socket gets its events in the order
-//! of their offsets. No handler and no serialization of the app's runs under it.
+//! of their offsets. No handler and no serialization of the app's runs under it, but a parser of its own.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,9 +14,10 @@ use tokio::sync::Semaphore;
 
 use super::busy::{Busy, OnItsWay};
 use super::elsewhere::Wanted;
-use super::stays::Stays;
+use super::stays::{Now, Stays};
 use super::{Logged, Offset, Recovery, SavedSession, Store};
 use crate::namespace::Table;
+use crate::rooms::TooManyRooms;
 use crate::session::new_id;
 use crate::socket::Inner;
 use crate::{DisconnectReason, Socket};
@@ -63,7 +64,7 @@ pub(crate) struct Live {
     awaited: Mutex<Option<Instant>>,
 }
 
-/// Whether a session has gone to another server. Shared by all that a client was here as that session.
+/// Whether a session has gone to another server, or was ended by this one. Shared by all that a client was here as that session.
 type Gone = Arc<AtomicBool>;
 
 /// Of sockets that have left and may come back, for as long as the app holds one of them.
@@ -234,11 +235,13 @@ impl Live {
     }
 
     /// A socket joins a room: what was sent there before is not for it.
-    pub(crate) fn join(&self, inner: &Inner, room: &str) {
+    pub(crate) fn join(&self, inner: &Inner, room: &str) -> Result<bool, TooManyRooms> {
         let _order = self.order.lock();
-        if inner.table.join(&inner.id, room) {
-            self.with_stays(inner, |stays, last, _| stays.join(room, last));
+        let joined = inner.table.join(&inner.id, room)?;
+        if joined {
+            self.with_stays(inner, |stays, now| stays.join(room, now));
         }
+        Ok(joined)
     }
 
     /// A socket leaves a room: what is sent there from now on is not for it.
@@ -246,21 +249,27 @@ impl Live {
         let table = &inner.table;
         let _order = self.order.lock();
         if table.rooms.write().leave(&inner.id, room) {
-            let now = self.millis();
-            // What it was sent before has arrived, or its connection would have been found lost.
-            let since = now.saturating_sub(millis(self.settings.grace));
-            let most = table.options.max_rooms;
-            self.with_stays(inner, |stays, last, sent| stays.leave(room, last, sent, now, since, most));
+            self.with_stays(inner, |stays, now| stays.leave(room, now));
         }
     }
 
-    /// `change` is given the last event, and the last that was meant for the socket.
-    fn with_stays(&self, inner: &Inner, change: impl FnOnce(&mut Stays, Offset, Offset)) {
+    fn with_stays(&self, inner: &Inner, change: impl FnOnce(&mut Stays, &Now)) {
         // An app's handle may be an old one of a socket that has come back.
-        let now = inner.table.rooms.read().get(&inner.id);
-        if let Some(resume) = now.as_ref().and_then(|socket| socket.inner().resume.as_ref()) {
-            let sent = Offset(resume.sent.load(Ordering::Relaxed));
-            change(&mut resume.stays.lock(), self.store().last(&inner.table.name), sent);
+        let socket = inner.table.rooms.read().get(&inner.id);
+        if let Some(resume) = socket.as_ref().and_then(|socket| socket.inner().resume.as_ref()) {
+            change(&mut resume.stays.lock(), &self.now_of(&inner.table, resume));
+        }
+    }
+
+    fn now_of(&self, table: &Table, resume: &Resume) -> Now {
+        let millis = self.millis();
+        Now {
+            last: self.store().last(&table.name),
+            sent: Offset(resume.sent.load(Ordering::Relaxed)),
+            millis,
+            // What it was sent before has arrived, or its connection would have been found lost.
+            arrived: millis.saturating_sub(self::millis(self.settings.grace)),
+            most: table.options.max_rooms,
         }
     }
 
@@ -355,11 +364,14 @@ impl Live {
                 enter();
             }
             Some(restored) => {
-                let Restored { session, mut missed, until, upto, on_its_way, .. } = *restored;
+                let Restored { mut session, mut missed, until, upto, on_its_way, .. } = *restored;
                 _on_its_way = on_its_way;
+                let left = session.left;
                 // Up to here nothing is missing; the middleware may have taken its time since.
-                let until_then = SavedSession { left: upto, ..session.clone() };
-                match self.store().since(&table.name, upto, &until_then) {
+                session.left = upto;
+                let more = self.store().since(&table.name, upto, &session);
+                session.left = left;
+                match more {
                     Some(more) => missed.extend(more),
                     None => return false,
                 }
@@ -371,9 +383,18 @@ impl Live {
                     *resume.replayed.lock() = Some((event.offset, until));
                 }
                 *resume.missed.lock() = frames;
-                let joined = session.rooms();
-                *resume.stays.lock() =
-                    Stays::new(session.stays, session.forgotten, session.sent, self.millis());
+                let mut joined = session.rooms();
+                let mut stays = Stays::new(session.stays, session.forgotten, session.sent, self.millis());
+                let now = self.now_of(table, resume);
+                let left_in = inner.rooms_after_middleware();
+                joined.retain(|room| {
+                    let stays_in = left_in.as_ref().is_none_or(|rooms| rooms.contains(&**room));
+                    if !stays_in {
+                        stays.leave(room, &now);
+                    }
+                    stays_in
+                });
+                *resume.stays.lock() = stays;
                 enter();
                 let own = joined.iter().any(|room| **room == *inner.id);
                 let mut rooms = table.rooms.write();
@@ -390,6 +411,16 @@ impl Live {
             self.pids.lock().insert(resume.pid.clone(), Arc::downgrade(inner));
         }
         true
+    }
+
+    /// A socket that has left does not come back.
+    pub(crate) fn end(&self, inner: &Inner) {
+        if let Some(resume) = &inner.resume {
+            let _order = self.order.lock();
+            resume.gone.store(true, Ordering::Relaxed);
+            self.away.lock().take(&resume.pid);
+            self.store().take(&inner.table.name, &resume.pid, Live::now());
+        }
     }
 
     /// Its connection was lost before the middleware had decided: it may come back as what it still is.
@@ -419,7 +450,7 @@ impl Live {
         table.rooms.write().remove(&inner.id, &Socket::from(inner.clone()));
         let Some(resume) = &inner.resume else { return };
         self.pids.lock().remove(&resume.pid);
-        if !reason.is_some_and(DisconnectReason::is_recoverable) {
+        if !reason.is_some_and(DisconnectReason::is_recoverable) || resume.gone.load(Ordering::Relaxed) {
             return;
         }
         let stays = std::mem::take(&mut *resume.stays.lock());

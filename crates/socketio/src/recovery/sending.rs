@@ -165,6 +165,8 @@ impl Live {
         let table = &inner.table;
         let _order = self.order.lock();
         if how == How::Volatile || inner.is_new() {
+            let back = inner.back();
+            let inner = back.as_ref().map_or(inner, |socket| &**socket.inner());
             let frames = flags.mark(self.passing(table, packet)?);
             return match how {
                 How::IfRoom => inner.try_deliver(frames).map(|()| true).map_err(NotSent::from),

@@ -24,6 +24,19 @@ struct Past {
     at: u64,
 }
 
+/// When something is done.
+pub(super) struct Now {
+    /// The last event.
+    pub(super) last: Offset,
+    /// The last event that was meant for the socket.
+    pub(super) sent: Offset,
+    pub(super) millis: u64,
+    /// What the socket was sent before this has arrived.
+    pub(super) arrived: u64,
+    /// As many stays are remembered.
+    pub(super) most: usize,
+}
+
 impl Stays {
     /// Of a session that is taken up. `sent`: the last event that was meant for it.
     pub(super) fn new(
@@ -48,31 +61,29 @@ impl Stays {
         restored
     }
 
-    /// `last`: the last event.
-    pub(super) fn join(&mut self, room: &str, last: Offset) {
-        self.joined.insert(room.to_owned(), last);
+    pub(super) fn join(&mut self, room: &str, now: &Now) {
+        self.forget(now);
+        self.joined.insert(room.to_owned(), now.last);
     }
 
-    /// `last`: the last event, `sent`: the last that was meant for it. What was told before `since` has arrived; no more than
-    /// `most` stays are remembered.
-    pub(super) fn leave(
-        &mut self,
-        room: &str,
-        last: Offset,
-        sent: Offset,
-        now: u64,
-        since: u64,
-        most: usize,
-    ) {
+    pub(super) fn leave(&mut self, room: &str, now: &Now) {
         let (room, joined) = self.joined.remove_entry(room).unwrap_or_else(|| (room.to_owned(), Offset(0)));
-        if joined < last {
-            self.past.push_back(Past { room, joined, left: last, sent, at: now });
+        if joined < now.last {
+            self.past.push_back(Past { room, joined, left: now.last, sent: now.sent, at: now.millis });
         }
-        while self.past.len() > most || self.past.front().is_some_and(|past| past.at < since) {
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: &Now) {
+        while self.past.len() > now.most || self.past.front().is_some_and(|past| past.at < now.arrived) {
             // Exact whatever was dropped and why: who has had all that was meant for it until it left misses nothing of that.
             if let Some(past) = self.past.pop_front() {
                 self.forgotten = (past.sent, past.left);
             }
+        }
+        if self.past.is_empty() {
+            // Sockets live long and are many.
+            self.past = VecDeque::new();
         }
     }
 
@@ -100,6 +111,11 @@ mod tests {
         Stay { joined: Offset(joined), left: left.map(Offset) }
     }
 
+    /// The last event, the last that was meant for it, when, and what has arrived.
+    fn now(last: u64, sent: u64, millis: u64, arrived: u64) -> Now {
+        Now { last: Offset(last), sent: Offset(sent), millis, arrived, most: 3 }
+    }
+
     fn save(stays: Stays, rooms: &[&str]) -> (BTreeMap<String, Vec<Stay>>, (u64, u64)) {
         let (stays, forgotten) = stays.save(rooms.iter().map(|room| (*room).to_owned()).collect());
         let stays = stays.into_iter().collect();
@@ -109,13 +125,13 @@ mod tests {
     #[test]
     fn each_stay() {
         let mut stays = Stays::default();
-        stays.join("a", Offset(1));
-        stays.leave("own", Offset(4), Offset(4), 10, 0, 9);
-        stays.leave("a", Offset(5), Offset(4), 11, 0, 9);
-        stays.join("a", Offset(7));
-        stays.join("b", Offset(7));
+        stays.join("a", &now(1, 0, 5, 0));
+        stays.leave("own", &now(4, 4, 10, 0));
+        stays.leave("a", &now(5, 4, 11, 0));
+        stays.join("a", &now(7, 4, 12, 0));
+        stays.join("b", &now(7, 4, 12, 0));
         // Nothing was sent at all meanwhile.
-        stays.leave("b", Offset(7), Offset(4), 12, 0, 9);
+        stays.leave("b", &now(7, 4, 13, 0));
         let expected = |(all, forgotten): (BTreeMap<_, _>, _)| {
             let own = ("own".to_owned(), vec![stay(0, Some(4))]);
             let start = ("start".to_owned(), vec![stay(0, None)]);
@@ -132,13 +148,14 @@ mod tests {
         let mut stays = Stays::default();
         for (n, room) in ["a", "b", "c", "d"].into_iter().enumerate() {
             let n = n as u64;
-            stays.join(room, Offset(10 * n));
+            stays.join(room, &now(10 * n, 0, n, 0));
             // The last event is somebody else's.
-            stays.leave(room, Offset(10 * n + 9), Offset(10 * n + 5), n, 0, 3);
+            stays.leave(room, &now(10 * n + 9, 10 * n + 5, n, 0));
         }
         assert_eq!((stays.past.len(), stays.forgotten), (3, (Offset(5), Offset(9))));
-        stays.join("e", Offset(40));
-        stays.leave("e", Offset(49), Offset(45), 10, 3, 3);
+        stays.join("e", &now(40, 35, 10, 3));
+        assert_eq!((stays.past.len(), stays.forgotten), (1, (Offset(25), Offset(29))));
+        stays.leave("e", &now(49, 45, 10, 3));
         let (all, forgotten) = save(stays, &[]);
         assert_eq!(
             all,

@@ -143,11 +143,11 @@ impl SavedSession {
         (received >= from).then_some(received.max(to))
     }
 
-    /// The rooms it is in, in the order in which it joined them.
+    /// The rooms it is in: its own first, then in the order in which it joined them.
     pub fn rooms(&self) -> Vec<String> {
         let last = self.stays.iter().filter_map(|(room, stays)| Some((stays.last()?, room)));
         let mut rooms: Vec<_> = last.filter(|(stay, _)| stay.left.is_none()).collect();
-        rooms.sort_by_key(|&(stay, room)| (stay.joined, room));
+        rooms.sort_by_key(|&(stay, room)| (**room != *self.id, stay.joined, room));
         rooms.into_iter().map(|(_, room)| room.clone()).collect()
     }
 

@@ -3,7 +3,7 @@
 mod leaving;
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
 use crate::packet::Args;
-use crate::recovery::live::{Live, Resume};
+use crate::recovery::live::{Live, Restored, Resume};
 use crate::session::new_id;
 use crate::{DisconnectReason, Socket};
 
@@ -201,16 +201,35 @@ impl Inner {
             return Some(Inner::new(new_id()?, table, link, auth, None));
         };
         let restored = recovery.restore(&table, auth);
-        let old = restored.as_ref().map(|restored| restored.session.clone());
+        let old = restored.as_ref().map(|Restored { session, .. }| {
+            // Middleware that is asked again sees the rooms, and may leave them.
+            let rooms = if recovery.skips_middleware() { Vec::new() } else { session.rooms() };
+            (session.id.clone(), session.data.clone(), rooms)
+        });
         let resume = Resume::new(restored)?;
-        let Some(session) = old else {
+        let Some((id, data, rooms)) = old else {
             return Some(Inner::new(new_id()?, table, link, auth, Some(resume)));
         };
-        let inner = Inner::new(session.id, table, link, auth, Some(resume));
-        if !session.data.is_null() {
-            inner.kept.lock().get_or_insert_default().data = session.data;
+        let inner = Inner::new(id, table, link, auth, Some(resume));
+        if !data.is_null() || !rooms.is_empty() {
+            let rooms = rooms.into_iter().map(String::into_boxed_str).collect();
+            *inner.kept.lock() = Some(Box::new(Kept { data, rooms, ..Kept::default() }));
         }
         Some(inner)
+    }
+
+    /// Of a session that was taken up: the rooms its middleware has left it in, if it was asked again.
+    pub(crate) fn rooms_after_middleware(&self) -> Option<HashSet<Box<str>>> {
+        let kept = self.kept.lock();
+        let rooms = || kept.iter().flat_map(|kept| kept.rooms.iter().cloned()).collect();
+        (!self.skips_middleware()).then(rooms)
+    }
+
+    /// What it is now, if its client has come back since: an app's handle may be one from before.
+    pub(crate) fn back(&self) -> Option<Socket> {
+        let left = self.resume.is_some() && self.is_gone();
+        let now = left.then(|| self.table.rooms.read().get(&self.id)).flatten();
+        now.filter(|socket| !std::ptr::eq(&**socket.inner(), self))
     }
 
     /// Whether it was let in before.
@@ -311,9 +330,13 @@ impl Inner {
 
     /// Joins a room at once.
     pub(crate) fn join(&self, room: &str) {
-        match &self.table.recovery {
+        let joined = match &self.table.recovery {
             Some(recovery) => recovery.join(self, room),
-            None => drop(self.table.join(&self.id, room)),
+            None => self.table.join(&self.id, room),
+        };
+        // Told when nothing is locked: whoever writes the log may emit.
+        if joined.is_err() {
+            self.table.refuse_room(&self.id, room);
         }
     }
 

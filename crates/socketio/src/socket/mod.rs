@@ -293,7 +293,8 @@ impl Socket {
         });
     }
 
-    /// The rooms it is in, that of its own id among them. In its middleware: those it has joined there.
+    /// The rooms it is in, that of its own id among them. In its middleware: those it has joined there, and those it comes back
+    /// to.
     pub fn rooms(&self) -> Vec<String> {
         match self.0.rooms_to_join() {
             Some(rooms) => rooms,
@@ -302,7 +303,7 @@ impl Socket {
     }
 
     /// Takes it off the namespace; with `close`, closes its connection too, and with it its sockets in other namespaces. The
-    /// client does not come back by itself.
+    /// client does not come back by itself. One that has left and may come back starts anew then.
     pub fn disconnect(&self, close: bool) {
         self.0.disconnect(close);
     }
@@ -379,13 +380,16 @@ impl Socket {
     /// It does not serialize to JSON.
     pub fn set_data(&self, data: impl Serialize) -> Result<(), serde_json::Error> {
         let data = serde_json::to_value(data)?;
-        self.with_kept(|kept| kept.data = data);
+        let back = self.0.back();
+        back.as_ref().unwrap_or(self).with_kept(|kept| kept.data = data);
         Ok(())
     }
 
     /// The data attached; null if none.
     pub fn data(&self) -> serde_json::Value {
-        self.0.kept.lock().as_ref().map(|kept| kept.data.clone()).unwrap_or_default()
+        let back = self.0.back();
+        let kept = back.as_ref().unwrap_or(self).0.kept.lock();
+        kept.as_ref().map(|kept| kept.data.clone()).unwrap_or_default()
     }
 
     /// Attaches a value of this server's own, one per type. Returns the one it replaces. A value that holds this socket keeps

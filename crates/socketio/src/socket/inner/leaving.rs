@@ -119,6 +119,14 @@ impl Inner {
 
     /// Disconnects from this side.
     pub(crate) fn disconnect(self: &Arc<Self>, close: bool) {
+        if self.is_gone()
+            && let Some(recovery) = &self.table.recovery
+        {
+            match self.back() {
+                Some(back) => back.inner().disconnect(close),
+                None => recovery.end(self),
+            }
+        }
         // In middleware, it is told when that is done.
         let new = self.state.compare_exchange(NEW, KICKED, Ordering::AcqRel, Ordering::Acquire);
         if new == Err(OPEN) {
