@@ -60,8 +60,8 @@ troubles! {
     queue_full,
     /// How often a client became too slow: its queue was full, and had not been since it last took something.
     slow_clients,
-    /// Connections that were not read from at some time because as many handlers were at work, or as many events waited for one,
-    /// as may be (`max_in_progress`, `max_waiting`).
+    /// Connections that were not read from at some time because as many handlers were at work, or as many events or bytes of them
+    /// waited for one, as may be (`max_in_progress`, `max_waiting`, `max_waiting_bytes`).
     held_back,
     /// Volatile events left out because a client was not ready, each recipient counted.
     volatile_dropped,

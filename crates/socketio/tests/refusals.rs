@@ -72,9 +72,11 @@ async fn clients_learn_what_is_theirs_to_know() {
 
 #[tokio::test]
 async fn who_is_held_back_is_counted_once() {
-    let io = SocketIo::builder().max_in_progress(2).max_waiting(3).build();
+    let io = SocketIo::builder().max_in_progress(2).max_waiting(3).max_waiting_bytes(1000).build();
     io.on("hang", async || std::future::pending::<()>().await);
     io.of("/slow").on_connect(async || std::future::pending::<()>().await);
+    io.of("/seen").on_any(async || std::future::pending::<()>().await);
+    io.of("/seen").on("hang", async || std::future::pending::<()>().await);
     let addr = serve(&io).await;
     client(move || {
         let mut busy = Client::connect(addr, "/");
@@ -85,13 +87,21 @@ async fn who_is_held_back_is_counted_once() {
             busy.send("42[\"hang\"]");
             waiting.send("42/slow,[\"e\"]");
         }
+        let mut seen = Client::connect(addr, "/seen");
+        // With an observer each: they are three at work, and never two.
+        seen.send("42/seen,[\"e\"]");
+        seen.send("42/seen,[\"hang\"]");
+        let mut large = Client::open(addr);
+        large.send("40/slow,");
+        assert!(large.text().starts_with("40/slow,"));
+        large.send(&format!("42/slow,[\"e\",\"{}\"]", "x".repeat(1000)));
         // Another one is not.
         Client::connect(addr, "/").send("42[\"hang\"]");
         let until = std::time::Instant::now() + support::PATIENCE;
-        while io.troubles().held_back < 2 && std::time::Instant::now() < until {
+        while io.troubles().held_back < 4 && std::time::Instant::now() < until {
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
-        assert_eq!(io.troubles().held_back, 2);
+        assert_eq!(io.troubles().held_back, 4);
     })
     .await;
 }

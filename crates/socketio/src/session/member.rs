@@ -241,9 +241,6 @@ impl Connection {
         }
         self.waiting.count += 1;
         self.waiting.bytes += arrived.size();
-        if self.waiting.count == self.shared.options.max_waiting {
-            self.hold_back("max_waiting");
-        }
         self.members[index].queue.push_back(arrived);
         self.pump(index);
     }
@@ -325,9 +322,6 @@ impl Connection {
         }
         self.in_progress += 1;
         self.running.get_or_insert_default().push(rest);
-        if self.in_progress == self.shared.options.max_in_progress && !self.link.owes_acks() {
-            self.hold_back("max_in_progress");
-        }
     }
 }
 

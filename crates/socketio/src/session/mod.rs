@@ -7,6 +7,7 @@ pub(crate) mod legacy;
 mod member;
 pub(crate) mod running;
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -85,7 +86,7 @@ pub struct Connection {
     /// Middlewares at work whose client waits for them no longer.
     abandoned: usize,
     /// Its client was held back, and that was told.
-    held_back: bool,
+    held_back: Cell<bool>,
     /// Until when a namespace has to be joined; none once one is.
     joins_by: Option<Instant>,
     /// The client broke the protocol: nothing it sends counts any more.
@@ -140,10 +141,18 @@ impl Session for Connection {
 
     fn ready_for_more(&self) -> bool {
         let options = &self.shared.options;
+        let limit = if self.waiting.count >= options.max_waiting {
+            "max_waiting"
+        } else if self.waiting.bytes >= options.max_waiting_bytes {
+            "max_waiting_bytes"
         // Handlers that wait for this client's acknowledgements must not keep them from being read.
-        self.waiting.count < options.max_waiting
-            && self.waiting.bytes < options.max_waiting_bytes
-            && (self.in_progress < options.max_in_progress || self.link.owes_acks())
+        } else if self.in_progress >= options.max_in_progress && !self.link.owes_acks() {
+            "max_in_progress"
+        } else {
+            return true;
+        };
+        self.hold_back(limit);
+        false
     }
 
     fn export(&mut self) -> Option<Vec<u8>> {
@@ -201,7 +210,7 @@ impl Connection {
             running: None,
             asking: None,
             abandoned: 0,
-            held_back: false,
+            held_back: Cell::new(false),
             in_progress: 0,
             waiting: Waiting::default(),
             joins_by: None,
@@ -538,8 +547,8 @@ impl Connection {
 
     /// Nothing more is read from the client for now, because of what its handlers do. Told once: from then on it may be so at
     /// any time.
-    fn hold_back(&mut self, option: &'static str) {
-        if !std::mem::replace(&mut self.held_back, true) && !self.over {
+    fn hold_back(&self, option: &'static str) {
+        if !self.held_back.replace(true) && !self.over {
             let count = self.shared.counters.held_back.fetch_add(1, Ordering::Relaxed) + 1;
             if count.is_power_of_two() {
                 let (in_progress, waiting) = (self.in_progress, self.waiting.count);
