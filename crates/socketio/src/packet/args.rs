@@ -220,7 +220,7 @@ macro_rules! first {
             if self.0.attachments.is_empty() {
                 json.$name($($arg,)* visitor)
             } else {
-                Wrap::new(&mut json, &self.0.attachments).$name($($arg,)* visitor)
+                Wrap::new(&mut json, &self.0.text, &self.0.attachments).$name($($arg,)* visitor)
             }
         })*
     };
@@ -236,7 +236,7 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
         if self.0.attachments.is_empty() {
             json.deserialize_seq(seq)
         } else {
-            Wrap::new(&mut json, &self.0.attachments).deserialize_seq(seq)
+            Wrap::new(&mut json, &self.0.text, &self.0.attachments).deserialize_seq(seq)
         }
     }
 
@@ -582,6 +582,31 @@ mod tests {
             let args = read(&format!("[{json}]"));
             assert_eq!(args.decode::<AllOptional>().unwrap(), AllOptional { num }, "{json}");
             assert_eq!(args.decode::<Value>().unwrap(), serde_json::from_str::<Value>(json).unwrap());
+        }
+    }
+
+    /// Were a value set aside until it is known what it belongs to, it would be read again by each level around it, from a
+    /// depth of its own and a place of its own.
+    #[test]
+    fn what_a_placeholder_could_begin_with_is_read_once_where_it_is() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code)]
+        struct Level {
+            #[serde(alias = "_placeholder")]
+            num: Option<Box<Level>>,
+        }
+        for key in ["num", "_placeholder"] {
+            let nested = |depth: usize, attachments| {
+                let json = format!("[{}true{}]", format!("{{\"{key}\":").repeat(depth), "}".repeat(depth));
+                Args::new(Text::from(json), 0, None, attachments)
+            };
+            let one = || vec![Bytes::new()];
+            nested(100, one()).decode::<Value>().unwrap();
+            let error = nested(200, one()).decode::<Value>().unwrap_err();
+            assert!(error.details().to_string().starts_with("recursion limit"), "{key}: {error}");
+            let [plain, binary] =
+                [vec![], one()].map(|bytes| nested(3, bytes).decode::<Level>().unwrap_err());
+            assert_eq!(binary.details().to_string(), plain.details().to_string(), "{key}");
         }
     }
 

@@ -9,13 +9,19 @@ use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
-use serde_json::value::RawValue;
 
 use crate::as_written::AsWritten;
 
 /// A deserializer (or a part of one) with the packet's attachments at hand.
 pub(crate) struct Wrap<'de, D> {
     inner: D,
+    sent: Sent<'de>,
+}
+
+/// What is read: text, and the attachments it names.
+#[derive(Clone, Copy)]
+struct Sent<'de> {
+    text: &'de str,
     attachments: &'de [Bytes],
 }
 
@@ -25,15 +31,48 @@ pub(crate) struct Lifted;
 impl Lifted {
     pub(crate) const MARK: &'static str = "_placeholder";
     pub(crate) const NUM: &'static str = "num";
+
+    /// The number of the placeholder that begins with `key`, which was read from `text`, if one does: with both keys, in
+    /// either order. The text is looked at ahead of its reader, which may still read an object there.
+    fn number(text: &str, key: &Key<'_>) -> Option<usize> {
+        let Key(Cow::Borrowed(key @ (Self::MARK | Self::NUM))) = key else { return None };
+        // What was borrowed says where it is.
+        let start = key.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+        let rest = text.get(start + key.len()..)?;
+        let (number, rest) = if *key == Self::MARK {
+            digits(after(rest, &["\"", ":", "true", ",", "\"num\"", ":"])?)?
+        } else {
+            let (number, rest) = digits(after(rest, &["\"", ":"])?)?;
+            (number, after(rest, &[",", "\"_placeholder\"", ":", "true"])?)
+        };
+        skip(rest).starts_with([',', '}']).then_some(number)
+    }
+}
+
+/// What follows upon the tokens.
+fn after<'a>(text: &'a str, tokens: &[&str]) -> Option<&'a str> {
+    tokens.iter().try_fold(text, |text, token| skip(text).strip_prefix(token))
+}
+
+/// An integer, and what follows upon it.
+fn digits(text: &str) -> Option<(usize, &str)> {
+    let text = skip(text);
+    let (digits, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    Some((digits.parse().ok()?, rest))
+}
+
+fn skip(text: &str) -> &str {
+    text.trim_start_matches([' ', '\n', '\r', '\t'])
 }
 
 impl<'de, D> Wrap<'de, D> {
-    pub(crate) fn new(inner: D, attachments: &'de [Bytes]) -> Wrap<'de, D> {
-        Wrap { inner, attachments }
+    /// `inner` reads `text`, or a part of it.
+    pub(crate) fn new(inner: D, text: &'de str, attachments: &'de [Bytes]) -> Wrap<'de, D> {
+        Wrap { inner, sent: Sent { text, attachments } }
     }
 
     fn with<E>(&self, inner: E) -> Wrap<'de, E> {
-        Wrap { inner, attachments: self.attachments }
+        Wrap { inner, sent: self.sent }
     }
 }
 
@@ -50,7 +89,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Wrap<'de, D> {
     type Error = D::Error;
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let visitor = Placeholder { visitor, attachments: self.attachments };
+        let visitor = Placeholder { visitor, attachments: self.sent.attachments };
         self.inner.deserialize_any(visitor)
     }
 
@@ -143,30 +182,16 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Wrap<'de, V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
-        let mut read = Vec::new();
-        let mut key = map.next_key::<Key<'de>>()?;
-        // Clients write the two keys of a placeholder and no others, in either order.
-        while let Some(Key(name @ Cow::Borrowed(Lifted::MARK | Lifted::NUM))) = key {
-            read.push((name, map.next_value::<&'de RawValue>()?));
-            key = map.next_key()?;
+        let (key, sent) = (map.next_key::<Key<'de>>()?, self.sent);
+        let Some(number) = key.as_ref().and_then(|key| Lifted::number(sent.text, key)) else {
+            return self.inner.visit_map(Begun { key: key.map(|key| key.0), map, sent });
+        };
+        map.next_value::<de::IgnoredAny>()?;
+        while map.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
+        match sent.attachments.get(number) {
+            Some(bytes) => self.inner.visit_borrowed_bytes(bytes),
+            None => Err(de::Error::custom(format_args!("the packet has no attachment {number}"))),
         }
-        let said = |name| read.iter().find(|(key, _)| *key == name).map(|(_, value)| value.get());
-        if said(Lifted::MARK) == Some("true") {
-            let number = said(Lifted::NUM).and_then(|number| number.parse::<usize>().ok());
-            while key.is_some() {
-                map.next_value::<de::IgnoredAny>()?;
-                key = map.next_key()?;
-            }
-            return match number.and_then(|number| self.attachments.get(number)) {
-                Some(bytes) => self.inner.visit_borrowed_bytes(bytes),
-                None => Err(de::Error::custom(format_args!(
-                    "the packet has no attachment {}",
-                    number.unwrap_or_default()
-                ))),
-            };
-        }
-        let (read, attachments) = (read.into_iter(), self.attachments);
-        self.inner.visit_map(Begun { read, value: None, key: key.map(|key| key.0), map, attachments })
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
@@ -219,46 +244,26 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// A map of which the beginning has been read.
+/// A map of which the first key has been read.
 struct Begun<'de, A> {
-    /// Whole entries.
-    read: std::vec::IntoIter<(Cow<'de, str>, &'de RawValue)>,
-    value: Option<&'de RawValue>,
-    /// Then a key alone.
     key: Option<Cow<'de, str>>,
     map: A,
-    attachments: &'de [Bytes],
+    sent: Sent<'de>,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<'de, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let key = match self.read.next() {
-            Some((key, value)) => {
-                self.value = Some(value);
-                key
-            }
-            None => match self.key.take() {
-                Some(key) => key,
-                None => return self.map.next_key_seed(seed),
-            },
-        };
-        match key {
-            Cow::Borrowed(key) => seed.deserialize(AsWritten(key)).map(Some).map_err(de::Error::custom),
-            Cow::Owned(key) => seed.deserialize(key.into_deserializer()).map(Some),
+        match self.key.take() {
+            Some(Cow::Borrowed(key)) => seed.deserialize(AsWritten(key)).map(Some).map_err(de::Error::custom),
+            Some(Cow::Owned(key)) => seed.deserialize(key.into_deserializer()).map(Some),
+            None => self.map.next_key_seed(seed),
         }
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        let seed = Wrap { inner: seed, attachments: self.attachments };
-        match self.value.take() {
-            Some(value) => {
-                let mut value = serde_json::Deserializer::from_str(value.get());
-                seed.deserialize(&mut value).map_err(de::Error::custom)
-            }
-            None => self.map.next_value_seed(seed),
-        }
+        self.map.next_value_seed(Wrap { inner: seed, sent: self.sent })
     }
 }
 
@@ -267,8 +272,8 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Wrap<'de, A> {
     type Variant = Wrap<'de, A::Variant>;
 
     fn variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<(T::Value, Self::Variant), A::Error> {
-        let attachments = self.attachments;
-        self.inner.variant_seed(seed).map(|(value, inner)| (value, Wrap { inner, attachments }))
+        let sent = self.sent;
+        self.inner.variant_seed(seed).map(|(value, inner)| (value, Wrap { inner, sent }))
     }
 }
 
