@@ -244,12 +244,18 @@ async fn other_breaches_close_the_connection_too() {
 async fn placeholders_fit_the_attachments() {
     let far = "451-[\"message\",{\"_placeholder\":true,\"num\":1}]";
     let twice = "451-[\"message\",[{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":0}]]";
-    for text in [far, twice] {
+    // Two numbers, of which one reader could take the first and another the last.
+    let both =
+        "452-[\"message\",{\"_placeholder\":true,\"num\":0,\"num\":1},{\"_placeholder\":true,\"num\":0}]";
+    let late = "451-[\"message\",{\"x\":1,\"_placeholder\":true,\"num\":0}]";
+    for (text, attachments) in [(far, 1), (twice, 1), (both, 2), (late, 1)] {
         run(move |addr| {
             let mut c = Client::connect(addr, "/");
             c.text();
             c.send(text);
-            c.send_binary(&[1]);
+            for _ in 0..attachments {
+                c.send_binary(&[1]);
+            }
             c.expect_closed();
         })
         .await;

@@ -33,8 +33,9 @@ impl Lifted {
     pub(crate) const NUM: &'static str = "num";
 
     /// The number of the placeholder that begins with `key`, which was read from `text`, if one does: with both keys, in
-    /// either order. The text is looked at ahead of its reader, which may still read an object there.
-    fn number(text: &str, key: &Key<'_>) -> Option<usize> {
+    /// either order. Whoever looks for placeholders asks here, so that what is one to somebody is one to everybody. The
+    /// text is looked at ahead of its reader, which may still read an object there.
+    pub(super) fn number(text: &str, key: &Key<'_>) -> Option<usize> {
         let Key(Cow::Borrowed(key @ (Self::MARK | Self::NUM))) = key else { return None };
         // What was borrowed says where it is.
         let start = key.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
@@ -89,7 +90,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Wrap<'de, D> {
     type Error = D::Error;
 
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        let visitor = Placeholder { visitor, attachments: self.sent.attachments };
+        // Asked for bytes, serde_json takes no object.
+        let visitor = self.with(visitor);
         self.inner.deserialize_any(visitor)
     }
 
@@ -223,7 +225,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Wrap<'de, A> {
 }
 
 /// A key of a map, borrowed where it is written without escapes.
-struct Key<'de>(Cow<'de, str>);
+pub(super) struct Key<'de>(pub(super) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key<'de>, D::Error> {
@@ -301,51 +303,5 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Wrap<'de, A> {
     ) -> Result<V::Value, A::Error> {
         let visitor = self.with(visitor);
         self.inner.struct_variant(fields, visitor)
-    }
-}
-
-/// A value where bytes are expected: a placeholder, or whatever else JSON can give a byte type.
-struct Placeholder<'de, V> {
-    visitor: V,
-    attachments: &'de [Bytes],
-}
-
-impl<'de, V: Visitor<'de>> Visitor<'de> for Placeholder<'de, V> {
-    type Value = V::Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.visitor.expecting(f)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
-        let (mut marked, mut num) = (false, None);
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match &*key {
-                Lifted::MARK => marked = map.next_value()?,
-                Lifted::NUM => num = Some(map.next_value::<usize>()?),
-                _ => {
-                    map.next_value::<de::IgnoredAny>()?;
-                }
-            }
-        }
-        match num {
-            Some(num) if marked => match self.attachments.get(num) {
-                Some(bytes) => self.visitor.visit_borrowed_bytes(bytes),
-                None => Err(de::Error::custom(format_args!("the packet has no attachment {num}"))),
-            },
-            _ => Err(de::Error::custom("expected binary, got an object")),
-        }
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<V::Value, E> {
-        self.visitor.visit_str(value)
-    }
-
-    fn visit_string<E: de::Error>(self, value: String) -> Result<V::Value, E> {
-        self.visitor.visit_string(value)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_seq(seq)
     }
 }

@@ -65,7 +65,7 @@ pub(crate) enum ParseError {
     AckId,
     #[error("the payload does not fit the packet type")]
     Payload,
-    #[error("a placeholder names no attachment, or one that another placeholder names")]
+    #[error("a placeholder does not begin with its two keys, or names no attachment or another one's")]
     Placeholder,
     #[error("the event name is reserved")]
     Reserved,
