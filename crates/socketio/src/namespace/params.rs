@@ -105,12 +105,12 @@ impl<'de> Deserializer<'de> for All<'de> {
     }
 
     only! {
-        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16
-        deserialize_u32 deserialize_u64 deserialize_f32 deserialize_f64 deserialize_char deserialize_str
-        deserialize_string deserialize_option
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 deserialize_u8
+        deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
+        deserialize_char deserialize_str deserialize_string deserialize_option
     }
 
-    forward_to_deserialize_any! { i128 u128 bytes byte_buf unit unit_struct identifier ignored_any }
+    forward_to_deserialize_any! { bytes byte_buf unit unit_struct identifier ignored_any }
 }
 
 /// The parameters of the namespace's name (see [`SocketIo::of_pattern`](crate::SocketIo::of_pattern)), read as `T`: a
@@ -166,6 +166,7 @@ mod tests {
     fn types_take_what_they_ask_for() {
         let one = params(&[("id", "7")]);
         assert_eq!(read::<u8>(&one).unwrap(), 7);
+        assert_eq!((read::<i128>(&one).unwrap(), read::<(u128,)>(&one).unwrap()), (7, (7,)));
         assert_eq!(read::<String>(&one).unwrap(), "7");
         assert_eq!(read::<Id>(&one).unwrap(), Id(7));
         assert_eq!(read::<Option<char>>(&one).unwrap(), Some('7'));

@@ -644,6 +644,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_numbers_of_any_size() {
+        let read = |key: &str| {
+            let json = format!(r#"[{{"{key}":{{"_placeholder":true,"num":0}}}}]"#);
+            Args::new(Text::from(json), 0, None, vec![Bytes::new()])
+        };
+        let most = read(&u128::MAX.to_string()).decode::<std::collections::BTreeMap<u128, Bytes>>().unwrap();
+        assert_eq!(most.into_keys().next(), Some(u128::MAX));
+        let least = read(&i128::MIN.to_string()).decode::<std::collections::BTreeMap<i128, Bytes>>().unwrap();
+        assert_eq!(least.into_keys().next(), Some(i128::MIN));
+        assert!(read("x").decode::<std::collections::BTreeMap<u128, Bytes>>().is_err());
+    }
+
+    #[test]
     fn a_placeholder_that_points_nowhere_is_an_error() {
         let bytes = vec![Bytes::from_static(b"a")];
         let args = Args::new(Text::from("[{\"_placeholder\":true,\"num\":1}]"), 0, None, bytes);
