@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use sundew_engineio::{Frames, Text};
 
-use crate::packet::{Args, Header, Kind, ack, event, parse, too_deep};
+use crate::packet::{Args, Header, Kind, ack, event, hides_json, parse, too_deep};
 use crate::session::legacy;
 
 const MAX_ATTACHMENTS: usize = 10;
@@ -19,7 +19,8 @@ pub fn packet(input: &[u8]) {
     assert!(attachments <= MAX_ATTACHMENTS && text.ends_with(payload) && text.contains(nsp) | (nsp == "/"));
     let (plain, auth) = legacy::split(nsp);
     assert!(nsp.starts_with(plain) && (auth.is_empty() || serde_json::from_str::<Value>(&auth).is_ok()));
-    if too_deep(text, MAX_DEPTH) || matches!(kind, Kind::Connect | Kind::Disconnect) {
+    if too_deep(payload, MAX_DEPTH) || hides_json(payload) || matches!(kind, Kind::Connect | Kind::Disconnect)
+    {
         assert!(name.is_none() || kind == Kind::Event);
         return;
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use sundew_socketio::{Ack, Args, Data, DisconnectReason, Failure, Params, Socket, SocketIo};
 use support::{Client, PATIENCE, client, serve, with};
 use tokio::sync::{Notify, mpsc};
@@ -43,6 +44,45 @@ async fn what_is_nested_too_deep_closes_the_connection() {
         .await;
         assert_eq!(io.troubles().protocol_errors, 2);
     }
+}
+
+/// `serde_json` reads such an object as the JSON in its string, which may be as deep again, and hold another one: 500 KB of
+/// this have no stack large enough.
+#[tokio::test]
+async fn json_that_hides_in_strings_closes_the_connection() {
+    let io = SocketIo::new();
+    io.on("any", async |Data(value): Data<Value>, ack: Ack| ack.send(value).unwrap());
+    let mut hidden = nested(126);
+    loop {
+        let text = serde_json::to_string(&hidden).unwrap();
+        let around = (nested(126), format!("{{\"$serde_json::private::RawValue\":{text}}}"));
+        hidden = around.0.replace('1', &around.1);
+        if hidden.len() > 300_000 {
+            break;
+        }
+    }
+    let addr = serve(&io).await;
+    client(move || {
+        for (packet, closes) in [
+            (format!("420[\"any\",{hidden}]"), true),
+            (format!("40{hidden}"), true),
+            (format!("430[{}]", hidden.replacen('$', "\\u0024", 1)), true),
+            // As text it is text.
+            ("420[\"any\",\"{\\\"$serde_json::private::RawValue\\\":1}\"]".to_owned(), false),
+        ] {
+            let mut c = Client::open(addr);
+            if !packet.starts_with("40") {
+                c.join("/");
+            }
+            c.send(&packet);
+            match closes {
+                true => c.expect_closed(),
+                false => assert_eq!(c.text(), packet.replace("420[\"any\",", "430[")),
+            }
+        }
+    })
+    .await;
+    assert_eq!(io.troubles().protocol_errors, 3);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod decode;
 mod depth;
 mod emit;
 mod encode;
+mod hidden;
 mod placeholders;
 mod plain;
 mod spread;
@@ -19,6 +20,7 @@ pub use emit::EmitArgs;
 pub(crate) use encode::{
     Refusal, ack, connect, connect_error, connect_error_legacy, connect_legacy, disconnect, event, frames,
 };
+pub(crate) use hidden::{RAW, hides_json};
 
 pub(crate) use placeholders::check_placeholders;
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::packet::RAW;
+
 /// The id such a client gives its own socket.
 pub(super) fn socket_id(nsp: &str, sid: &str) -> Arc<str> {
     if nsp == "/" { sid.into() } else { format!("{nsp}#{sid}").into() }
@@ -18,8 +20,12 @@ pub(crate) fn split(nsp: &str) -> (&str, String) {
     let mut auth = Map::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = Value::String(decode(value));
-        match auth.entry(decode(key)) {
+        let (key, value) = (decode(key), Value::String(decode(value)));
+        if key == RAW {
+            // It would not be read as what it is.
+            continue;
+        }
+        match auth.entry(key) {
             serde_json::map::Entry::Vacant(entry) => drop(entry.insert(value)),
             serde_json::map::Entry::Occupied(mut entry) => match entry.get_mut() {
                 Value::Array(values) => values.push(value),

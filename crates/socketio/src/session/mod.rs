@@ -25,7 +25,9 @@ use crate::error::{ConnectError, short};
 use crate::io::Shared;
 use crate::link::Link;
 use crate::namespace::{Asking, Claim, Decided, Hold};
-use crate::packet::{Args, EventName, Header, Kind, ParseError, check, check_placeholders, parse, too_deep};
+use crate::packet::{
+    Args, EventName, Header, Kind, ParseError, RAW, check, check_placeholders, hides_json, parse, too_deep,
+};
 use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
 use crate::socket::Inner;
 use crate::troubles::AtWork;
@@ -231,10 +233,8 @@ impl Connection {
         if self.partial.is_some() {
             return Err(Violation::AttachmentsMissing);
         }
-        if too_deep(&text, self.shared.options.max_depth) {
-            return Err(Violation::TooDeep);
-        }
         let header = parse(&text, self.shared.options.max_attachments)?;
+        check_depth(header.payload, self.shared.options.max_depth)?;
         if header.attachments > 0 {
             let expected = header.attachments;
             self.partial =
@@ -275,9 +275,7 @@ impl Connection {
             PacketType::ConnectError => return Err(ParseError::Payload.into()),
         };
         let (json, attachments) = data.map(Packet::into_parts).unwrap_or_default();
-        if too_deep(&json, self.shared.options.max_depth) {
-            return Err(Violation::TooDeep);
-        }
+        check_depth(&json, self.shared.options.max_depth)?;
         let text = Text::from(json);
         let event = check(kind, &text)?;
         if kind == Kind::Ack && ack.is_none() {
@@ -571,6 +569,15 @@ impl Connection {
     }
 }
 
+/// What is handed on as it came may be read by who recurses.
+fn check_depth(json: &str, most: usize) -> Result<(), Violation> {
+    match (too_deep(json, most), hides_json(json)) {
+        (true, _) => Err(Violation::TooDeep),
+        (_, true) => Err(Violation::HiddenJson),
+        (false, false) => Ok(()),
+    }
+}
+
 /// How a client broke the protocol.
 #[derive(Debug, thiserror::Error)]
 enum Violation {
@@ -584,6 +591,8 @@ enum Violation {
     UnexpectedBinary,
     #[error("what was sent is nested deeper than allowed (max_depth)")]
     TooDeep,
+    #[error("an object has the key {RAW}, which is none for clients")]
+    HiddenJson,
     #[error("a namespace was joined twice")]
     ConnectedTwice,
 }
