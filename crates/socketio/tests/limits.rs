@@ -162,10 +162,11 @@ async fn a_child_may_be_free_of_its_parents_rate() {
     let parent = io.of_pattern("/{any}").unwrap();
     parent.rate_limit(1, Duration::from_secs(3600)).on("e", async |ack: Ack| ack.send("handled").unwrap());
     io.of("/free").rate_limit(0, Duration::from_secs(1));
+    io.of("/at-once").rate_limit(1, Duration::ZERO);
     io.of("/more").rate_limit(2, Duration::from_secs(3600));
     let addr = serve(&io).await;
     client(move || {
-        for (nsp, most) in [("/free", 5), ("/more", 2), ("/like-it", 1)] {
+        for (nsp, most) in [("/free", 5), ("/at-once", 5), ("/more", 2), ("/like-it", 1)] {
             let mut c = Client::connect(addr, nsp);
             for n in 0..5 {
                 c.send(&format!("42{nsp},{n}[\"e\"]"));

@@ -86,7 +86,7 @@ impl Table {
 
 impl Namespace {
     /// Lets each socket send at most `events` at once, and as many again spread evenly `per` that time. Off by default, and
-    /// with `events` zero, which on a child turns its parent's off. Acknowledgements do not count.
+    /// with `events` or `per` zero, which on a child turns its parent's off. Acknowledgements do not count.
     ///
     /// An event beyond is dropped: if the client asked for an acknowledgement, it gets
     /// `{"error":{"message":"Too many events"}}`; [`Troubles::rate_limited`](crate::Troubles::rate_limited) counts it; and
@@ -107,8 +107,10 @@ impl Namespace {
     /// ```
     pub fn rate_limit(&self, events: u32, per: Duration) -> &Namespace {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4);
-        let each = per.checked_div(events).map_or(OFF, |each| nanos(each).max(1));
-        self.0.rate.all.store(nanos(per), Ordering::Relaxed);
+        let each = per.checked_div(events).filter(|_| !per.is_zero()).map_or(OFF, |each| nanos(each).max(1));
+        // Of times shorter than that many nanoseconds, too, all may come at once.
+        let all = nanos(per).max(u64::from(events));
+        self.0.rate.all.store(all, Ordering::Relaxed);
         self.0.rate.each.store(each, Ordering::Relaxed);
         self
     }
