@@ -7,7 +7,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -326,6 +326,19 @@ async fn where_setting_up_panics_nobody_enters_and_the_connection_lives() {
     })
     .await;
     assert!(io.find("/bad").is_none());
+}
+
+/// Made by the app, it is made again by who asks for it next.
+#[tokio::test]
+async fn where_setting_up_panics_for_the_app_it_is_tried_again() {
+    let io = SocketIo::new();
+    let first = AtomicBool::new(true);
+    io.on_new_namespace(move |_| assert!(!first.swap(false, Ordering::Relaxed), "as asked"));
+    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(io.of("/chat"))));
+    assert!(made.is_err() && io.find("/chat").is_none());
+    io.of("/chat");
+    let addr = serve(&io).await;
+    client(move || drop(Client::connect(addr, "/chat"))).await;
 }
 
 #[tokio::test]

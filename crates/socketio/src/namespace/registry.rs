@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -214,7 +214,11 @@ impl Registry {
         table.pinned.store(true, Ordering::Relaxed);
         tables.by_name.insert(table.name.clone(), table.clone());
         drop(tables);
-        self.set_up(&table);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.set_up(&table))) {
+            // Whoever asks next tries again.
+            self.tables.write().by_name.remove(&table.name);
+            resume_unwind(panic);
+        }
         table
     }
 
