@@ -40,6 +40,10 @@ fn app(builder: Builder) -> (SocketIo, Arc<[AtomicUsize; 3]>) {
         rooms.retain(|room| *room != socket.id());
         let _ = ack.send((said, std::process::id(), socket.id(), rooms, socket.data()));
     });
+    io.on("ask", async |socket: Socket| {
+        let answer = socket.emit_with_ack::<u8>("there", ()).await;
+        let _ = socket.emit("answered", answer.unwrap());
+    });
     io.on("room", async |socket: Socket| {
         socket.namespace().within("lobby").emit("all", "here");
     });
@@ -86,6 +90,9 @@ async fn it_goes_on_in_another_process_in_the_middle_of_a_frame() {
     })
     .await;
     let message = frame(r#"421["who","half and half"]"#);
+    // It is asked something, does not answer in time, and will once it is elsewhere: that is no answer to another question.
+    let asked = io.timeout(Duration::from_millis(1)).emit_with_ack::<u8>("here", ()).await;
+    assert!(asked.is_err());
     peer.stream().write_all(&message[..9]).unwrap();
 
     let exported = export(&io, &peer.sid).await;
@@ -111,6 +118,7 @@ async fn it_goes_on_in_another_process_in_the_middle_of_a_frame() {
 
     client(move || {
         peer.keep_pings = true;
+        peer.expect(r#"420["here"]"#);
         peer.expect(r#"42["late",1]"#);
         peer.expect("2");
         peer.expect(&format!(r#"42["arrived",{pid}]"#));
@@ -119,6 +127,11 @@ async fn it_goes_on_in_another_process_in_the_middle_of_a_frame() {
         peer.expect(&format!(r#"431["half and half",{pid},"{id}",["lobby"],{{"name":"ann"}}]"#));
         peer.send(r#"42["room"]"#);
         peer.expect(r#"42["all","here"]"#);
+        peer.send(r#"42["ask"]"#);
+        peer.expect(r#"421["there"]"#);
+        peer.send("430[0]");
+        peer.send("431[1]");
+        peer.expect(r#"42["answered",1]"#);
         peer.send("41");
         peer.vanish();
     })

@@ -151,6 +151,16 @@ impl Table {
         self.acks.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// What the next would be.
+    pub(crate) fn ack_count(&self) -> u64 {
+        self.acks.load(Ordering::Relaxed)
+    }
+
+    /// A client comes that was asked elsewhere, and may answer that yet: no such id is used again.
+    pub(crate) fn was_asked(&self, elsewhere: u64) {
+        self.acks.fetch_max(elsewhere, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_serial(&self) -> bool {
         self.setting(|table| &table.serial)
     }

@@ -46,6 +46,9 @@ struct SocketState {
     data: Value,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rooms: Vec<String>,
+    /// How often its namespace has asked for acknowledgements.
+    #[serde(default)]
+    asked: u64,
 }
 
 impl Connection {
@@ -115,6 +118,7 @@ impl Member {
             auth,
             data: self.socket.data(),
             rooms,
+            asked: inner.table.ack_count(),
         })
     }
 }
@@ -166,6 +170,7 @@ impl Server {
             let table = hold.table().clone();
             // Its client's private id means nothing here: should it be cut off, it starts anew.
             let resume = table.recovery.as_ref().and_then(|_| Resume::new(None));
+            table.was_asked(state.asked);
             let inner = Inner::new(state.id.into(), table, connection.link.clone(), auth, resume);
             let inner = Arc::new(inner);
             *inner.hold.lock() = Some(hold);
