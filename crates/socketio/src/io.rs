@@ -69,7 +69,7 @@ impl SocketIo {
     pub(crate) fn from_builder(builder: Builder) -> SocketIo {
         let engine = &builder.engine;
         let (grace, most) = (
-            engine.ping_interval + engine.ping_timeout,
+            engine.ping_interval.saturating_add(engine.ping_timeout),
             (engine.max_queued_bytes, engine.max_queued_packets),
         );
         let shared = Arc::new(Shared {

@@ -158,6 +158,27 @@ async fn what_waits_for_a_client_is_4096_packets_and_then_it_is_disconnected() {
     assert_eq!(io.socket_count(), 0);
 }
 
+/// `Duration::MAX` is never, wherever it is said.
+#[tokio::test(start_paused = true)]
+async fn what_is_never_due_is_no_error() {
+    let recovery = Recovery::new().max_disconnection_duration(Duration::MAX).lookup_timeout(Duration::MAX);
+    let io = SocketIo::builder()
+        .ping_interval(Duration::MAX)
+        .ping_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .ack_timeout(Duration::MAX)
+        .connection_state_recovery(recovery)
+        .build();
+    let client = InPlace::new(&io);
+    let (socket, sid) = connected(&io, &client).await;
+    io.emit("e", ());
+    let asked = tokio::spawn(socket.emit_with_ack::<u8>("asked", ()).into_future());
+    sleep(Duration::from_secs(1_000_000)).await;
+    assert!(!asked.is_finished() && socket.is_connected());
+    client.leave(&sid).await;
+    assert!(asked.await.unwrap().is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_socket_may_be_in_10_000_rooms() {
     let io = SocketIo::new();

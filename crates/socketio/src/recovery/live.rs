@@ -22,6 +22,9 @@ use crate::session::new_id;
 use crate::socket::Inner;
 use crate::{DisconnectReason, Socket};
 
+/// Longer is as good as for ever, and further than clocks go.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// What an event takes in a queue besides its JSON and the name of its namespace: the frame's head, its type, its offset.
 const OVERHEAD: usize = 64;
 
@@ -40,7 +43,9 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn new(recovery: Recovery, grace: Duration, most: (usize, usize)) -> Settings {
+    pub(crate) fn new(mut recovery: Recovery, grace: Duration, most: (usize, usize)) -> Settings {
+        recovery.window = recovery.window.min(LONGEST);
+        let grace = grace.min(LONGEST);
         let epoch = new_id().map_or_else(|| "0000-".into(), |id| format!("{}-", &id[..4]).into());
         let lookups = Arc::new(Semaphore::new(recovery.max_lookups.min(Semaphore::MAX_PERMITS)));
         Settings { recovery, epoch, grace, most: (most.0 / 2, most.1 / 2), lookups }
