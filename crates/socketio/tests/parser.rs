@@ -90,6 +90,38 @@ async fn an_event_that_waits_for_room_waits_for_as_much_as_it_takes() {
     assert!(longest < Duration::from_secs(3), "{longest:?}");
 }
 
+/// What cannot be written is acknowledged by nobody.
+#[tokio::test]
+async fn an_event_that_cannot_be_written_is_an_error() {
+    let io = quick().parser(Bars).build();
+    let addr = serve(&io).await;
+    let _c = client(move || {
+        let mut c = Client::open(addr);
+        c.send("40|/||");
+        c.text();
+        c
+    })
+    .await;
+    assert!(io.emit("unsayable", ()).error.is_some());
+    let asked = io.timeout(Duration::from_millis(50)).emit_with_ack::<u8>("unsayable", ()).await;
+    assert!(asked.is_err(), "{asked:?}");
+}
+
+/// The names of parents begin otherwise.
+#[tokio::test]
+async fn a_namespace_begins_with_a_slash() {
+    let io = quick().parser(Bars).build();
+    io.of_when(async |_: String, _: serde_json::Value| true);
+    let addr = serve(&io).await;
+    client(move || {
+        let mut c = Client::open(addr);
+        c.send("40|~0||");
+        c.expect_closed();
+    })
+    .await;
+    assert_eq!(io.troubles().protocol_errors, 1);
+}
+
 fn app(io: SocketIo) -> SocketIo {
     for nsp in ["/", "/a"] {
         let nsp = io.of(nsp);

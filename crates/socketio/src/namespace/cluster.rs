@@ -116,7 +116,10 @@ impl Table {
         // It should have had the event: nobody is to take its silence for consent.
         let mut unasked = 0;
         for socket in self.select(opts).iter() {
-            let Some(frames) = &frames else { break };
+            let Some(frames) = &frames else {
+                unasked += 1;
+                continue;
+            };
             let inner = socket.inner();
             if opts.volatile && !inner.is_writable() {
                 continue;

@@ -61,6 +61,8 @@ pub(crate) enum ParseError {
     Attachments,
     #[error("more attachments than allowed (max_attachments)")]
     TooManyAttachments,
+    #[error("a namespace's name begins with a slash")]
+    Namespace,
     #[error("illegal acknowledgement id")]
     AckId,
     #[error("the payload does not fit the packet type")]

@@ -275,6 +275,9 @@ impl Connection {
             PacketType::ConnectError => return Err(ParseError::Payload.into()),
         };
         let (json, attachments) = data.map(Packet::into_parts).unwrap_or_default();
+        if !nsp.starts_with('/') {
+            return Err(ParseError::Namespace.into());
+        }
         check_depth(&json, self.shared.options.max_depth)?;
         let text = Text::from(json);
         let event = check(kind, &text)?;
