@@ -676,3 +676,68 @@ async fn handlers_that_are_too_many_get_the_ack_they_wait_for() {
     })
     .await;
 }
+
+/// A guard of the app's that panics when it is dropped, as one does that locks what another panic has poisoned.
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        panic!("dropped");
+    }
+}
+
+/// Whatever of the app's is dropped when a socket leaves: its other sockets, and other clients, are none the worse.
+#[tokio::test]
+async fn a_destructor_that_panics_costs_nobody_else_anything() {
+    let io = SocketIo::new();
+    let guarded = async |socket: Socket| {
+        for event in ["one", "two"] {
+            let guard = Guard;
+            socket.on(event, move || {
+                let _ = &guard;
+                async {}
+            });
+        }
+        let guard = Guard;
+        socket.on_disconnect(move || {
+            let _ = &guard;
+            async {}
+        });
+    };
+    io.on_connect(guarded);
+    io.of("/b").on_connect(guarded);
+    let left = Arc::new(AtomicUsize::new(0));
+    io.of("/c").on_disconnect(with!([left] () => { left.fetch_add(1, Ordering::SeqCst); }));
+    io.of_when(|_: String, _: Value| async {
+        let _guard = Guard;
+        std::future::pending::<bool>().await
+    });
+    let addr = serve(&io).await;
+    client(move || {
+        let mut bystander = Client::connect(addr, "/c");
+        let mut c = Client::connect(addr, "/");
+        c.join("/b");
+        c.join("/c");
+        c.send("40/asked,");
+        // From one namespace, then from all.
+        c.send("41");
+        c.send("42/c,0[\"none\"]");
+        c.vanish();
+        let mut c = Client::connect(addr, "/");
+        c.join("/b");
+        c.vanish();
+        bystander.send("41/c,");
+    })
+    .await;
+    let rest = async {
+        while io.stats().sessions > 0 || io.troubles().panics < 13 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, rest).await.expect("somebody is still there");
+    assert_eq!(left.load(Ordering::SeqCst), 2);
+    for nsp in ["/", "/b", "/c"] {
+        assert_eq!(io.of(nsp).socket_count(), 0, "{nsp}");
+    }
+    assert_eq!(io.troubles().panics, 13);
+}

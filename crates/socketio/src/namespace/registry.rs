@@ -20,6 +20,7 @@ use super::{Namespace, Table};
 use crate::error::{ConnectError, Failure, HandlerError};
 use crate::io::Shared;
 use crate::recovery::elsewhere;
+use crate::session::running::drop_apps;
 
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -362,7 +363,7 @@ impl Registry {
         drop(tables);
         // They often hold the namespace itself.
         let handlers = std::mem::take(&mut *there.handlers.write());
-        drop(handlers);
+        drop_apps(&there.counters, handlers);
     }
 
     fn set_up(&self, table: &Arc<Table>) {

@@ -34,6 +34,7 @@ use crate::troubles::AtWork;
 use crate::{DisconnectReason, Packet, Socket};
 pub(crate) use member::new_id;
 use member::{Arrived, Member, Phase, Sent, Waiting};
+use running::drop_apps;
 use running::{Done, Running, What};
 
 /// Socket.IO, as the engine sees it.
@@ -178,7 +179,6 @@ impl Session for Connection {
             reason = DisconnectReason::QueueFull;
         }
         self.joins_by = None;
-        self.asking = None;
         self.over = true;
         for member in self.members.extract_if(.., |member| member.phase == Phase::Middleware) {
             let reason = if member.leaving { DisconnectReason::ClientNamespaceDisconnect } else { reason };
@@ -188,6 +188,8 @@ impl Session for Connection {
         for member in &self.members {
             member.leave(reason);
         }
+        // Predicates of the app's, in the middle of their work.
+        drop_apps(&self.shared.counters, self.asking.take());
         match (self.running.is_some(), tokio::runtime::Handle::try_current()) {
             (true, Ok(runtime)) => {
                 runtime.spawn(async move {
@@ -565,7 +567,7 @@ impl Connection {
     }
 
     fn drop_members(&mut self) {
-        self.running = None;
+        drop_apps(&self.shared.counters, self.running.take());
         for member in std::mem::take(&mut self.members) {
             self.part(&member.socket);
         }

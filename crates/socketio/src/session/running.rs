@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::Socket;
@@ -13,7 +14,7 @@ use crate::call::EventCall;
 use crate::error::{ConnectError, Failure, HandlerError};
 use crate::extract::ExtractError;
 use crate::handler::{Erased, Work};
-use crate::troubles::AtWork;
+use crate::troubles::{AtWork, Counters};
 
 /// Which handler.
 #[derive(Debug, Clone)]
@@ -212,6 +213,14 @@ fn guarded(call: impl FnOnce() -> Result<Work, ExtractError>) -> Result<Work, Bo
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(started) => started.map_err(|error| Box::new(error.into())),
         Err(panic) => Err(Box::new(Failure::Panicked(message(&*panic)))),
+    }
+}
+
+/// Drops what is the app's, in the middle of what is not: a destructor that panics is to end nothing else.
+pub(crate) fn drop_apps<T>(counters: &Counters, value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        counters.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!("a destructor of what a handler holds panicked: {}", message(&*panic));
     }
 }
 

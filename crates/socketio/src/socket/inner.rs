@@ -20,6 +20,8 @@ use crate::namespace::{Hold, Listener, OnFull, Table, Watch};
 use crate::packet::Args;
 use crate::recovery::live::{Live, Restored, Resume};
 use crate::session::new_id;
+use crate::session::running::drop_apps;
+use crate::troubles::Counters;
 use crate::{DisconnectReason, Socket};
 
 /// In middleware: not in the namespace yet.
@@ -73,6 +75,18 @@ pub(crate) struct Own {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) disconnecting: Option<Erased<DisconnectCall>>,
     pub(crate) disconnect: Option<Erased<DisconnectCall>>,
+}
+
+impl Own {
+    /// One by one: two that panic at once would end the process.
+    fn drop_each(self, counters: &Counters) {
+        let Own { events, used, watch, listeners, disconnecting, disconnect } = self;
+        drop(used);
+        events.into_values().for_each(|event| drop_apps(counters, event));
+        watch.any.into_iter().chain(watch.middleware).for_each(|watcher| drop_apps(counters, watcher));
+        listeners.into_iter().for_each(|listener| drop_apps(counters, listener));
+        disconnecting.into_iter().chain(disconnect).for_each(|handler| drop_apps(counters, handler));
+    }
 }
 
 #[derive(Clone)]

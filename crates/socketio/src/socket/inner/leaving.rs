@@ -10,7 +10,7 @@ use crate::call::DisconnectCall;
 use crate::handler::Erased;
 use crate::link::Link;
 use crate::namespace::Hold;
-use crate::session::running::{Running, What};
+use crate::session::running::{Running, What, drop_apps};
 use crate::{DisconnectReason, Socket};
 
 /// That a socket which has left is still at work on it: counted at its connection, and its namespace stays.
@@ -62,6 +62,7 @@ impl Inner {
                 let mut call = DisconnectCall { socket: socket.clone(), reason };
                 Running::call(socket.clone(), what, || handler(&mut call))
                     .detach(|| parting.get_or_insert_with(|| Arc::new(Parting::new(self))).clone());
+                drop_apps(&self.table.counters, handler);
             }
         };
         run(own_disconnecting, What::Disconnecting);
@@ -114,7 +115,9 @@ impl Inner {
             self.bare.store(true, Ordering::Relaxed);
             own.take()
         };
-        drop(own);
+        if let Some(own) = own {
+            own.drop_each(&self.table.counters);
+        }
     }
 
     /// Disconnects from this side.
