@@ -1,8 +1,8 @@
 //! One connection as its sockets share it: the engine's handle and what is kept of the handshake.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{Extensions, HeaderMap};
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use sundew_engineio::{Handshake, ProtocolVersion, SessionHandle};
 
 use crate::builder::Options;
+use crate::namespace::Table;
 use crate::socket::Inner;
 
 pub(crate) struct Link {
@@ -26,8 +27,8 @@ pub(crate) struct Link {
     pub(crate) pending_acks: AtomicUsize,
     /// Sockets that have left, and whose `on_disconnecting` or `on_disconnect` still waits for something.
     pub(crate) parting: AtomicUsize,
-    /// Whether the connection is being closed because its queue was full.
-    pub(crate) overflowed: AtomicBool,
+    /// The connection is being closed because its queue was full: for which socket, and in which namespace.
+    pub(crate) overflowed: OnceLock<Box<(Arc<str>, Arc<Table>)>>,
     sockets: Mutex<Vec<Weak<Inner>>>,
 }
 
@@ -63,7 +64,7 @@ impl Link {
             extensions: None,
             pending_acks: AtomicUsize::new(0),
             parting: AtomicUsize::new(0),
-            overflowed: AtomicBool::new(false),
+            overflowed: OnceLock::new(),
             sockets: Mutex::default(),
         }
     }

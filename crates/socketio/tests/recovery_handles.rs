@@ -174,16 +174,21 @@ impl tracing::Subscriber for Forward {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_may_be_sent_to_sockets() {
-    let io = SocketIo::builder().max_rooms(1).connection_state_recovery(recovery()).build();
+    let builder = SocketIo::builder().max_rooms(1).max_queued(1_000_000, 10);
+    let io = builder.connection_state_recovery(recovery()).build();
     let guest = Guest::new(&io).await;
     let socket = guest.socket();
     let (done, watched) = std::sync::mpsc::channel();
     let log = Forward(io.clone());
     // It would wait for itself for ever.
     std::thread::spawn(move || {
-        tracing::subscriber::with_default(log, || socket.join(["log", "one too many"]));
+        tracing::subscriber::with_default(log, || {
+            socket.join(["log", "one too many"]);
+            while socket.emit("e", ()).is_ok() {}
+        });
         done.send(()).unwrap();
     });
     watched.recv_timeout(Duration::from_secs(10)).expect("it waits for itself");
-    assert!(guest.receive().await[0].starts_with("42[\"warning\","));
+    let packets = guest.receive().await;
+    assert!(packets.len() == 10 && packets[0].starts_with("42[\"warning\","), "{packets:?}");
 }

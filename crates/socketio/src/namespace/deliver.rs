@@ -144,7 +144,8 @@ impl Table {
 
     /// What a packet takes in a queue at most. None if it cannot be written.
     fn measure(&self, opts: &BroadcastOptions, packet: &Packet) -> Option<(usize, usize)> {
-        let frames = self.frames(None, packet, opts)?;
+        let frames = self.codec.frames(Kind::Event, &self.name, None, packet).ok()?;
+        let frames = self.for_many(frames, opts);
         Some((frames.len() + MOST_OFFSET, frames.packets()))
     }
 

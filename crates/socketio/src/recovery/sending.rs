@@ -61,8 +61,11 @@ struct Told {
 }
 
 impl Told {
-    /// Not under the lock: those who listen are the app's.
+    /// Not under the lock: those who listen are the app's, and whoever writes the log may be.
     fn tell(self, table: &Table, packet: &Packet) -> Sent {
+        if let Some(error) = &self.sent.error {
+            tracing::error!(nsp = &*table.name, %error, "a broadcast was not sent");
+        }
         if !self.recipients.is_empty()
             && let Some(listening) = Listening::new(table, packet)
         {
@@ -303,9 +306,9 @@ impl Live {
         if table.is_removed() {
             return Told { sent: Sent::default(), recipients: Vec::new() };
         }
-        self.try_broadcast_in_order(table, packet, opts, mark).unwrap_or_else(|error| {
-            tracing::error!(nsp = &*table.name, %error, "a broadcast was not sent");
-            Told { sent: Sent { error: Some(error), ..Sent::default() }, recipients: Vec::new() }
+        self.try_broadcast_in_order(table, packet, opts, mark).unwrap_or_else(|error| Told {
+            sent: Sent { error: Some(error), ..Sent::default() },
+            recipients: Vec::new(),
         })
     }
 

@@ -175,8 +175,15 @@ impl Session for Connection {
             return self.vanish();
         }
         let mut reason = DisconnectReason::from(reason);
-        if self.link.overflowed.load(Ordering::Acquire) {
+        if let Some((socket, table)) = self.link.overflowed.get().map(|overflowed| &**overflowed) {
             reason = DisconnectReason::QueueFull;
+            tracing::warn!(
+                socket = &**socket,
+                nsp = &*table.name,
+                max_queued = ?table.options.max_queued,
+                "the outgoing queue was full, as the client reads too slowly or too much was emitted at once: disconnected (see \
+                 max_queued, emit_async and when_full)"
+            );
         }
         self.joins_by = None;
         self.over = true;

@@ -556,14 +556,8 @@ impl Inner {
     }
 
     fn disconnect_slow(&self) {
-        if !self.link.overflowed.swap(true, Ordering::AcqRel) {
-            tracing::warn!(
-                socket = &*self.id,
-                nsp = &*self.table.name,
-                max_queued = ?self.table.options.max_queued,
-                "the outgoing queue is full, as the client reads too slowly or too much is emitted at once: disconnecting it \
-                 (see max_queued, emit_async and when_full)"
-            );
+        // Its task tells of it: here something may be locked that whoever writes the log needs.
+        if self.link.overflowed.set(Box::new((self.id.clone(), self.table.clone()))).is_ok() {
             self.link.handle.close(CloseReason::ForcedClose);
         }
     }
