@@ -404,3 +404,17 @@ async fn a_protocol_that_panics_costs_its_session_only() {
     assert_eq!(other.next().await, common::text("4fine"));
     assert_eq!(server.engine.stats().sessions, 1);
 }
+
+/// A second panic while the first unwinds is the end of a process, unless it is caught.
+#[tokio::test]
+async fn a_protocol_that_panics_at_its_end_too_costs_its_session_only() {
+    let server = serve(calm()).await;
+    let (mut other, _) = Ws::open(server.addr).await;
+    let sid = open(server.addr).await;
+    assert_eq!(post(server.addr, &sid, "4panic twice").await.status, 200);
+    server.until_closed(&[CloseReason::TransportError]).await;
+    assert_eq!(get(server.addr, &sid).await.status, 400);
+    other.text("4fine").await;
+    assert_eq!(other.next().await, common::text("4fine"));
+    assert_eq!(server.engine.stats().sessions, 1);
+}

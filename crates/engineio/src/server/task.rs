@@ -1,6 +1,7 @@
 //! A session's task: gives it what arrives, drives its futures, and lets what it sends leave in one write per batch.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -331,7 +332,11 @@ impl<S: Session> Drop for SessionTask<S> {
         self.shared.abandon();
         if let Some(session) = self.session.take() {
             let reason = self.shared.look(|state| state.machine.over());
-            session.close(reason.unwrap_or(CloseReason::TransportError));
+            let reason = reason.unwrap_or(CloseReason::TransportError);
+            // After a panic it may find its own things broken, and a second one here would end the process.
+            if catch_unwind(AssertUnwindSafe(|| session.close(reason))).is_err() {
+                tracing::error!("a session panicked when it was told of its end");
+            }
         }
     }
 }

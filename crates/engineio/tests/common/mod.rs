@@ -45,6 +45,8 @@ pub struct Gate {
 pub struct EchoSession {
     echo: Echo,
     handle: SessionHandle,
+    /// It panics when it is closed.
+    broken: bool,
 }
 
 impl Protocol for Echo {
@@ -54,7 +56,7 @@ impl Protocol for Echo {
         let mut log = self.log.lock().unwrap();
         log.handles.push(handle.clone());
         log.peers.push(request.peer_addr);
-        EchoSession { echo: self.clone(), handle }
+        EchoSession { echo: self.clone(), handle, broken: false }
     }
 }
 
@@ -72,7 +74,8 @@ impl Session for EchoSession {
                 gate.shut = true;
             }
         }
-        assert!(message != Message::Text("panic".into()), "as asked");
+        self.broken = message == Message::Text("panic twice".into());
+        assert!(!self.broken && message != Message::Text("panic".into()), "as asked");
         if message == Message::Text("end".into()) {
             self.handle.close(CloseReason::ForcedClose);
         }
@@ -97,6 +100,7 @@ impl Session for EchoSession {
 
     fn close(self, reason: CloseReason) {
         self.echo.log.lock().unwrap().closed.push(reason);
+        assert!(!self.broken, "as asked");
     }
 }
 
