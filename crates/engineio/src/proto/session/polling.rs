@@ -23,6 +23,10 @@ impl Machine {
         }
         let answer = match self.phase {
             Phase::Closed(_) | Phase::Lingering(..) => self.last_word(CLOSE_PACKET),
+            // What is queued is for the connection the session has moved to, and in that one's framing.
+            Phase::Open | Phase::Closing(..) if self.transport != Transport::Polling => {
+                self.last_word(NOOP_PACKET)
+            }
             // The close packet gets an answer of its own: socket.io-client hands messages on a tick later than it obeys a
             // close packet, so it would drop those of the same payload.
             Phase::Closing(..) if !self.outbox.is_empty() => self.outbox.take_answer(&self.dialect),
@@ -30,7 +34,6 @@ impl Machine {
                 self.phase = Phase::Closed(reason);
                 self.dialect.control(CLOSE_PACKET)
             }
-            Phase::Open if self.transport != Transport::Polling => self.last_word(NOOP_PACKET),
             Phase::Open if !self.outbox.is_empty() => self.outbox.take_answer(&self.dialect),
             // No timer: a client that probes waits for its poll to return before it upgrades.
             Phase::Open if matches!(self.probe, Probe::Probed(_)) => self.dialect.control(NOOP_PACKET),

@@ -143,6 +143,30 @@ fn a_session_that_is_closed_on_its_way_says_so_where_its_client_goes() {
     assert!(rig.machine.is_closed() && !rig.machine.is_probing());
 }
 
+/// While the session's task works off a batch, no poll is answered.
+#[test]
+fn a_poll_that_is_held_at_the_upgrade_takes_nothing_of_what_is_said_there() {
+    for (to, says, last) in [
+        (Transport::Websocket, true, &b"\x81\x054last\x88\x00"[..]),
+        (Transport::Websocket, false, b"\x88\x00"),
+        (Transport::WebTransport, true, b"\x054last"),
+    ] {
+        let mut rig = polling();
+        rig.to = to;
+        let id = rig.probe();
+        assert_eq!(rig.probe_packet(id, Packet::Ping("probe".into())), ProbeStep::Pong);
+        rig.machine.get_opened().unwrap();
+        if says {
+            rig.send("last");
+        }
+        rig.machine.close(CloseReason::ForcedClose, rig.now);
+        assert_eq!(rig.probe_packet(id, Packet::Upgrade), ProbeStep::Upgraded);
+        assert_eq!(rig.poll(), Some("6".into()), "{to:?}");
+        assert_eq!(rig.wire(), last);
+        assert!(rig.machine.is_lingering());
+    }
+}
+
 #[test]
 fn what_waits_goes_along() {
     let mut rig = polling();
