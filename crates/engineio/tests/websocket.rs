@@ -569,6 +569,25 @@ async fn five_hundred_upgrades_lose_nothing() {
 
 /// RFC 6455 §4.4: it is told which version is served.
 #[tokio::test]
+async fn a_request_that_asks_for_no_websocket_gets_none() {
+    let server = serve(calm()).await;
+    let (_ws, sid) = Ws::open(server.addr).await;
+    let key = "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (method, asks) in [
+        ("GET", ""),
+        ("GET", "upgrade: h2c\r\nconnection: upgrade\r\n"),
+        ("POST", "upgrade: websocket\r\nconnection: upgrade\r\n"),
+        ("PUT", "upgrade: foo\r\n"),
+    ] {
+        let answer =
+            common::request(server.addr, method, &ws_query(Some(&sid)), &format!("{key}{asks}"), b"").await;
+        let expected = (400, r#"{"code":3,"message":"Bad request"}"#);
+        assert_eq!((answer.status, &*answer.body), expected, "{method} {asks}");
+    }
+    assert_eq!(server.closed(), []);
+}
+
+#[tokio::test]
 async fn another_version_of_the_websocket_protocol_is_refused_by_name() {
     let server = serve(calm()).await;
     for version in ["sec-websocket-version: 8\r\n", "sec-websocket-version: 14\r\n", ""] {

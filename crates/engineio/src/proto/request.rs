@@ -183,7 +183,9 @@ pub(crate) fn verify<S>(
     if let Some(sid) = &facts.query.sid {
         let found = if sid.len() <= MAX_SID { find(sid) } else { None };
         let Some((session, current, version)) = found else { return Err(ErrorCode::UnknownSid) };
-        if !facts.upgrade && current != transport || facts.query.version() != Some(version) {
+        // Without an upgrade it is a request of polling, whose session has to be, too.
+        let fits = facts.upgrade || transport == Transport::Polling && current == transport;
+        if !fits || facts.query.version() != Some(version) {
             return Err(ErrorCode::BadRequest);
         }
         return Ok(Wanted::Existing(session, transport));
@@ -268,6 +270,8 @@ mod tests {
         assert_eq!(case("EIO=3&transport=polling&sid=no").post().verify(), Err(ErrorCode::UnknownSid));
         assert_eq!(case("EIO=4&transport=polling&sid=ws").verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("EIO=4&transport=websocket&sid=poll").verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("EIO=4&transport=websocket&sid=ws").verify(), Err(ErrorCode::BadRequest));
+        assert_eq!(case("EIO=4&transport=websocket&sid=ws").post().verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("EIO=3&transport=polling&sid=poll").verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("EIO=4&transport=polling&sid=old").verify(), Err(ErrorCode::BadRequest));
         assert_eq!(case("transport=polling").post().verify(), Err(ErrorCode::BadHandshakeMethod));
