@@ -26,9 +26,21 @@ pub(crate) struct Outbox {
     written: usize,
     bytes: usize,
     packets: usize,
+    /// How many bytes have to leave until the last ping has: none, if none waits.
+    ping: usize,
 }
 
 impl Outbox {
+    /// What was queued last is a ping.
+    pub(crate) fn mark_ping(&mut self) {
+        self.ping = self.bytes;
+    }
+
+    /// Whether a ping waits.
+    pub(crate) fn has_ping(&self) -> bool {
+        self.ping > 0
+    }
+
     pub(crate) fn push(&mut self, frames: Frames) {
         self.bytes += frames.len();
         self.packets += frames.packets();
@@ -65,14 +77,25 @@ impl Outbox {
                 *frames = changed;
             }
         }
+        self.remark_ping();
     }
 
     /// From here on for WebTransport, what waits included. Nothing of it may have been written yet.
     pub(crate) fn unwrap(&mut self) {
-        for frames in std::mem::take(self).queue {
+        let waiting = std::mem::take(self);
+        self.ping = waiting.ping;
+        for frames in waiting.queue {
             for piece in frames.unwrapped() {
                 self.push(piece);
             }
+        }
+        self.remark_ping();
+    }
+
+    /// What waits has changed in size. Where its ping is now is of no account: it leaves with the rest.
+    fn remark_ping(&mut self) {
+        if self.has_ping() {
+            self.mark_ping();
         }
     }
 
@@ -124,6 +147,7 @@ impl Outbox {
     /// `count` bytes were written.
     pub(crate) fn advance(&mut self, count: usize) {
         self.bytes -= count;
+        self.ping = self.ping.saturating_sub(count);
         self.written += count;
         while let Some(front) = self.queue.front()
             && self.written >= front.len()
@@ -144,8 +168,7 @@ impl Outbox {
     pub(crate) fn discard(&mut self) {
         let half = if self.written > 0 { self.queue.pop_front() } else { None };
         self.queue = VecDeque::new();
-        self.bytes = 0;
-        self.packets = 0;
+        (self.bytes, self.packets, self.ping) = (0, 0, 0);
         if let Some(half) = half {
             self.bytes = half.len() - self.written;
             self.packets = half.packets();
@@ -164,7 +187,7 @@ impl Outbox {
     pub(crate) fn take_answer(&mut self, dialect: &Dialect) -> Answer {
         let queue = std::mem::take(&mut self.queue);
         let bytes = std::mem::take(&mut self.bytes);
-        self.packets = 0;
+        (self.packets, self.ping) = (0, 0);
         if let [frames] = queue.as_slices().0
             && queue.len() == 1
             && dialect.is_plain()
@@ -278,6 +301,30 @@ mod tests {
         outbox.push(Frames::text("three"));
         outbox.discard();
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_ping_waits_until_its_last_byte_has_left() {
+        let mut outbox = Outbox::default();
+        outbox.join(Frames::text("one"));
+        outbox.join(Frames::control("2"));
+        outbox.mark_ping();
+        outbox.join(Frames::text("two"));
+        outbox.advance(8);
+        assert!(outbox.has_ping());
+        outbox.advance(1);
+        assert!(!outbox.has_ping() && !outbox.is_empty());
+        outbox.join(Frames::control("2"));
+        outbox.mark_ping();
+        outbox.take_answer(&Dialect::V4);
+        assert!(!outbox.has_ping());
+        // On WebTransport it takes fewer bytes.
+        outbox.push(Frames::control("2"));
+        outbox.mark_ping();
+        outbox.unwrap();
+        assert!(outbox.has_ping());
+        outbox.advance(2);
+        assert!(!outbox.has_ping() && outbox.is_empty());
     }
 
     #[test]

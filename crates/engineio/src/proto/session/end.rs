@@ -41,7 +41,7 @@ impl Machine {
         match self.heartbeat {
             Heartbeat::PingAt(at) if at <= now => {
                 self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
-                self.queue(Frames::raw(PING));
+                self.ping();
             }
             Heartbeat::PongBy(until, _) | Heartbeat::PingBy(until) if until <= now => {
                 if self.paused && self.may_be_there() {
@@ -62,6 +62,15 @@ impl Machine {
         }
     }
 
+    /// Asks the client for a sign of life. One that takes nothing, but says all the same that it is there, is asked once: its
+    /// pings must not fill the memory.
+    fn ping(&mut self) {
+        if !self.outbox.has_ping() {
+            self.queue(Frames::raw(PING));
+            self.outbox.mark_ping();
+        }
+    }
+
     /// Whether a client that is not read from may still be there. Its requests tell when they are lost; on polling, one without
     /// any is gone.
     fn may_be_there(&mut self) -> bool {
@@ -74,7 +83,7 @@ impl Machine {
     fn knock(&mut self) {
         if self.outbox.is_empty() {
             match (self.dialect.version, self.transport) {
-                (ProtocolVersion::V4, _) => self.queue(Frames::raw(PING)),
+                (ProtocolVersion::V4, _) => self.ping(),
                 (ProtocolVersion::V3, Transport::Websocket) => {
                     self.outbox.push(Frames::raw(WEBSOCKET_PING));
                 }
@@ -129,7 +138,7 @@ impl Machine {
     pub(crate) fn arrived(&mut self, now: Instant) {
         if self.is_open() {
             self.heartbeat = Heartbeat::PongBy(now + self.settings.ping_timeout, false);
-            self.outbox.push(Frames::raw(PING));
+            self.ping();
         }
     }
 

@@ -113,6 +113,26 @@ fn a_client_that_is_held_back_and_polls_no_more_is_given_up() {
 }
 
 #[test]
+fn a_client_that_answers_pings_it_does_not_take_is_sent_one() {
+    for mut rig in [polling(), websocket(), rig(Transport::WebTransport)] {
+        for _ in 0..20 {
+            rig.advance(INTERVAL);
+            rig.packet(Packet::Pong);
+        }
+        assert_eq!(rig.machine.outbox().packets(), 1);
+        assert!(rig.machine.is_open());
+        // Once it is taken, the next one comes.
+        match rig.machine.transport() {
+            Transport::Polling => assert_eq!(rig.get(), Some("2".into())),
+            Transport::Websocket => assert_eq!(rig.wire(), b"\x81\x012"),
+            Transport::WebTransport => assert_eq!(rig.wire(), b"\x012"),
+        }
+        rig.advance(INTERVAL);
+        assert_eq!(rig.machine.outbox().packets(), 1);
+    }
+}
+
+#[test]
 fn a_waiting_request_is_a_sign_of_life() {
     let mut rig = polling();
     rig.machine.set_paused(true, rig.now);
