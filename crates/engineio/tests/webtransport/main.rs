@@ -637,3 +637,37 @@ fn certificates_are_checked_when_they_are_read() {
     let error = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate, Options::default()).unwrap_err();
     assert_eq!(error.to_string(), "a WebTransport listener is made inside a tokio runtime");
 }
+
+/// How often its peer is asked for a sign of life while nothing is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn signs_of_life_are_asked_for_now_and_then_or_never() {
+    // The option; the least and the most of times it happens in two seconds.
+    for (keep_alive, least, most) in
+        [(Duration::ZERO, 0, 0), (Duration::from_nanos(1), 1, 10), (Duration::from_secs(60), 0, 0)]
+    {
+        let rig = serve_with(config(), |options| options.keep_alive = keep_alive).await;
+        let (client, _) = rig.open().await;
+        let pings = || quinn::Connection::stats(&client.session).frame_rx.ping;
+        // QUIC pings for reasons of its own while it finds out what fits into a datagram.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let before = pings();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let count = pings() - before;
+        assert!((least..=most).contains(&count), "{count} for {keep_alive:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_timeout_of_nothing_is_refused() {
+    for (idle_timeout, refused) in
+        [(Duration::ZERO, true), (Duration::from_micros(999), true), (Duration::from_millis(1), false)]
+    {
+        let mut options = Options::default();
+        options.idle_timeout = idle_timeout;
+        let bound = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate().0, options);
+        assert_eq!(
+            bound.err().map(|error| error.kind()),
+            refused.then_some(std::io::ErrorKind::InvalidInput)
+        );
+    }
+}

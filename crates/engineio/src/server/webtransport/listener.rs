@@ -22,6 +22,9 @@ const BIDI_STREAMS: u32 = 2;
 const UNI_STREAMS: u32 = 8;
 /// What the connection may hold beside the session's stream.
 const OTHER_STREAMS: usize = 64 * 1024;
+/// The least silence after which a peer is asked for a sign of life. The answer takes a while, and is asked for again
+/// until it comes.
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 /// Browsers want datagrams to be there. Nobody reads them, and the oldest go.
 const DATAGRAMS: usize = 4096;
 
@@ -39,10 +42,12 @@ pub struct Options {
     /// [`max_queued_bytes`](crate::Config::max_queued_bytes). Default 512 KiB.
     pub send_window: usize,
     /// When a connection is given up that nothing comes from. Clients have one of their own, and the shorter one counts;
-    /// with the heartbeat in its default, that comes first. Default 60 s.
+    /// with the heartbeat in its default, that comes first. At least 1 ms: none at all would leave it to the client alone
+    /// when one that has vanished is given up. Default 60 s.
     pub idle_timeout: Duration,
     /// After how much silence the peer is asked for a sign of life, so that neither side's idle timeout (30 s in browsers)
-    /// ends a session whose heartbeat is slower. At most 12 days. Default 15 s.
+    /// ends a session whose heartbeat is slower. Zero: never. From 1 s to 12 days; what is less or more counts as that. Default
+    /// 15 s.
     pub keep_alive: Duration,
 }
 
@@ -72,7 +77,7 @@ impl Listener {
     /// Binds `addr` (UDP). To be called inside a tokio runtime. Clients that come before it is served wait.
     ///
     /// # Errors
-    /// The system's, or an option that QUIC cannot express.
+    /// The system's, or an option that QUIC cannot express, or [`Options::idle_timeout`] of less than a millisecond.
     pub fn bind(addr: SocketAddr, certificate: Certificate, options: Options) -> io::Result<Listener> {
         Listener::from_socket(UdpSocket::bind(addr)?, certificate, options)
     }
@@ -135,6 +140,11 @@ fn config(shown: Arc<Shown>, options: &Options) -> io::Result<ServerConfig> {
 
 fn transport(options: &Options) -> io::Result<TransportConfig> {
     let varint = |bytes: usize| VarInt::try_from(bytes as u64).map_err(io::Error::other);
+    if options.idle_timeout.as_millis() == 0 {
+        let message = "idle_timeout must be at least 1 ms: zero would mean never";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let keep_alive = options.keep_alive.clamp(SHORTEST_SILENCE, LONGEST);
     let idle_timeout = IdleTimeout::try_from(options.idle_timeout).map_err(io::Error::other)?;
     let mut transport = TransportConfig::default();
     transport
@@ -144,7 +154,7 @@ fn transport(options: &Options) -> io::Result<TransportConfig> {
         .receive_window(varint(options.receive_window.saturating_add(OTHER_STREAMS))?)
         .send_window(options.send_window as u64)
         .max_idle_timeout(Some(idle_timeout))
-        .keep_alive_interval(Some(options.keep_alive.min(LONGEST)))
+        .keep_alive_interval((!options.keep_alive.is_zero()).then_some(keep_alive))
         .datagram_receive_buffer_size(Some(DATAGRAMS))
         .datagram_send_buffer_size(DATAGRAMS);
     Ok(transport)
