@@ -184,24 +184,33 @@ impl<P: Protocol> Engine<P> {
     /// Waits until no session is left or `deadline` has passed; then closes those that are left, in paced batches,
     /// by closing the engine session (never a disconnect packet of the protocol above, after which clients do not
     /// come back). Returns when no session is left. New sessions are not refused: that is the router's part; but on
-    /// WebTransport, which has no router, they are once the deadline has passed.
+    /// WebTransport, which has no router, they are once the deadline has passed. Sessions on their way to or from another process
+    /// ([`export`](Engine::export), [`import`](Engine::import)) are given as long as
+    /// [`close_timeout`](Config::close_timeout) to get there.
     pub async fn drain(&self, deadline: Duration, pace: Pace) {
         if tokio::time::timeout(deadline, self.empty()).await.is_ok() {
             return;
         }
         let close_timeout = self.config().close_timeout;
         let _draining = Draining::begin(&self.0.registry.draining);
+        // Closed here, one would be over here and go on there.
+        let mut patient = true;
         loop {
             for batch in self.0.registry.all().chunks(pace.batch.max(1)) {
                 for session in batch {
-                    session.act(|state| state.machine.close(CloseReason::ServerShutdown, now()));
+                    session.act(|state| {
+                        if !(patient && state.frozen) {
+                            state.machine.close(CloseReason::ServerShutdown, now());
+                        }
+                    });
                 }
                 tokio::time::sleep(pace.pause).await;
             }
-            // Only sessions that came in meanwhile can outlast the close timeout.
+            // Only sessions that came in meanwhile, or were on their way, can outlast the close timeout.
             if tokio::time::timeout(close_timeout, self.empty()).await.is_ok() {
                 return;
             }
+            patient = false;
         }
     }
 

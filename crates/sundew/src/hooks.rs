@@ -61,17 +61,15 @@ impl Export for Leaving {
         self.0.state()
     }
 
-    fn release(self: Box<Self>) {
-        self.0.release();
+    fn release(self: Box<Self>) -> bool {
+        self.0.release()
     }
 }
 
 struct Coming(Option<Arriving>);
 
 impl Import for Coming {
-    fn attach(&mut self, socket: Raw) {
-        if let Some(arriving) = self.0.take() {
-            arriving.attach(socket, &[]);
-        }
+    fn attach(&mut self, socket: Raw) -> bool {
+        self.0.take().is_some_and(|arriving| arriving.attach(socket, &[]))
     }
 }

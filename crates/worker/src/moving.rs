@@ -70,7 +70,12 @@ impl Moves {
     pub(crate) fn settle(&self, id: u64, moved: bool) {
         let leaving = self.leaving.lock().remove(&id);
         match leaving {
-            Some(Leaving::Frozen(session)) if moved => session.release(),
+            Some(Leaving::Frozen(session)) if moved => {
+                // Its close frame reaches the client all the same, which then ends the connection that goes there.
+                if !session.release() {
+                    tracing::warn!(id, "a session was closed while it moved to another worker");
+                }
+            }
             Some(Leaving::Frozen(session)) => drop(session),
             Some(Leaving::Asked(task)) => task.abort(),
             None => {}
@@ -96,8 +101,7 @@ impl Moves {
     /// Its connection has come. None: the session is not there any more.
     pub(crate) fn attach(&self, id: u64, socket: Raw) -> Option<()> {
         let Arriving { session, .. } = &mut self.arriving.lock().remove(&id)?;
-        session.attach(socket);
-        Some(())
+        session.attach(socket).then_some(())
     }
 
     /// It stays where it was.

@@ -69,14 +69,16 @@ pub trait Sessions: Send + Sync + 'static {
 pub trait Export: Send {
     /// What the other worker needs to go on with it.
     fn state(&self) -> &[u8];
-    /// It goes on there: what has been queued for it leaves, then its connection ends.
-    fn release(self: Box<Self>);
+    /// It goes on there: what has been queued for it leaves, then its connection ends. Returns whether it was still open: if
+    /// not, it has ended here meanwhile.
+    fn release(self: Box<Self>) -> bool;
 }
 
 /// A session of another worker whose connection has not come yet. Dropped, it was never here.
 pub trait Import: Send {
-    /// Goes on with this connection. Called once.
-    fn attach(&mut self, socket: Raw);
+    /// Goes on with this connection. Called once. Returns whether it was taken: if not, the session has ended meanwhile, and the
+    /// connection does.
+    fn attach(&mut self, socket: Raw) -> bool;
 }
 
 /// All that are known, in the order in which they were made known.
@@ -161,8 +163,8 @@ impl Export for Numbered {
         &self.state
     }
 
-    fn release(self: Box<Self>) {
-        self.session.release();
+    fn release(self: Box<Self>) -> bool {
+        self.session.release()
     }
 }
 

@@ -238,8 +238,8 @@ impl Machine {
     /// Whether so much would be taken. One that is larger than the bound still gets through when it is alone.
     fn fits(&self, bytes: usize, packets: usize) -> bool {
         self.outbox.is_empty()
-            || (self.outbox.bytes() + bytes <= self.settings.max_queued_bytes
-                && self.outbox.packets() + packets <= self.settings.max_queued_packets)
+            || (self.outbox.bytes().saturating_add(bytes) <= self.settings.max_queued_bytes
+                && self.outbox.packets().saturating_add(packets) <= self.settings.max_queued_packets)
     }
 
     /// Whether these would be taken.
@@ -249,13 +249,15 @@ impl Machine {
         self.fits(most, packets)
     }
 
-    /// Whether it could go on elsewhere from here: on a websocket, and everything said.
+    /// Whether it could go on elsewhere from here: on a websocket, and everything said. A body that was under way when it left
+    /// polling is still to be worked off here.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.is_open()
             && self.transport == Transport::Websocket
             && self.dialect.version == ProtocolVersion::V4
             && self.deflater.is_none()
             && !self.paused
+            && !self.post
             && self.outbox.is_empty()
     }
 

@@ -51,13 +51,19 @@ impl Exported {
 
     /// The session goes on in the other process. What was sent to it meanwhile leaves over its old connection, which then
     /// ends without a close frame: that is for whoever holds the client's.
-    pub fn release(mut self) {
-        let Some(shared) = self.frozen.0.take() else { return };
-        shared.act(|state| {
+    ///
+    /// Returns whether the session was still open. If not, it was closed here since it was frozen: the protocol has been told
+    /// of its end, its old connection ends with a close frame, and the other process should let go of it, too.
+    pub fn release(mut self) -> bool {
+        let Some(shared) = self.frozen.0.take() else { return false };
+        let open = shared.act(|state| {
+            let open = state.machine.is_open();
             state.set_frozen(false);
             state.machine.move_away(now());
+            open
         });
         shared.wake_task();
+        open
     }
 }
 
@@ -178,19 +184,28 @@ pub struct Arriving {
 impl Arriving {
     /// Goes on with `socket`, and with what was read from it meanwhile and belongs to the session. The client is pinged at
     /// once.
-    pub fn attach(mut self, socket: sundew_io::Raw, read: &[u8]) {
-        let Some(shared) = self.shared.take() else { return };
+    ///
+    /// Returns whether the session took it. If not, it was closed before its connection came, which ends here.
+    pub fn attach(mut self, socket: sundew_io::Raw, read: &[u8]) -> bool {
+        let Some(shared) = self.shared.take() else { return false };
         let (reader, writer) = split(socket);
         let mut unread = std::mem::take(&mut self.half_read);
         unread.extend_from_slice(read);
         let decoder = Framing::Websocket(Decoder::new(shared.registry().config.max_payload));
-        shared.act(|state| {
+        let taken = shared.act(|state| {
+            if !state.machine.is_open() {
+                // Its task may be gone, and nobody would see the connection end.
+                state.machine.disconnected();
+                return false;
+            }
             state.writer = Some(writer);
             state.arrival = Some(Box::new(Arrival { reader, decoder, unread }));
             state.set_frozen(false);
             state.machine.arrived(now());
+            true
         });
         shared.wake_task();
+        taken
     }
 }
 

@@ -303,6 +303,8 @@ impl Shared {
         if over.is_some() {
             self.open.store(false, Ordering::Release);
             self.news.notify_waiters();
+            // Nobody takes it any more. Who waits to do so keeps it frozen, and its last output here.
+            state.taker = None;
         }
         Uncorked { over, closed: state.machine.is_closed(), wanted: state.taker.is_some() }
     }

@@ -58,6 +58,11 @@ impl Protocol for Echo {
         log.peers.push(request.peer_addr);
         EchoSession { echo: self.clone(), handle, broken: false }
     }
+
+    fn resume(&self, handle: SessionHandle, _: &[u8]) -> Result<EchoSession, String> {
+        self.log.lock().unwrap().handles.push(handle.clone());
+        Ok(EchoSession { echo: self.clone(), handle, broken: false })
+    }
 }
 
 impl Session for EchoSession {
@@ -96,6 +101,10 @@ impl Session for EchoSession {
 
     fn ready_for_more(&self) -> bool {
         !self.echo.gate.lock().unwrap().shut
+    }
+
+    fn export(&mut self) -> Option<Vec<u8>> {
+        Some(Vec::new())
     }
 
     fn close(self, reason: CloseReason) {

@@ -16,6 +16,12 @@ fn only_a_websocket_with_nothing_left_to_say_is_at_rest() {
     rig.machine.close(CloseReason::ForcedClose, rig.now);
     assert!(!rig.machine.is_at_rest());
     assert!(!polling().machine.is_at_rest());
+    let mut rig = polling();
+    rig.machine.post_opened().unwrap();
+    rig.upgrade();
+    assert!(!rig.machine.is_at_rest(), "a body is under way");
+    rig.machine.post_done();
+    assert!(rig.machine.is_at_rest());
     assert!(!speaking(V3, Transport::Websocket).machine.is_at_rest());
 }
 
