@@ -409,3 +409,36 @@ async fn a_build_without_webtransport_offers_none() {
     let answer = request(server.addr, "GET", "EIO=4&transport=polling", "", b"").await;
     assert!(answer.body.contains(r#""upgrades":["websocket"]"#), "{}", answer.body);
 }
+
+/// Handshakes of many threads at the same time.
+#[test]
+fn no_more_sessions_than_allowed_however_many_come_at_once() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    for _ in 0..200 {
+        let mut config = calm();
+        config.max_sessions = 1;
+        let engine = Engine::new(config, Echo::default());
+        let barrier = std::sync::Barrier::new(4);
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    let _entered = runtime.enter();
+                    let request = http::Request::get("/engine.io/?EIO=4&transport=polling");
+                    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+                    barrier.wait();
+                    drop(engine.handle(request));
+                });
+            }
+        });
+        assert_eq!(engine.stats().sessions, 1);
+    }
+}
+
+#[tokio::test]
+async fn there_is_never_room_for_everything() {
+    let server = serve(calm()).await;
+    open(server.addr).await;
+    server.handle().send(Frames::text("waits")).unwrap();
+    assert!(server.handle().has_room_for(10, 1));
+    assert!(!server.handle().has_room_for(usize::MAX, 1) && !server.handle().has_room_for(1, usize::MAX));
+}

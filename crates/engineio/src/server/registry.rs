@@ -143,13 +143,22 @@ impl Registry {
             let sid = session.sid();
             let (shard, hash) = self.shard(sid);
             let mut shard = shard.lock();
-            self.place()?;
+            if self.is_closed() {
+                return Err(NoPlace::Closed);
+            }
+            let most = self.config.max_sessions;
+            // Taken first: those who come at the same time may be in other shards.
+            let take = |sessions: usize| (sessions < most).then_some(sessions + 1);
+            let taken = self.counters.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+            taken.map_err(|_| NoPlace::Full)?;
             let rehash = |session: &Arc<Shared>| self.hasher.hash_one(session.sid());
             match shard.entry(hash, |session| session.sid() == sid, rehash) {
-                Entry::Occupied(_) => return Err(NoPlace::Taken),
+                Entry::Occupied(_) => {
+                    self.counters.sessions.fetch_sub(1, Ordering::Relaxed);
+                    return Err(NoPlace::Taken);
+                }
                 Entry::Vacant(place) => drop(place.insert(session.clone())),
             }
-            self.counters.sessions.fetch_add(1, Ordering::Relaxed);
             self.counters.of(transport).fetch_add(1, Ordering::Relaxed);
         }
         self.counters.handshakes.fetch_add(u64::from(opened), Ordering::Relaxed);
