@@ -11,7 +11,8 @@ use bytes::Bytes;
 use common::{Client, PATIENCE, Server, servers};
 use serde_json::{Value, json};
 use sundew_adapter::PeerName;
-use sundew_socketio::BroadcastAckError;
+use sundew_socketio::adapter::AdapterError;
+use sundew_socketio::{Ack, BroadcastAckError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -137,6 +138,43 @@ async fn rooms_span_servers() {
     })
     .await
     .expect("the socket is still listed");
+}
+
+#[tokio::test]
+async fn sockets_that_fill_more_than_a_frame_are_all_fetched() {
+    const EACH: usize = 3 << 20;
+    const MANY: usize = 24;
+    let servers = servers(2).await;
+    for _ in 0..MANY {
+        Client::connect(servers[1].addr, "/").await;
+    }
+    for socket in servers[1].io.sockets() {
+        socket.set_data("d".repeat(EACH)).unwrap();
+    }
+    let sockets = servers[0].io.timeout(6 * PATIENCE).fetch_sockets().await.unwrap();
+    let mut ids: Vec<_> = sockets.iter().map(|socket| socket.id().to_owned()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), MANY);
+    assert!(sockets.iter().all(|socket| socket.data().as_str().is_some_and(|data| data.len() == EACH)));
+    assert_eq!(servers[1].bus.dropped(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_no_frame_takes_is_an_error_at_once() {
+    let servers = servers(3).await;
+    servers[1].io.on_server_event("all", async |ack: Ack| ack.send("x".repeat(65 << 20)).unwrap());
+    servers[2].io.on_server_event("all", async |ack: Ack| ack.send("a little").unwrap());
+    let began = Instant::now();
+    let asked = servers[0].io.server_side_emit_with_ack::<String>("all", ()).timeout(30 * PATIENCE).await;
+    match asked {
+        Err(BroadcastAckError::Adapter { error: AdapterError::Failed(why), answers }) => {
+            assert!(why.starts_with("worker 1 ") && why.contains("over the limit"), "{why}");
+            assert_eq!(answers.len(), 1);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(began.elapsed() < 15 * PATIENCE, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ use super::frame::{Frame, FrameError, GREETING, read_frame, read_greeting};
 
 /// How many bytes may wait for a peer that does not read. One frame is always taken when nothing else waits.
 pub(crate) const QUEUE_LIMIT: usize = 16 << 20;
+/// How many more bytes may wait so that the other side learns how its requests ended.
+const NOTES_LIMIT: usize = 1 << 20;
 
 /// The other end of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +58,9 @@ pub(super) struct Link {
     pub(super) peer: PeerName,
     queue: Mutex<Queue>,
     wake: Notify,
+    /// Held by the one who waits for `room`: the others come after it.
+    turn: tokio::sync::Mutex<()>,
+    room: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -68,12 +73,33 @@ struct Queue {
     closed: bool,
 }
 
+impl Queue {
+    fn push(&mut self, frame: Bytes, limit: usize) -> Result<(), Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        if self.bytes > 0 && self.bytes + frame.len() > limit {
+            return Err(Refused::Full);
+        }
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+        Ok(())
+    }
+}
+
 impl Link {
     /// Starts both tasks, in the current runtime.
     pub(super) fn start(peer: PeerName, stream: UnixStream, receiver: Arc<dyn Receiver>) -> Arc<Link> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        let link = Arc::new(Link { id, peer, queue: Mutex::default(), wake: Notify::new() });
+        let link = Arc::new(Link {
+            id,
+            peer,
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            turn: tokio::sync::Mutex::default(),
+            room: Notify::new(),
+        });
         let (reader, writer) = stream.into_split();
         tokio::spawn(write(link.clone(), writer));
         tokio::spawn(read(link.clone(), reader, receiver));
@@ -82,24 +108,43 @@ impl Link {
 
     /// Queues a frame. Never waits.
     pub(super) fn send(&self, frame: Bytes) -> Result<(), Refused> {
-        let mut queue = self.queue.lock();
-        if queue.closed {
-            return Err(Refused::Closed);
+        self.send_within(QUEUE_LIMIT, frame)
+    }
+
+    /// Queues a small frame, also where [`send`](Link::send) would not any more.
+    pub(super) fn note(&self, frame: Bytes) -> Result<(), Refused> {
+        self.send_within(QUEUE_LIMIT + NOTES_LIMIT, frame)
+    }
+
+    /// Queues a frame as soon as there is room for it, behind all that wait for room already. Fails only when the link has
+    /// ended.
+    pub(super) async fn send_in_turn(&self, frame: Bytes) -> Result<(), Refused> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let queued = self.queue.lock().push(frame.clone(), QUEUE_LIMIT);
+            if queued != Err(Refused::Full) {
+                self.wake.notify_one();
+                return queued;
+            }
+            self.room.notified().await;
         }
-        if queue.bytes > 0 && queue.bytes + frame.len() > QUEUE_LIMIT {
+    }
+
+    fn send_within(&self, limit: usize, frame: Bytes) -> Result<(), Refused> {
+        let mut queue = self.queue.lock();
+        let queued = queue.push(frame, limit);
+        if queued == Err(Refused::Full) {
             queue.dropped += 1;
             if !std::mem::replace(&mut queue.dropping, true) {
                 let waiting = queue.bytes;
                 drop(queue);
                 tracing::warn!(peer = %self.peer, waiting, "worker does not read its bus: messages to it are dropped");
             }
-            return Err(Refused::Full);
+            return queued;
         }
-        queue.bytes += frame.len();
-        queue.frames.push_back(frame);
         drop(queue);
         self.wake.notify_one();
-        Ok(())
+        queued
     }
 
     /// How many frames were dropped because the peer did not read.
@@ -111,6 +156,7 @@ impl Link {
     pub(super) fn close(&self) {
         self.queue.lock().closed = true;
         self.wake.notify_one();
+        self.room.notify_one();
     }
 
     /// The next frame to write. It counts as waiting until [`written`](Link::written).
@@ -132,6 +178,7 @@ impl Link {
     fn written(&self, bytes: usize) {
         let mut queue = self.queue.lock();
         queue.bytes -= bytes;
+        self.room.notify_one();
         if queue.bytes == 0 && std::mem::take(&mut queue.dropping) {
             let dropped = queue.dropped;
             drop(queue);
@@ -157,6 +204,8 @@ async fn write(link: Arc<Link>, mut writer: OwnedWriteHalf) {
     queue.closed = true;
     queue.frames.clear();
     queue.bytes = 0;
+    drop(queue);
+    link.room.notify_one();
 }
 
 async fn read(link: Arc<Link>, reader: OwnedReadHalf, receiver: Arc<dyn Receiver>) {

@@ -151,10 +151,11 @@ impl Receiver for Bus {
                     return;
                 };
                 let answers = local.answer(&nsp, request, timeout);
-                tokio::spawn(answer::send(link.clone(), id, answers, permit));
+                tokio::spawn(answer::send(link.clone(), id, answers, timeout, permit));
             }
             Message::Answer { id, response } => self.pending.answer(id, response),
             Message::Done { id } => self.pending.done(id, link.id),
+            Message::Failed { id, why } => self.pending.failed(id, link.id, &why),
         }
     }
 

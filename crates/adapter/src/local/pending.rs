@@ -100,6 +100,17 @@ impl Pending {
         }
     }
 
+    /// The worker at the other end of `link` could not answer, or not to the end.
+    pub(super) fn failed(&self, id: u64, link: u64, why: &str) {
+        let mut table = self.0.lock();
+        let Some(asked) = table.asked.get_mut(&id) else { return };
+        let Some(peer) = asked.waiting.remove(&link) else { return };
+        let _ = asked.answers.try_send(Err(AdapterError::Failed(format!("worker {peer}: {why}"))));
+        if asked.waiting.is_empty() {
+            table.asked.remove(&id);
+        }
+    }
+
     /// The worker at the other end of `link` is gone: nobody waits for it any more.
     pub(super) fn gone(&self, link: u64) {
         self.0.lock().asked.retain(|_, asked| {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use sundew_socketio::Packet;
 use sundew_socketio::adapter::{Adapter, AdapterError, BroadcastOptions, Operation, Request, Response};
+use sundew_socketio::{Ack, Packet, SocketIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -135,6 +135,90 @@ async fn a_request_nobody_answers_says_how_many_are_missing() {
     first.send(wire::answer(id, Response::Clients(1))).await;
     first.send(wire::done(id)).await;
     assert_eq!(bus.peers().len(), 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_cannot_answer_is_an_error_at_once_and_the_others_answer() {
+    let bus = LocalBus::new();
+    let (mut first, mut second) = (Raw::join(&bus, 0).await, Raw::join(&bus, 1).await);
+    let mut answers = bus.request("/", Request::AllRooms, LONG);
+    let id = first.request().await;
+    first.send(wire::failed(id, "too tired")).await;
+    match answers.next().await {
+        Some(Err(AdapterError::Failed(why))) => assert_eq!(why, "worker 0 (generation 1): too tired"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(second.request().await, id);
+    second.send(wire::answer(id, Response::Clients(2))).await;
+    second.send(wire::done(id)).await;
+    assert!(matches!(answers.next().await, Some(Ok(Response::Clients(2)))));
+    assert!(answers.next().await.is_none());
+    // Said twice, or when nobody asks any more, it is nothing.
+    first.send(wire::failed(id, "still")).await;
+    assert!(matches!(bus.publish("/", &broadcast("[\"e\"]", vec![])), Ok(())));
+    assert!(first.recv().await.is_some());
+}
+
+/// A server whose answer to another's event is long, and a worker that has not read what it was sent until there was no
+/// room for more.
+async fn answerer() -> (SocketIo, LocalBus, Raw) {
+    let bus = LocalBus::new();
+    let io = SocketIo::builder().adapter(bus.clone()).build();
+    io.on_server_event("long", async |ack: Ack| ack.send("x".repeat(1 << 20)).unwrap());
+    let peer = Raw::join(&bus, 0).await;
+    while io.server_side_emit("none", "x".repeat(1 << 20)).is_ok() {}
+    (io, bus, peer)
+}
+
+fn long_question(id: u64, timeout: Duration) -> Result<Bytes, wire::WireError> {
+    let packet = Packet::from_parts("[\"long\"]".to_owned(), Vec::new()).unwrap();
+    wire::request(id, "/", Request::ServerSideEmit { packet }, timeout)
+}
+
+/// What comes behind what was published.
+async fn answered(peer: &mut Raw) -> Message {
+    loop {
+        match peer.recv().await.expect("the link has ended") {
+            Message::Operation { .. } => {}
+            message => return message,
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_room() {
+    let (_io, bus, mut peer) = answerer().await;
+    let dropped = bus.dropped();
+    peer.send(long_question(1, LONG)).await;
+    peer.send(long_question(2, LONG)).await;
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let Message::Answer { id, .. } = answered(&mut peer).await else { panic!("no answer") };
+        match answered(&mut peer).await {
+            Message::Done { id: done } if done == id => ended.push(id),
+            // The other's came between them.
+            Message::Answer { id: other, .. } => {
+                for id in [id, other] {
+                    assert!(matches!(answered(&mut peer).await, Message::Done { id: done } if done == id));
+                    ended.push(id);
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, [1, 2]);
+    assert_eq!(bus.dropped(), dropped);
+}
+
+#[tokio::test]
+async fn an_answer_there_was_no_room_for_in_time_is_told_to_be_none() {
+    let (_io, bus, mut peer) = answerer().await;
+    let dropped = bus.dropped();
+    peer.send(long_question(1, Duration::from_millis(50))).await;
+    until("given up", || bus.dropped() > dropped).await;
+    let Message::Failed { id: 1, why } = answered(&mut peer).await else { panic!("not said to have failed") };
+    assert!(why.contains("50ms"), "{why}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ pub(super) enum Message {
     Request { id: u64, nsp: String, timeout: Duration, request: Request },
     Answer { id: u64, response: Response },
     Done { id: u64 },
+    Failed { id: u64, why: String },
 }
 
 /// Why a frame could not be made or read.
@@ -39,6 +40,9 @@ enum Head<S> {
     Answer { id: u64, res: Response },
     #[serde(rename = "done")]
     Done { id: u64 },
+    /// In the place of `done`. A worker that does not know it ignores it, and its request ends with its timeout.
+    #[serde(rename = "failed")]
+    Failed { id: u64, why: S },
 }
 
 pub(super) fn operation(nsp: &str, operation: &Operation) -> Result<Bytes, WireError> {
@@ -60,6 +64,10 @@ pub(super) fn answer(id: u64, mut res: Response) -> Result<Bytes, WireError> {
 
 pub(super) fn done(id: u64) -> Result<Bytes, WireError> {
     encode(&Head::<&str>::Done { id }, &[])
+}
+
+pub(super) fn failed(id: u64, why: &str) -> Result<Bytes, WireError> {
+    encode(&Head::Failed { id, why }, &[])
 }
 
 fn encode(head: &Head<&str>, attachments: &[Bytes]) -> Result<Bytes, WireError> {
@@ -88,6 +96,7 @@ pub(super) fn read(frame: Frame) -> Result<Message, WireError> {
             Message::Answer { id, response: res }
         }
         Head::Done { id } => Message::Done { id },
+        Head::Failed { id, why } => Message::Failed { id, why },
     };
     Ok(message)
 }

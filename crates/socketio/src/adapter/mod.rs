@@ -72,6 +72,9 @@ pub enum AdapterError {
     /// The link to the other servers is down.
     #[error("other servers cannot be reached: {0}")]
     Unavailable(String),
+    /// A server could not answer, or not send all of its answer. What came of it was yielded before.
+    #[error("the answers of the other servers are not complete: {0}")]
+    Failed(String),
 }
 
 /// No other servers: the room index of this one is all there is.

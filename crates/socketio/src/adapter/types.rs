@@ -83,7 +83,7 @@ pub enum Request {
         /// To whom.
         opts: BroadcastOptions,
     },
-    /// Describe sockets (`fetchSockets`): one [`Response::Sockets`].
+    /// Describe sockets (`fetchSockets`): one [`Response::Sockets`], which an adapter may hand over in parts.
     Fetch {
         /// Which sockets.
         opts: BroadcastOptions,
