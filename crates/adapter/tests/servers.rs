@@ -213,6 +213,36 @@ async fn acknowledgements_of_a_broadcast_are_collected_from_all_servers() {
 }
 
 #[tokio::test]
+async fn clients_that_never_acknowledge_leave_their_server_free_to_answer_others() {
+    let servers = servers(2).await;
+    let nsp = servers[0].io.of("/ws");
+    servers[1].io.of("/ws");
+    let mut silent = Client::connect(servers[1].addr, "/ws").await;
+    const ASKED: usize = 5_000;
+    let mut asks = Vec::new();
+    for _ in 0..ASKED {
+        let to_it = nsp.to(&*silent.id).timeout(60 * PATIENCE);
+        asks.push(tokio::spawn(async move { to_it.emit_with_ack::<Value>("ring", ()).await.is_ok() }));
+    }
+    let mut last = String::new();
+    for _ in 0..ASKED {
+        last = silent.expect("2").await;
+    }
+    assert_eq!(nsp.timeout(PATIENCE).fetch_sockets().await.unwrap().len(), 1);
+
+    // Each was asked, and one that answers is heard.
+    silent.send("3", &format!("{}[7]", last.split_once('[').unwrap().0)).await;
+    tokio::time::timeout(PATIENCE, async {
+        while !asks.iter().any(|ask| ask.is_finished()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
+    .expect("the answer was not heard");
+    assert_eq!(asks.iter().filter(|ask| ask.is_finished()).count(), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_dies_in_the_middle_of_a_request_holds_nobody_up() {
     let mut servers = servers(2).await;
     // The third lives in a runtime of its own, and its links and connections end with that.

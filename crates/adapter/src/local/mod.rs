@@ -18,17 +18,14 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use sundew_socketio::adapter::{Adapter, AdapterError, Local, Operation, Request, Responses};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
 
+use answer::Answering;
 use frame::Frame;
 use link::{Link, Receiver, Refused};
 use pending::Pending;
 use wire::Message;
 
 pub use link::PeerName;
-
-/// How many requests of other workers may be answered at the same time. More are refused, which their side reports.
-const ANSWERING_LIMIT: usize = 4096;
 
 /// The adapter of an app's workers on one host.
 #[derive(Debug, Clone)]
@@ -39,7 +36,7 @@ struct Bus {
     local: OnceLock<Local>,
     links: RwLock<Vec<Arc<Link>>>,
     pending: Arc<Pending>,
-    answering: Arc<Semaphore>,
+    answering: Arc<Answering>,
     /// Dropped on links that have ended.
     dropped: AtomicU64,
 }
@@ -51,7 +48,7 @@ impl LocalBus {
             local: OnceLock::new(),
             links: RwLock::default(),
             pending: Arc::default(),
-            answering: Arc::new(Semaphore::new(ANSWERING_LIMIT)),
+            answering: Arc::default(),
             dropped: AtomicU64::new(0),
         }))
     }
@@ -144,15 +141,11 @@ impl Receiver for Bus {
                 Some(local) => local.apply(&nsp, operation),
                 None => tracing::warn!("a message of the bus came before the server was started: ignored"),
             },
-            Message::Request { id, nsp, timeout, request } => {
-                let Some(local) = self.local.get() else { return answer::done(link, id) };
-                let Ok(permit) = self.answering.clone().try_acquire_owned() else {
-                    tracing::warn!(peer = %link.peer, "too many requests of other workers at once: one is not answered");
-                    return;
-                };
-                let answers = local.answer(&nsp, request, timeout);
-                tokio::spawn(answer::send(link.clone(), id, answers, timeout, permit));
-            }
+            Message::Request { id, nsp, timeout, request } => match self.local.get() {
+                Some(local) => self.answering.answer(link, id, local, &nsp, request, timeout),
+                None => answer::done(link, id),
+            },
+            Message::Cancel { id } => self.answering.cancel(id, link.id),
             Message::Answer { id, response } => self.pending.answer(id, response),
             Message::Done { id } => self.pending.done(id, link.id),
             Message::Failed { id, why } => self.pending.failed(id, link.id, &why),
@@ -163,5 +156,6 @@ impl Receiver for Bus {
         self.links.write().retain(|other| other.id != link.id);
         self.dropped.fetch_add(link.dropped(), Ordering::Relaxed);
         self.pending.gone(link.id);
+        self.answering.gone(link.id);
     }
 }

@@ -11,7 +11,8 @@ use sundew_socketio::adapter::{AdapterError, Response, Responses};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::link::{Link, PeerName, Refused};
+use super::link::{Link, Refused};
+use super::wire;
 
 /// How many answers of one request may wait for the one who asked. The request fails beyond.
 const ANSWER_LIMIT: usize = 65_536;
@@ -27,10 +28,12 @@ struct Table {
     asked: HashMap<u64, Asked>,
 }
 
+/// Dropped with the lock released when somebody may be left in it.
 #[derive(Debug)]
 struct Asked {
+    id: u64,
     /// Who has not finished yet, by link.
-    waiting: BTreeMap<u64, PeerName>,
+    waiting: BTreeMap<u64, Arc<Link>>,
     answers: mpsc::Sender<Result<Response, AdapterError>>,
 }
 
@@ -52,7 +55,7 @@ impl Pending {
                 let mut waiting = BTreeMap::new();
                 for link in links {
                     match link.send(frame.clone()) {
-                        Ok(()) => drop(waiting.insert(link.id, link.peer)),
+                        Ok(()) => drop(waiting.insert(link.id, link.clone())),
                         Err(Refused::Closed) => {}
                         Err(Refused::Full) => {
                             let _ = sender.try_send(Err(AdapterError::Full(format!("worker {}", link.peer))));
@@ -60,7 +63,7 @@ impl Pending {
                     }
                 }
                 if !waiting.is_empty() {
-                    table.asked.insert(id, Asked { waiting, answers: sender });
+                    table.asked.insert(id, Asked { id, waiting, answers: sender });
                 }
             }
             Err(error) => drop(sender.try_send(Err(error))),
@@ -86,7 +89,9 @@ impl Pending {
                 limit = ANSWER_LIMIT,
                 "answers of other workers are not read: the request is dropped"
             );
-            table.asked.remove(&id);
+            let asked = table.asked.remove(&id);
+            drop(table);
+            drop(asked);
         }
     }
 
@@ -104,11 +109,17 @@ impl Pending {
     pub(super) fn failed(&self, id: u64, link: u64, why: &str) {
         let mut table = self.0.lock();
         let Some(asked) = table.asked.get_mut(&id) else { return };
-        let Some(peer) = asked.waiting.remove(&link) else { return };
-        let _ = asked.answers.try_send(Err(AdapterError::Failed(format!("worker {peer}: {why}"))));
+        let Some(link) = asked.waiting.remove(&link) else { return };
+        let _ = asked.answers.try_send(Err(AdapterError::Failed(format!("worker {}: {why}", link.peer))));
         if asked.waiting.is_empty() {
             table.asked.remove(&id);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_waiting_for(&self, peer: super::PeerName) -> bool {
+        let table = self.0.lock();
+        table.asked.values().flat_map(|asked| asked.waiting.values()).any(|link| link.peer == peer)
     }
 
     /// The worker at the other end of `link` is gone: nobody waits for it any more.
@@ -117,6 +128,17 @@ impl Pending {
             asked.waiting.remove(&link);
             !asked.waiting.is_empty()
         });
+    }
+}
+
+impl Drop for Asked {
+    /// Whoever has not finished may stop.
+    fn drop(&mut self) {
+        for link in self.waiting.values() {
+            if let Ok(frame) = wire::cancel(self.id) {
+                let _ = link.note(frame);
+            }
+        }
     }
 }
 
@@ -132,7 +154,7 @@ struct Wait {
 impl Wait {
     fn give_up(&self) -> Option<AdapterError> {
         let asked = self.pending.0.lock().asked.remove(&self.id)?;
-        let missing: Vec<String> = asked.waiting.values().map(PeerName::to_string).collect();
+        let missing: Vec<String> = asked.waiting.values().map(|link| link.peer.to_string()).collect();
         tracing::warn!(workers = missing.join(", "), timeout = ?self.timeout, "no answer from these workers");
         Some(AdapterError::Timeout { missing: missing.len(), timeout: self.timeout })
     }
@@ -140,6 +162,7 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.pending.0.lock().asked.remove(&self.id);
+        let asked = self.pending.0.lock().asked.remove(&self.id);
+        drop(asked);
     }
 }

@@ -9,6 +9,7 @@ use sundew_socketio::{Ack, Packet, SocketIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::answer::SOON_LIMIT;
 use super::frame::{GREETING, read_frame, read_greeting};
 use super::link::QUEUE_LIMIT;
 use super::wire::{self, Message};
@@ -170,8 +171,8 @@ async fn answerer() -> (SocketIo, LocalBus, Raw) {
     (io, bus, peer)
 }
 
-fn long_question(id: u64, timeout: Duration) -> Result<Bytes, wire::WireError> {
-    let packet = Packet::from_parts("[\"long\"]".to_owned(), Vec::new()).unwrap();
+fn question(event: &str, id: u64, timeout: Duration) -> Result<Bytes, wire::WireError> {
+    let packet = Packet::from_parts(format!("[\"{event}\"]"), Vec::new()).unwrap();
     wire::request(id, "/", Request::ServerSideEmit { packet }, timeout)
 }
 
@@ -189,8 +190,8 @@ async fn answered(peer: &mut Raw) -> Message {
 async fn an_answer_waits_for_room() {
     let (_io, bus, mut peer) = answerer().await;
     let dropped = bus.dropped();
-    peer.send(long_question(1, LONG)).await;
-    peer.send(long_question(2, LONG)).await;
+    peer.send(question("long", 1, LONG)).await;
+    peer.send(question("long", 2, LONG)).await;
     let mut ended = Vec::new();
     while ended.len() < 2 {
         let Message::Answer { id, .. } = answered(&mut peer).await else { panic!("no answer") };
@@ -215,10 +216,62 @@ async fn an_answer_waits_for_room() {
 async fn an_answer_there_was_no_room_for_in_time_is_told_to_be_none() {
     let (_io, bus, mut peer) = answerer().await;
     let dropped = bus.dropped();
-    peer.send(long_question(1, Duration::from_millis(50))).await;
+    peer.send(question("long", 1, Duration::from_millis(50))).await;
     until("given up", || bus.dropped() > dropped).await;
     let Message::Failed { id: 1, why } = answered(&mut peer).await else { panic!("not said to have failed") };
     assert!(why.contains("50ms"), "{why}");
+}
+
+#[tokio::test]
+async fn too_many_requests_at_once_are_refused_at_once_and_a_cancelled_one_makes_room() {
+    let bus = LocalBus::new();
+    let io = SocketIo::builder().adapter(bus.clone()).max_server_events(2 * SOON_LIMIT).build();
+    io.on_server_event("never", async |_ack: Ack| std::future::pending::<()>().await);
+    io.on_server_event("soon", async |ack: Ack| ack.send("here").unwrap());
+    let mut peer = Raw::join(&bus, 0).await;
+    let most = SOON_LIMIT as u64;
+    for id in 1..=most + 1 {
+        peer.send(question("never", id, LONG)).await;
+    }
+    match peer.recv().await {
+        Some(Message::Failed { id, why }) => {
+            assert_eq!((id, &*why), (most + 1, "it answers too many requests at once already"))
+        }
+        other => panic!("{other:?}"),
+    }
+    peer.send(wire::cancel(1)).await;
+    assert!(matches!(peer.recv().await, Some(Message::Failed { id: 1, .. })));
+    // What was cancelled gives its place back a moment later.
+    let answered = tokio::time::timeout(Duration::from_secs(10), async {
+        for id in most + 2.. {
+            peer.send(question("soon", id, LONG)).await;
+            match peer.recv().await {
+                Some(Message::Answer { id: answered, .. }) => return answered == id,
+                Some(Message::Failed { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        false
+    });
+    assert!(answered.await.unwrap());
+}
+
+#[tokio::test]
+async fn whoever_gives_up_says_so() {
+    let bus = LocalBus::new();
+    let (mut first, mut second) = (Raw::join(&bus, 0).await, Raw::join(&bus, 1).await);
+    let mut answers = bus.request("/", Request::AllRooms, LONG);
+    let id = first.request().await;
+    assert_eq!(second.request().await, id);
+    first.send(wire::answer(id, Response::Clients(1))).await;
+    first.send(wire::done(id)).await;
+    assert!(answers.next().await.is_some());
+    until("done", || !bus.0.pending.is_waiting_for(PeerName { slot: 0, generation: 1 })).await;
+    drop(answers);
+    assert!(matches!(second.recv().await, Some(Message::Cancel { id: cancelled }) if cancelled == id));
+    // The first has finished, and hears of the next thing only.
+    bus.publish("/", &broadcast("[\"e\"]", vec![])).unwrap();
+    assert!(matches!(first.recv().await, Some(Message::Operation { .. })));
 }
 
 #[tokio::test]

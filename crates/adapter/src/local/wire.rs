@@ -16,6 +16,7 @@ pub(super) enum Message {
     Answer { id: u64, response: Response },
     Done { id: u64 },
     Failed { id: u64, why: String },
+    Cancel { id: u64 },
 }
 
 /// Why a frame could not be made or read.
@@ -43,6 +44,9 @@ enum Head<S> {
     /// In the place of `done`. A worker that does not know it ignores it, and its request ends with its timeout.
     #[serde(rename = "failed")]
     Failed { id: u64, why: S },
+    /// From the one who asked: nobody waits for the answer any more. A worker that does not know it answers in vain.
+    #[serde(rename = "cancel")]
+    Cancel { id: u64 },
 }
 
 pub(super) fn operation(nsp: &str, operation: &Operation) -> Result<Bytes, WireError> {
@@ -68,6 +72,10 @@ pub(super) fn done(id: u64) -> Result<Bytes, WireError> {
 
 pub(super) fn failed(id: u64, why: &str) -> Result<Bytes, WireError> {
     encode(&Head::Failed { id, why }, &[])
+}
+
+pub(super) fn cancel(id: u64) -> Result<Bytes, WireError> {
+    encode(&Head::<&str>::Cancel { id }, &[])
 }
 
 fn encode(head: &Head<&str>, attachments: &[Bytes]) -> Result<Bytes, WireError> {
@@ -96,6 +104,7 @@ pub(super) fn read(frame: Frame) -> Result<Message, WireError> {
             Message::Answer { id, response: res }
         }
         Head::Done { id } => Message::Done { id },
+        Head::Cancel { id } => Message::Cancel { id },
         Head::Failed { id, why } => Message::Failed { id, why },
     };
     Ok(message)
