@@ -69,14 +69,22 @@ impl Pending {
             Err(error) => drop(sender.try_send(Err(error))),
         }
         drop(table);
-        let wait =
-            Wait { pending: self.clone(), id, timeout, deadline: Instant::now() + timeout + GRACE, answers };
+        let deadline = Instant::now().checked_add(timeout.saturating_add(GRACE));
+        let wait = Wait { pending: self.clone(), id, timeout, deadline, answers };
         Box::pin(stream::unfold(Some(wait), |wait| async {
             let mut wait = wait?;
-            match timeout_at(wait.deadline, wait.answers.recv()).await {
-                Ok(answer) => answer.map(|answer| (answer, Some(wait))),
-                Err(_) => wait.give_up().map(|error| (Err(error), None)),
+            if let Some(deadline) = wait.deadline {
+                match timeout_at(deadline, wait.answers.recv()).await {
+                    Ok(answer) => return answer.map(|answer| (answer, Some(wait))),
+                    Err(_) => {
+                        if let Some(error) = wait.give_up() {
+                            return Some((Err(error), None));
+                        }
+                    }
+                }
             }
+            // There is no deadline, or the last answers have come together with it.
+            wait.answers.recv().await.map(|answer| (answer, Some(wait)))
         }))
     }
 
@@ -147,7 +155,8 @@ struct Wait {
     pending: Arc<Pending>,
     id: u64,
     timeout: Duration,
-    deadline: Instant,
+    /// Never, if it is further away than the clock can tell.
+    deadline: Option<Instant>,
     answers: mpsc::Receiver<Result<Response, AdapterError>>,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use sundew_socketio::adapter::{Adapter, AdapterError, BroadcastOptions, Operation, Request, Response};
 use sundew_socketio::{Ack, Packet, SocketIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,6 +136,28 @@ async fn a_request_nobody_answers_says_how_many_are_missing() {
     first.send(wire::answer(id, Response::Clients(1))).await;
     first.send(wire::done(id)).await;
     assert_eq!(bus.peers().len(), 2);
+}
+
+#[tokio::test]
+async fn a_request_may_wait_for_ever() {
+    let bus = LocalBus::new();
+    let io = SocketIo::builder().adapter(bus.clone()).build();
+    io.on_server_event("soon", async |ack: Ack| ack.send("here").unwrap());
+    let mut peer = Raw::join(&bus, 0).await;
+    for timeout in [Duration::MAX, Duration::from_secs(u64::MAX / 4)] {
+        let mut answers = bus.request("/", Request::AllRooms, timeout);
+        let id = peer.request().await;
+        peer.send(wire::answer(id, Response::Clients(1))).await;
+        assert!(matches!(answers.next().await, Some(Ok(Response::Clients(1)))));
+        assert!(answers.next().now_or_never().is_none());
+        peer.send(wire::done(id)).await;
+        assert!(answers.next().await.is_none());
+
+        // And the other way round.
+        peer.send(question("soon", id, timeout)).await;
+        assert!(matches!(peer.recv().await, Some(Message::Answer { .. })));
+        assert!(matches!(peer.recv().await, Some(Message::Done { .. })));
+    }
 }
 
 #[tokio::test]
