@@ -15,7 +15,7 @@ use super::link::{Link, Refused};
 use super::wire;
 
 /// How many answers of one request may wait for the one who asked. The request fails beyond.
-const ANSWER_LIMIT: usize = 65_536;
+pub(super) const ANSWER_LIMIT: usize = 65_536;
 /// How much longer than the others this side waits: their last word comes when their time is over.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -45,7 +45,8 @@ impl Pending {
         frame: impl FnOnce(u64) -> Result<Bytes, AdapterError>,
         timeout: Duration,
     ) -> Responses {
-        let (sender, answers) = mpsc::channel(ANSWER_LIMIT);
+        // And an error of each worker, and one of our own.
+        let (sender, answers) = mpsc::channel(ANSWER_LIMIT + links.len() + 1);
         // Held until the request is registered: an answer, or the end of a link, waits for it.
         let mut table = self.0.lock();
         table.next += 1;
@@ -92,15 +93,17 @@ impl Pending {
         let mut table = self.0.lock();
         // Not there: the one who asked has given up.
         let Some(asked) = table.asked.get(&id) else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = asked.answers.try_send(Ok(response)) {
-            tracing::warn!(
-                limit = ANSWER_LIMIT,
-                "answers of other workers are not read: the request is dropped"
-            );
-            let asked = table.asked.remove(&id);
-            drop(table);
-            drop(asked);
+        let kept_for_errors = asked.answers.max_capacity() - ANSWER_LIMIT;
+        if asked.answers.capacity() > kept_for_errors {
+            let _ = asked.answers.try_send(Ok(response));
+            return;
         }
+        let error = AdapterError::Failed(format!("{ANSWER_LIMIT} of them were not read in time"));
+        let _ = asked.answers.try_send(Err(error));
+        let asked = table.asked.remove(&id);
+        drop(table);
+        drop(asked);
+        tracing::warn!(limit = ANSWER_LIMIT, "answers of other workers are not read: the request is dropped");
     }
 
     /// The worker at the other end of `link` has answered all it will.

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use super::answer::SOON_LIMIT;
 use super::frame::{GREETING, read_frame, read_greeting};
 use super::link::QUEUE_LIMIT;
+use super::pending::ANSWER_LIMIT;
 use super::wire::{self, Message};
 use super::{LocalBus, PeerName};
 
@@ -158,6 +159,31 @@ async fn a_request_may_wait_for_ever() {
         assert!(matches!(peer.recv().await, Some(Message::Answer { .. })));
         assert!(matches!(peer.recv().await, Some(Message::Done { .. })));
     }
+}
+
+#[tokio::test]
+async fn answers_beyond_those_that_may_wait_end_the_request_with_an_error() {
+    let bus = LocalBus::new();
+    let (mut first, mut second) = (Raw::join(&bus, 0).await, Raw::join(&bus, 1).await);
+    let mut answers = bus.request("/", Request::AllRooms, LONG);
+    let id = first.request().await;
+    second.request().await;
+    first.send(wire::failed(id, "too tired")).await;
+    assert!(matches!(answers.next().await, Some(Err(AdapterError::Failed(_)))));
+    let frame = wire::answer(id, Response::Clients(1)).unwrap();
+    for _ in 0..=ANSWER_LIMIT {
+        second.send(Ok(frame.clone())).await;
+    }
+    // It may stop.
+    assert!(matches!(second.recv().await, Some(Message::Cancel { id: cancelled }) if cancelled == id));
+    for _ in 0..ANSWER_LIMIT {
+        assert!(matches!(answers.next().await, Some(Ok(Response::Clients(1)))));
+    }
+    match answers.next().await {
+        Some(Err(AdapterError::Failed(why))) => assert_eq!(why, "65536 of them were not read in time"),
+        other => panic!("{other:?}"),
+    }
+    assert!(answers.next().await.is_none());
 }
 
 #[tokio::test]
