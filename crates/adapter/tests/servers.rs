@@ -12,7 +12,7 @@ use common::{Client, PATIENCE, Server, servers};
 use serde_json::{Value, json};
 use sundew_adapter::PeerName;
 use sundew_socketio::adapter::AdapterError;
-use sundew_socketio::{Ack, BroadcastAckError};
+use sundew_socketio::{Ack, BroadcastAckError, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -240,6 +240,34 @@ async fn clients_that_never_acknowledge_leave_their_server_free_to_answer_others
     .await
     .expect("the answer was not heard");
     assert_eq!(asks.iter().filter(|ask| ask.is_finished()).count(), 1);
+}
+
+#[tokio::test]
+async fn a_destructor_of_the_app_that_panics_leaves_the_servers_joined() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a destructor of the app's");
+        }
+    }
+    let servers = servers(2).await;
+    servers[1].io.of("/ws").on_connect(async |socket: Socket| {
+        let bomb = Bomb;
+        socket.on_disconnect(move || {
+            let _ = &bomb;
+            async {}
+        });
+    });
+    let mut victim = Client::connect(servers[1].addr, "/ws").await;
+    let mut other = Client::connect(servers[1].addr, "/").await;
+    servers[0].io.of("/ws").to(&victim.id).disconnect_sockets(false);
+    assert_eq!(victim.recv().await, "41/ws,");
+    servers[0].io.emit("still", ());
+    assert_eq!(other.recv().await, "42[\"still\"]");
+    for server in &servers {
+        assert_eq!(server.bus.peers().len(), 1);
+        assert_eq!(server.io.timeout(6 * PATIENCE).fetch_sockets().await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -209,11 +210,16 @@ async fn write(link: Arc<Link>, mut writer: OwnedWriteHalf) {
 }
 
 async fn read(link: Arc<Link>, reader: OwnedReadHalf, receiver: Arc<dyn Receiver>) {
+    let ending = Ending { link, receiver };
+    let Ending { link, receiver } = &ending;
     let mut reader = BufReader::new(reader);
     let result: Result<(), FrameError> = async {
         read_greeting(&mut reader).await?;
         while let Some(frame) = read_frame(&mut reader).await? {
-            receiver.received(&link, frame);
+            // What is the app's in it may panic, destructors too. That is one message lost, not the link.
+            if catch_unwind(AssertUnwindSafe(|| receiver.received(link, frame))).is_err() {
+                tracing::error!(peer = %link.peer, "a message of the bus panicked");
+            }
         }
         Ok(())
     }
@@ -223,6 +229,59 @@ async fn read(link: Arc<Link>, reader: OwnedReadHalf, receiver: Arc<dyn Receiver
         Err(FrameError::Io(error)) => tracing::debug!(peer = %link.peer, %error, "a worker left the bus"),
         Err(error) => tracing::error!(peer = %link.peer, %error, "a worker was cut off the bus"),
     }
-    link.close();
-    receiver.ended(&link);
+}
+
+/// However reading ends, the receiver hears of it.
+struct Ending {
+    link: Arc<Link>,
+    receiver: Arc<dyn Receiver>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.link.close();
+        self.receiver.ended(&self.link);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::frame::encode;
+
+    /// Tells of the end.
+    struct Panics(tokio::sync::mpsc::UnboundedSender<()>);
+
+    /// A panic that cannot even be caught.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the payload of a panic");
+        }
+    }
+
+    impl Receiver for Panics {
+        fn received(&self, _: &Arc<Link>, _: Frame) {
+            std::panic::panic_any(Bomb);
+        }
+
+        fn ended(&self, _: &Arc<Link>) {
+            self.0.send(()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_whose_reading_panics_has_ended() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ended, mut hears) = tokio::sync::mpsc::unbounded_channel();
+        let link = Link::start(PeerName { slot: 0, generation: 1 }, ours, Arc::new(Panics(ended)));
+        theirs.write_all(&GREETING).await.unwrap();
+        theirs.write_all(&encode(b"{}", &[]).unwrap()).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(10), hears.recv()).await.unwrap().unwrap();
+        assert_eq!(link.send(Bytes::from_static(b"x")), Err(Refused::Closed));
+        // The other side learns of it too.
+        read_greeting(&mut theirs).await.unwrap();
+        assert!(read_frame(&mut theirs).await.unwrap().is_none());
+    }
 }
