@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,6 +63,8 @@ pub(super) struct Link {
     /// Held by the one who waits for `room`: the others come after it.
     turn: tokio::sync::Mutex<()>,
     room: Notify,
+    /// A stretch of drops has begun.
+    full: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +103,7 @@ impl Link {
             wake: Notify::new(),
             turn: tokio::sync::Mutex::default(),
             room: Notify::new(),
+            full: Notify::new(),
         });
         let (reader, writer) = stream.into_split();
         tokio::spawn(write(link.clone(), writer));
@@ -107,7 +111,7 @@ impl Link {
         link
     }
 
-    /// Queues a frame. Never waits.
+    /// Queues a frame. Never waits, and logs nothing.
     pub(super) fn send(&self, frame: Bytes) -> Result<(), Refused> {
         self.send_within(QUEUE_LIMIT, frame)
     }
@@ -137,9 +141,8 @@ impl Link {
         if queued == Err(Refused::Full) {
             queue.dropped += 1;
             if !std::mem::replace(&mut queue.dropping, true) {
-                let waiting = queue.bytes;
-                drop(queue);
-                tracing::warn!(peer = %self.peer, waiting, "worker does not read its bus: messages to it are dropped");
+                // Told by the writing task: whoever sends may hold locks, and a log line may come back as a message.
+                self.full.notify_one();
             }
             return queued;
         }
@@ -176,6 +179,16 @@ impl Link {
         }
     }
 
+    fn tell_of_drops(&self) {
+        let queue = self.queue.lock();
+        if !queue.dropping {
+            return;
+        }
+        let waiting = queue.bytes;
+        drop(queue);
+        tracing::warn!(peer = %self.peer, waiting, "worker does not read its bus: messages to it are dropped");
+    }
+
     fn written(&self, bytes: usize) {
         let mut queue = self.queue.lock();
         queue.bytes -= bytes;
@@ -192,7 +205,14 @@ async fn write(link: Arc<Link>, mut writer: OwnedWriteHalf) {
     let result = async {
         writer.write_all(&GREETING).await?;
         while let Some(frame) = link.next().await {
-            writer.write_all(&frame).await?;
+            let mut writing = pin!(writer.write_all(&frame));
+            loop {
+                tokio::select! {
+                    biased;
+                    written = &mut writing => break written?,
+                    () = link.full.notified() => link.tell_of_drops(),
+                }
+            }
             link.written(frame.len());
         }
         writer.shutdown().await

@@ -1,5 +1,7 @@
 //! One bus, and raw sockets in the place of other workers: what they may do to it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -353,6 +355,58 @@ async fn a_peer_that_does_not_read_costs_its_bound_and_nobody_else() {
     bus.publish("/", &broadcast("[\"after\"]", vec![])).unwrap();
     let Some(Message::Operation { operation, .. }) = slow.recv().await else { panic!("no operation") };
     assert_eq!(operation.packet().unwrap().json(), "[\"after\"]");
+}
+
+/// A log that the app shows to other servers: of each line, it asks and tells them.
+struct Shown {
+    bus: LocalBus,
+    lines: Arc<AtomicUsize>,
+    busy: AtomicBool,
+}
+
+impl tracing::Subscriber for Shown {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        if self.busy.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        drop(self.bus.request("/", Request::AllRooms, LONG));
+        let _ = self.bus.publish("/", &broadcast("[\"line\"]", vec![]));
+        self.bus.close();
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        self.busy.store(false, Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_log_line_may_use_the_bus() {
+    let (sender, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (bus, lines) = (LocalBus::new(), Arc::new(AtomicUsize::new(0)));
+            let _slow = Raw::join(&bus, 0).await;
+            let shown = Shown { bus: bus.clone(), lines: lines.clone(), busy: AtomicBool::new(false) };
+            let _shown = tracing::subscriber::set_default(shown);
+            let blob = Bytes::from(vec![1; 1 << 20]);
+            while bus.dropped() == 0 {
+                let packet = Packet::from_parts("[\"e\"]".to_owned(), vec![blob.clone()]).unwrap();
+                drop(bus.request("/", Request::ServerSideEmit { packet }, LONG));
+            }
+            until("told", || lines.load(Ordering::Relaxed) > 0).await;
+        });
+        sender.send(()).unwrap();
+    });
+    done.recv_timeout(Duration::from_secs(20)).expect("it waits for itself");
 }
 
 #[tokio::test]
