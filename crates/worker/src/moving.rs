@@ -71,8 +71,9 @@ impl Moves {
         let leaving = self.leaving.lock().remove(&id);
         match leaving {
             Some(Leaving::Frozen(session)) if moved => {
-                // Its close frame reaches the client all the same, which then ends the connection that goes there.
-                if !session.release() {
+                let open = session.release();
+                if !open {
+                    // Its close frame reaches the client all the same, which then ends the connection that goes there.
                     tracing::warn!(id, "a session was closed while it moved to another worker");
                 }
             }
