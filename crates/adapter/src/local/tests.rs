@@ -379,7 +379,6 @@ impl tracing::Subscriber for Shown {
         }
         drop(self.bus.request("/", Request::AllRooms, LONG));
         let _ = self.bus.publish("/", &broadcast("[\"line\"]", vec![]));
-        self.bus.close();
         self.lines.fetch_add(1, Ordering::Relaxed);
         self.busy.store(false, Ordering::Relaxed);
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::table::Table;
 use super::watch::Listening;
-use crate::adapter::{BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
+use crate::adapter::{AdapterError, BroadcastOptions, Operation, Request, Response, Responses, SocketInfo};
 use crate::packet::{Args, Packet};
 use crate::recovery::elsewhere;
 use crate::recovery::live::Live;
@@ -18,7 +18,12 @@ use crate::{EmitError, Socket};
 
 impl Table {
     pub(crate) fn publish(&self, operation: &Operation) {
-        if let Err(error) = self.adapter.publish(&self.name, operation) {
+        self.published(self.adapter.publish(&self.name, operation));
+    }
+
+    /// Not under a lock: whoever writes the log may emit.
+    pub(crate) fn published(&self, result: Result<(), AdapterError>) {
+        if let Err(error) = result {
             tracing::error!(nsp = &*self.name, %error, "other servers were not told");
         }
     }

@@ -287,8 +287,9 @@ impl Live {
                 .collect(),
         };
         let operation = Operation::Broadcast { packet, opts: opts.clone(), mark };
-        table.publish(&operation);
+        let published = table.adapter.publish(&table.name, &operation);
         drop(order);
+        table.published(published);
         let Some(packet) = operation.packet() else { return Sent::default() };
         let tables = children.iter().map(|child| &**child).chain((!table.is_parent).then_some(table));
         tables.zip(told).map(|(table, told)| told.tell(table, packet)).fold(Sent::default(), Sent::and)
