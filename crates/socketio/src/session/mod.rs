@@ -6,6 +6,7 @@ mod export;
 pub(crate) mod legacy;
 mod member;
 pub(crate) mod running;
+mod violation;
 
 use std::cell::Cell;
 use std::fmt;
@@ -25,10 +26,8 @@ use crate::error::{ConnectError, short};
 use crate::io::Shared;
 use crate::link::Link;
 use crate::namespace::{Asking, Claim, Decided, Hold};
-use crate::packet::{
-    Args, EventName, Header, Kind, ParseError, RAW, check, check_placeholders, hides_json, parse, too_deep,
-};
-use crate::parser::{Codec, Incoming, PacketType, Parser, ParserError};
+use crate::packet::{Args, EventName, Header, Kind, ParseError, check, check_placeholders, parse};
+use crate::parser::{Codec, Incoming, PacketType, Parser};
 use crate::socket::Inner;
 use crate::troubles::AtWork;
 use crate::{DisconnectReason, Packet, Socket};
@@ -36,6 +35,7 @@ pub(crate) use member::new_id;
 use member::{Arrived, Member, Phase, Sent, Waiting};
 use running::drop_apps;
 use running::{Done, Running, What};
+use violation::{Violation, check_depth};
 
 /// Socket.IO, as the engine sees it.
 pub struct Server(Arc<Shared>);
@@ -579,34 +579,6 @@ impl Connection {
             self.part(&member.socket);
         }
     }
-}
-
-/// What is handed on as it came may be read by who recurses.
-fn check_depth(json: &str, most: usize) -> Result<(), Violation> {
-    match (too_deep(json, most), hides_json(json)) {
-        (true, _) => Err(Violation::TooDeep),
-        (_, true) => Err(Violation::HiddenJson),
-        (false, false) => Ok(()),
-    }
-}
-
-/// How a client broke the protocol.
-#[derive(Debug, thiserror::Error)]
-enum Violation {
-    #[error(transparent)]
-    Packet(#[from] ParseError),
-    #[error("the parser cannot read a message: {0}")]
-    Parser(#[source] ParserError),
-    #[error("a text message came where an attachment was due")]
-    AttachmentsMissing,
-    #[error("a binary message came without a packet it belongs to")]
-    UnexpectedBinary,
-    #[error("what was sent is nested deeper than allowed (max_depth)")]
-    TooDeep,
-    #[error("an object has the key {RAW}, which is none for clients")]
-    HiddenJson,
-    #[error("a namespace was joined twice")]
-    ConnectedTwice,
 }
 
 impl fmt::Debug for Connection {
